@@ -1,0 +1,61 @@
+//! Timers with generations: one that was set again or is no longer wanted fires into nothing.
+
+use alloc::collections::BTreeMap;
+
+use crate::action::{Action, Actions};
+use crate::types::{Channel, GroupId, NodeId, Now, ServiceName};
+
+/// What a timer is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A begin has waited long enough.
+    Begin(GroupId, ServiceName),
+    /// A tool has had time to mount.
+    Complete(GroupId, ServiceName),
+    /// A leave has waited long enough for its answer.
+    Leave(GroupId, ServiceName),
+    /// A failed verb or save is due again.
+    Lane(GroupId),
+    /// A failed join or leave of a channel is due again.
+    Channel(Channel),
+    /// A peer's daemon has been away for the grace period; also: the kill is due again.
+    Grace(NodeId),
+    /// A fence attempt is due.
+    Fence(NodeId),
+}
+
+/// The settings that are alive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timers {
+    alive: BTreeMap<Timer, u64>,
+    generation: u64,
+}
+
+impl Timers {
+    /// Sets a timer; an earlier setting of it is void.
+    pub fn arm(&mut self, timer: Timer, at: Now, out: &mut Actions) {
+        self.generation = self.generation.wrapping_add(1);
+        self.alive.insert(timer.clone(), self.generation);
+        out.push(Action::Arm { timer, generation: self.generation, at });
+    }
+
+    /// Voids a timer.
+    pub fn cancel(&mut self, timer: &Timer) {
+        self.alive.remove(timer);
+    }
+
+    /// Whether a timer is set.
+    #[must_use]
+    pub fn is_armed(&self, timer: &Timer) -> bool {
+        self.alive.contains_key(timer)
+    }
+
+    /// Takes a firing: true once for the latest setting, false for everything older.
+    pub fn fire(&mut self, timer: &Timer, generation: u64) -> bool {
+        if self.alive.get(timer) == Some(&generation) {
+            self.alive.remove(timer);
+            return true;
+        }
+        false
+    }
+}

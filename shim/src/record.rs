@@ -1,0 +1,1 @@
+//! The shim that needs no kernel.
