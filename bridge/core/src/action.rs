@@ -86,7 +86,7 @@ pub enum Action {
     /// Answer a tool.
     Reply {
         /// Whom.
-        request: RequestId, RingId,
+        request: RequestId,
         /// What.
         reply: Reply,
     },
