@@ -16,7 +16,7 @@ pub mod types;
 pub use action::{Action, Actions, Note, Refusal, Reply, Verb, Waiting};
 pub use config::{Config, Fencing, Tunables};
 pub use event::{Begin, Event, Finding, OpError};
-pub use saved::{Saved, SavedGroup, User, Users};
+pub use saved::{Saved, SavedGroup, SavedService, User, Users};
 pub use snapshot::Snapshot;
 pub use types::*;
 

@@ -22,15 +22,24 @@ pub type Users = BTreeMap<NodeId, User>;
 pub struct SavedGroup {
     /// Our use of the group; resumed, so that the peers know us again.
     pub incarnation: Incarnation,
-    /// The services that live, or were told to go ahead and mount.
-    pub services: Vec<ServiceName>,
+    /// The services that began, in the order of their names.
+    pub services: Vec<SavedService>,
     /// The volume's device, if known.
     pub device: Option<DeviceId>,
-    /// Whom the shim was last told of, ourselves included. One of them that is found neither alive
-    /// nor to have left died while we were away.
+    /// Whom the shim may know, ourselves included. One of them that is found neither alive nor to
+    /// have left died while we were away.
     pub told: Users,
-    /// Whether the shim may stand suspended: written before it is, cleared after it is resumed.
-    pub suspended: bool,
+    /// Whether the shim may not have been told all of the above yet: it is told again.
+    pub unfinished: bool,
+}
+
+/// One service of a saved group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedService {
+    /// Which.
+    pub name: ServiceName,
+    /// Whether its tool said that it is mounted. If not, the mount table decides.
+    pub live: bool,
 }
 
 /// Everything that an earlier daemon of this boot left behind.
