@@ -1,0 +1,38 @@
+# The way in. Every target installs first what this machine lacks for it (only that needs root).
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo check test bench doc deps build
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: ## three real corosync nodes, one dies without warning: a timeline of who was told what and when
+	@.ci/deps build
+	@echo "demo: building (the first time takes a few minutes)"
+	@cargo build --bins -p o2bridge -p o2bridge-e2e
+	@target/debug/demo
+
+check: ## format, clippy, unit tests: a minute or two, no cluster
+	@.ci/deps check
+	@.ci/steps format clippy unit
+
+test: ## every test there is, on real clusters; ends with the counts
+	@.ci/deps test
+	@.ci/steps format clippy docs every
+
+bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
+	@.ci/deps build
+	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
+	@target/release/latency
+
+doc: ## the library documentation, in target/doc
+	@.ci/deps build
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+build: ## o2bridged and o2bridge, in target/release
+	@.ci/deps build
+	@cargo build --release --bins -p o2bridge
+
+deps: ## install whatever is missing for all of the above
+	@.ci/deps test
