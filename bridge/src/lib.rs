@@ -1,1 +1,4 @@
-//! To be written.
+//! o2bridge: the daemon of a node, the operator's command, and a client library.
+#![forbid(unsafe_code)]
+
+pub mod config;
