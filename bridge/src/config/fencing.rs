@@ -176,16 +176,20 @@ impl FencingSection {
         let mut found = Vec::new();
         match (self.policy, self.level.len()) {
             (Policy::Agent, 0) => found.push(
-                "fencing.policy is \"agent\", but there is no [[fencing.level]] with an agent".into(),
+                "fencing.policy is \"agent\", but there is no [[fencing.level]] with an agent"
+                    .into(),
             ),
             (Policy::Agent | Policy::Ack | Policy::None, 0..=LEVELS_MAX) => {}
             (_, levels) => {
-                found.push(format!("fencing.level: {levels} levels, at most {LEVELS_MAX} are possible"));
+                found.push(format!(
+                    "fencing.level: {levels} levels, at most {LEVELS_MAX} are possible"
+                ));
             }
         }
         if let Some(command) = self.self_fence_command.first() {
             if !command.starts_with('/') {
-                found.push(format!("fencing.self_fence_command: \"{command}\" needs its full path"));
+                found
+                    .push(format!("fencing.self_fence_command: \"{command}\" needs its full path"));
             }
         }
         problems_of_nodes(&mut found, "fencing.nodes", &self.nodes);

@@ -59,8 +59,10 @@ pub fn load(path: Option<&Path>) -> Result<Settings, ConfigError> {
 /// # Errors
 /// The text cannot be used.
 pub fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
-    let settings: Settings = toml::from_str(text)
-        .map_err(|error| ConfigError::Parse { path: path.into(), message: explain(text, &error) })?;
+    let settings: Settings = toml::from_str(text).map_err(|error| ConfigError::Parse {
+        path: path.into(),
+        message: explain(text, &error),
+    })?;
     let mut problems = settings.fencing.problems();
     if !settings.paths.run_dir.is_absolute() {
         problems.push("paths.run_dir: needs its full path".into());
