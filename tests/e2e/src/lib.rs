@@ -1,1 +1,17 @@
-//! To be written.
+//! Whole clusters: corosync and o2bridged on every node, with the record shim.
+//!
+//! ```no_run
+//! use o2bridge_e2e::Lab;
+//!
+//! let mut lab = Lab::builder().nodes(3).start()?;
+//! lab.mount(1, "19D19F8ECA01475EBA67AFD6D84C3B45", "/mnt")?;
+//! lab.cluster().node(3).crash();
+//! let told = lab.records(1)?;
+//! # Ok::<(), o2bridge_e2e::LabError>(())
+//! ```
+
+mod lab;
+mod record;
+
+pub use lab::{Builder, Lab, LabError};
+pub use record::{Record, Verb};
