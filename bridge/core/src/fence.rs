@@ -1,14 +1,184 @@
-//! Fencing of one lost node.
+//! Fencing of one lost node: the gate between "a quorate ring went on without it" and "the kernels
+//! may recover what it held".
+//!
+//! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack | seen in another boot |
+//! |---|---|---|---|---|---|---|---|
+//! | Needed  | Fenced | run → Running | - | - | - | Fenced | Fenced |
+//! | Running | Fenced | - | Fenced | Pausing, or turn+1 → Needed | - | Fenced | Fenced |
+//! | Pausing | Fenced | - | - | - | run → Running | Fenced | Fenced |
+//! | Fenced  | - | - | - | - | - | refused | - |
+//!
+//! `-`: cannot happen, or changes nothing. Turns pass from daemon to daemon, because a fence device
+//! may be out of reach of one node only.
+
+use crate::action::{Action, Note};
+use crate::config::Fencing;
+use crate::effects::Effects;
+use crate::event::OpError;
+use crate::proto::Uses;
+use crate::timer::Timer;
+use crate::types::{BootId, NodeId, OpId};
 
 /// How it is known that a lost node writes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// The policy is `none`.
     NotRequired,
-    /// A fence agent ended with 0.
+    /// A fence agent of this node ended with 0.
     Agent,
-    /// The administrator said so.
+    /// The administrator said so here.
     Ack,
     /// The node was seen in another boot.
     Reboot,
+    /// Another daemon has one of these proofs.
+    Testimony,
+}
+
+/// Where the fencing of a lost node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Needed,
+    Running { op: OpId, attempt: Attempt },
+    Pausing { attempt: Attempt },
+    Fenced(Proof),
+}
+
+/// Which attempt of which level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    level: u8,
+    number: u8,
+}
+
+/// A node that a quorate ring went on without while it used groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) boot: BootId,
+    pub(crate) uses: Uses,
+    pub(crate) turn: u8,
+    pub(crate) stage: Stage,
+}
+
+impl Lost {
+    pub(crate) fn new(boot: BootId, uses: Uses) -> Self {
+        Self { boot, uses, turn: 0, stage: Stage::Needed }
+    }
+
+    pub(crate) const fn is_fenced(&self) -> bool {
+        match self.stage {
+            Stage::Fenced(_) => true,
+            Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => false,
+        }
+    }
+
+    pub(crate) fn owns(&self, op: OpId) -> bool {
+        matches!(self.stage, Stage::Running { op: running, .. } if running == op)
+    }
+
+    /// Whether others may rely on it: a policy of ours is no proof for them.
+    pub(crate) const fn is_proven(&self) -> bool {
+        match self.stage {
+            Stage::Fenced(proof) => !matches!(proof, Proof::NotRequired),
+            Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => false,
+        }
+    }
+
+    /// Takes a proof; the first one stands. Says whether it was the first.
+    pub(crate) fn prove(&mut self, node: NodeId, proof: Proof, fx: &mut Effects<'_>) -> bool {
+        if self.is_fenced() {
+            return false;
+        }
+        self.stage = Stage::Fenced(proof);
+        fx.cancel(&Timer::Fence(node));
+        fx.note(Note::Fenced(node, self.boot, proof));
+        true
+    }
+
+    /// Starts what the policy asks for. `ours` says whether it is our turn to run agents.
+    pub(crate) fn advance(&mut self, node: NodeId, ours: bool, fx: &mut Effects<'_>) {
+        match (self.stage, fx.tunables.fencing) {
+            (Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. }, Fencing::None) => {
+                self.prove(node, Proof::NotRequired, fx);
+            }
+            (Stage::Needed, Fencing::Agent { .. }) if ours => {
+                self.run(node, Attempt { level: 0, number: 1 }, fx);
+            }
+            (Stage::Needed, Fencing::Agent { .. } | Fencing::Ack)
+            | (
+                Stage::Running { .. } | Stage::Pausing { .. },
+                Fencing::Agent { .. } | Fencing::Ack,
+            )
+            | (Stage::Fenced(_), Fencing::None | Fencing::Ack | Fencing::Agent { .. }) => {}
+        }
+    }
+
+    fn run(&mut self, node: NodeId, attempt: Attempt, fx: &mut Effects<'_>) {
+        let op = fx.op();
+        self.stage = Stage::Running { op, attempt };
+        fx.push(Action::Fence { op, node, level: attempt.level });
+    }
+
+    /// Takes the end of an agent. Says whether something changed that others must hear.
+    pub(crate) fn handle_done(
+        &mut self,
+        node: NodeId,
+        op: OpId,
+        result: Result<(), OpError>,
+        fx: &mut Effects<'_>,
+    ) -> bool {
+        let attempt = match self.stage {
+            Stage::Running { op: running, attempt } if running == op => attempt,
+            Stage::Running { .. } | Stage::Needed | Stage::Pausing { .. } | Stage::Fenced(_) => {
+                return false;
+            }
+        };
+        match result {
+            Ok(()) => self.prove(node, Proof::Agent, fx),
+            Err(error) => {
+                fx.note(Note::FenceFailed(node, error));
+                self.fail(node, attempt, fx)
+            }
+        }
+    }
+
+    fn fail(&mut self, node: NodeId, attempt: Attempt, fx: &mut Effects<'_>) -> bool {
+        let (levels, attempts, pause_ms) = match fx.tunables.fencing {
+            Fencing::Agent { levels, attempts, pause_ms } => (levels, attempts, pause_ms),
+            Fencing::None | Fencing::Ack => {
+                self.stage = Stage::Needed;
+                return false;
+            }
+        };
+        let (next, turn_over) = if attempt.number < attempts {
+            (Attempt { level: attempt.level, number: attempt.number + 1 }, false)
+        } else if attempt.level + 1 < levels {
+            (Attempt { level: attempt.level + 1, number: 1 }, false)
+        } else {
+            (Attempt { level: 0, number: 1 }, true)
+        };
+        if turn_over {
+            self.turn = self.turn.wrapping_add(1);
+        }
+        self.stage = Stage::Pausing { attempt: next };
+        fx.arm(Timer::Fence(node), pause_ms);
+        turn_over
+    }
+
+    /// The pause between attempts is over. A turn that passed to another daemon is not ours to go on.
+    pub(crate) fn handle_timer(&mut self, node: NodeId, ours: bool, fx: &mut Effects<'_>) {
+        match self.stage {
+            Stage::Pausing { attempt } if ours => self.run(node, attempt, fx),
+            Stage::Pausing { .. } => self.stage = Stage::Needed,
+            Stage::Needed | Stage::Running { .. } | Stage::Fenced(_) => {}
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.stage {
+            Stage::Needed => "needed",
+            Stage::Running { .. } => "running",
+            Stage::Pausing { .. } => "retrying",
+            Stage::Fenced(_) => "fenced",
+        }
+    }
 }

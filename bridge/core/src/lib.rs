@@ -1,4 +1,26 @@
-//! The decisions of o2bridge.
+//! The decisions of o2bridge: who is in the cluster, who died, who may mount, what the kernel hears.
+//!
+//! Pure: no I/O, no clock, no randomness, no logging, no dependency. One entry changes it,
+//! [`Core::handle`]; what it wants done it appends to a list that the driver carries out in order.
+//!
+//! ```text
+//!   corosync ──confchg, totem, message, quorum──┐                 ┌──▶ corosync: join, depart, mcast,
+//!   tools ─────begin, complete, leave───────────┤                 │            kill node
+//!   shim ──────done(op)─────────────────────────┼─▶ Core::handle ─┼──▶ shim: attach, suspend, node_down,
+//!   fence agent  done(op)───────────────────────┤                 │          resume, detach
+//!   clock ─────timer(generation)────────────────┘                 ├──▶ state file, fence agent, mount table
+//!                                                                 └──▶ tools: reply
+//!
+//!   Core ─┬─ node::Nodes     ring, quorum, daemons, agreement, debts
+//!         │    └─ fence::Lost    one per node that a quorate ring goes on without
+//!         └─ group::Group    one per mountgroup: its users, its dead
+//!              ├─ lane::Lane       which verb comes next
+//!              └─ service::Service one per tool
+//! ```
+//!
+//! The order that is never broken: a view changes; quorum, ring and all daemons of the ring agree on
+//! it; the shim is suspended; each dead node is fenced, then told to the shim; the shim is resumed
+//! with the new members; only then does a newcomer's tool hear "go ahead".
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,9 +28,18 @@ extern crate alloc;
 
 pub mod action;
 pub mod config;
+mod effects;
 pub mod event;
 pub mod fence;
+mod group;
+mod handle;
+mod invariant;
+mod lane;
+mod node;
+pub mod proto;
+mod request;
 pub mod saved;
+mod service;
 pub mod snapshot;
 pub mod timer;
 pub mod types;
@@ -16,52 +47,7 @@ pub mod types;
 pub use action::{Action, Actions, Note, Refusal, Reply, Verb, Waiting};
 pub use config::{Config, Fencing, Tunables};
 pub use event::{Begin, Event, Finding, OpError};
+pub use handle::Core;
 pub use saved::{Saved, SavedGroup, SavedService, User, Users};
 pub use snapshot::Snapshot;
 pub use types::*;
-
-/// The whole state of one node's daemon.
-#[derive(Debug)]
-pub struct Core {
-    config: Config,
-}
-
-impl Core {
-    /// A daemon that has just started, with what its predecessor in this boot left behind.
-    #[must_use]
-    pub fn new(config: Config, saved: Saved) -> Self {
-        let _ = saved;
-        Self { config }
-    }
-
-    /// Takes one event and appends what must be done. The only way to change the core.
-    pub fn handle(&mut self, now: Now, event: Event, out: &mut Actions) {
-        let _ = (now, event, out, &self.config);
-    }
-
-    /// Checks what must always hold; a sentence says what does not.
-    ///
-    /// # Errors
-    /// An invariant is broken: a bug of ours, and no reason that came from outside.
-    pub fn check(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    /// A copy of the state for status and dump.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        snapshot::Snapshot {
-            node: None,
-            cluster: alloc::string::String::new(),
-            connected: false,
-            quorate: false,
-            ring: None,
-            settled: false,
-            protocol: 1,
-            fencing: "none",
-            nodes: alloc::vec::Vec::new(),
-            groups: alloc::vec::Vec::new(),
-            garbage_messages: 0,
-        }
-    }
-}

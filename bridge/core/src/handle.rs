@@ -1,0 +1,655 @@
+//! The one entry: which event goes to which part, and what is looked at again after it.
+//!
+//! The connection to corosync:
+//!
+//! | link \ event | Connected | Disconnected | join of the control group ok | failed | we are in its confchg | Stop, nothing in use |
+//! |---|---|---|---|---|---|---|
+//! | Down     | → Joining | - | - | - | - | Exit |
+//! | Joining  | - | → Down | → Joining | → Pausing | → Up | Exit |
+//! | Pausing  | - | → Down | timer: → Joining | - | - | Exit |
+//! | Up       | - | → Down | - | - | - | → Leaving |
+//! | Leaving  | - | Exit | depart done: Exit | - | - | - |
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::action::{Action, Actions, Note, Refusal, Reply};
+use crate::config::Config;
+use crate::effects::Effects;
+use crate::event::{Begin, Event, OpError};
+use crate::fence::Proof;
+use crate::group::Group;
+use crate::node::{Consequence, Nodes, Quorum, Ring};
+use crate::proto::{self, Body, Envelope, Hello, Uses};
+use crate::saved::Saved;
+use crate::timer::{Timer, Timers};
+use crate::types::{
+    Channel, ClientId, GroupId, Incarnation, Member, NodeId, Now, OpId, Reason, RequestId, RingId,
+    ServiceName,
+};
+
+/// Where we stand with corosync and the control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    Down,
+    Joining(OpId),
+    Pausing,
+    Up,
+    Leaving(OpId),
+}
+
+/// The whole state of one node's daemon.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub(crate) config: Config,
+    memory_from: Incarnation,
+    next_incarnation: u64,
+    pub(crate) cluster: String,
+    pub(crate) link: Link,
+    stopping: bool,
+    pub(crate) nodes: Nodes,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) timers: Timers,
+    next_op: u64,
+    pub(crate) garbage_messages: u64,
+    /// The kills under way, so that their end is not taken for something else's.
+    kills: BTreeMap<OpId, NodeId>,
+    unsettled: Vec<(GroupId, ServiceName)>,
+    pub(crate) now: Now,
+}
+
+/// One entry of a joined or left list.
+type Change = (Member, Reason);
+
+/// What one event made worth looking at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Nothing,
+    Group(GroupId),
+    All,
+}
+
+impl Core {
+    /// A daemon that has just started, with what its predecessor in this boot left behind.
+    #[must_use]
+    pub fn new(config: Config, saved: Saved) -> Self {
+        let mut nodes = Nodes::new(config.boot);
+        let mut groups = BTreeMap::new();
+        let mut unsettled = Vec::new();
+        for (id, image) in saved.groups {
+            for (node, user) in &image.told {
+                nodes.remember(*node, user.boot, id, user.incarnation);
+            }
+            let (group, services) = Group::restore(id, image);
+            unsettled.extend(services.into_iter().map(|service| (id, service)));
+            groups.insert(id, group);
+        }
+        Self {
+            memory_from: saved.memory_from.unwrap_or(config.first_incarnation),
+            next_incarnation: config.first_incarnation.0,
+            config,
+            cluster: String::new(),
+            link: Link::Down,
+            stopping: false,
+            nodes,
+            groups,
+            timers: Timers::default(),
+            next_op: 0,
+            garbage_messages: 0,
+            kills: BTreeMap::new(),
+            unsettled,
+            now: Now(0),
+        }
+    }
+
+    /// Takes one event and appends what must be done. The only way to change the core.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Actions) {
+        self.now = now;
+        self.settle_inherited(out);
+        let scope = match event {
+            Event::Connected { node, cluster } => self.handle_connected(node, cluster, out),
+            Event::Disconnected => self.handle_disconnected(out),
+            Event::Quorum { quorate, ring, nodes } => self.handle_quorum(quorate, ring, nodes),
+            Event::Confchg { channel, members, left, joined } => {
+                self.handle_confchg(channel, &members, (&left, &joined), out)
+            }
+            Event::Totem { channel, ring, nodes } => self.handle_totem(channel, ring, nodes, out),
+            Event::Message { channel, from, bytes } => {
+                self.handle_message(channel, from, &bytes, out)
+            }
+            Event::Done { op, result } => self.handle_done(op, result, out),
+            Event::Looked { op, finding } => {
+                self.groups.values_mut().for_each(|group| group.looked(op, finding));
+                Scope::All
+            }
+            Event::Begin(begin) => self.handle_begin(&begin, out),
+            Event::Complete { request, client, group, service, code } => {
+                self.with_group(group, request, out, |group, fx| {
+                    group.complete(&service, request, (client, code), fx);
+                })
+            }
+            Event::Leave { request, client: _, group, service } => {
+                self.with_group(group, request, out, |group, fx| {
+                    group.leave(&service, request, fx);
+                })
+            }
+            Event::ClientGone { client } => self.handle_client_gone(client, out),
+            Event::FenceAck { request, client: _, node } => {
+                self.handle_fence_ack(request, node, out)
+            }
+            Event::Timer { timer, generation } => self.handle_timer(timer, generation, out),
+            Event::Stop => self.handle_stop(out),
+            Event::Reconfigure(tunables) => {
+                self.config.tunables = tunables;
+                Scope::All
+            }
+        };
+        self.reconcile(scope, out);
+    }
+
+    pub(crate) fn effects<'a>(&'a mut self, out: &'a mut Actions) -> (Effects<'a>, Parts<'a>) {
+        let fx = Effects {
+            now: self.now,
+            tunables: &self.config.tunables,
+            timers: &mut self.timers,
+            next_op: &mut self.next_op,
+            out,
+        };
+        (fx, Parts { nodes: &mut self.nodes, groups: &mut self.groups, kills: &mut self.kills })
+    }
+
+    /// A predecessor's services whose tools had not finished: the mount table decides.
+    fn settle_inherited(&mut self, out: &mut Actions) {
+        let unsettled = core::mem::take(&mut self.unsettled);
+        let (mut fx, parts) = self.effects(out);
+        for (id, service) in unsettled {
+            if let Some(group) = parts.groups.get_mut(&id) {
+                group.look(&service, &mut fx);
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, node: NodeId, cluster: String, out: &mut Actions) -> Scope {
+        self.nodes.me = Some(node);
+        self.cluster = cluster;
+        self.join_control(out);
+        Scope::All
+    }
+
+    fn join_control(&mut self, out: &mut Actions) {
+        let (mut fx, _) = self.effects(out);
+        let op = fx.op();
+        fx.push(Action::Join { op, channel: Channel::Control });
+        self.link = Link::Joining(op);
+    }
+
+    fn handle_disconnected(&mut self, out: &mut Actions) -> Scope {
+        let leaving = matches!(self.link, Link::Leaving(_));
+        self.link = Link::Down;
+        let (mut fx, parts) = self.effects(out);
+        fx.cancel(&Timer::Channel(Channel::Control));
+        parts.kills.clear();
+        parts.nodes.handle_disconnected(&mut fx);
+        for group in parts.groups.values_mut() {
+            group.handle_disconnected(&mut fx);
+        }
+        if leaving {
+            fx.push(Action::Exit);
+        }
+        Scope::All
+    }
+
+    fn handle_quorum(&mut self, quorate: bool, ring: RingId, nodes: Vec<NodeId>) -> Scope {
+        let ring = Ring { id: ring, nodes: nodes.into_iter().collect() };
+        self.nodes.quorum = Some(Quorum { quorate, ring });
+        Scope::All
+    }
+
+    fn handle_confchg(
+        &mut self,
+        channel: Channel,
+        members: &[Member],
+        (left, joined): (&[Change], &[Change]),
+        out: &mut Actions,
+    ) -> Scope {
+        match channel {
+            Channel::Control => {
+                self.handle_control_confchg(members, joined);
+                Scope::All
+            }
+            Channel::Group(id) => {
+                let (mut fx, parts) = self.effects(out);
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_confchg(parts.nodes, members, left, joined, &mut fx);
+                }
+                Scope::Group(id)
+            }
+        }
+    }
+
+    fn handle_control_confchg(&mut self, members: &[Member], joined: &[Change]) {
+        let ours = joined.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
+        if matches!(self.link, Link::Joining(_)) && ours {
+            self.link = Link::Up;
+            // No totem change is told for the ring that one joins in; the quorum service knows it.
+            if let Some(ring) = self.nodes.quorum.as_ref().map(|quorum| quorum.ring.clone()) {
+                self.nodes.handle_ring(ring);
+            }
+        }
+        self.nodes.handle_confchg(members, !joined.is_empty());
+    }
+
+    fn handle_totem(
+        &mut self,
+        channel: Channel,
+        ring: RingId,
+        nodes: Vec<NodeId>,
+        out: &mut Actions,
+    ) -> Scope {
+        let ring = Ring { id: ring, nodes: nodes.into_iter().collect::<BTreeSet<_>>() };
+        let (mut fx, parts) = self.effects(out);
+        match channel {
+            Channel::Control => {
+                parts.nodes.handle_ring(ring);
+                for member in parts.nodes.ghosts() {
+                    fx.note(Note::Ghost(channel, member));
+                }
+                Scope::All
+            }
+            Channel::Group(id) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_totem(ring, parts.nodes, &mut fx);
+                }
+                Scope::Group(id)
+            }
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        channel: Channel,
+        from: Member,
+        bytes: &[u8],
+        out: &mut Actions,
+    ) -> Scope {
+        let Ok((envelope, body)) = proto::decode(bytes) else {
+            return self.drop_garbage(channel, from, out);
+        };
+        match (channel, body) {
+            (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
+            (Channel::Group(id), Body::State(state)) => {
+                let (mut fx, parts) = self.effects(out);
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_state(parts.nodes, from, state, &mut fx);
+                }
+                Scope::Group(id)
+            }
+            (Channel::Group(_), Body::Hello(_) | Body::Refuse(_) | Body::Foreign) => {
+                self.drop_garbage(channel, from, out)
+            }
+        }
+    }
+
+    fn drop_garbage(&mut self, channel: Channel, from: Member, out: &mut Actions) -> Scope {
+        self.garbage_messages = self.garbage_messages.saturating_add(1);
+        // Said at powers of two: a flood must not become a flood of log lines.
+        if self.garbage_messages.is_power_of_two() {
+            out.push(Action::Note(Note::Garbage(channel, from, self.garbage_messages)));
+        }
+        Scope::Nothing
+    }
+
+    fn handle_control_message(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        body: Body,
+        out: &mut Actions,
+    ) -> Scope {
+        if !self.nodes.is_control_member(from) || !self.nodes.is_in_ring(from.node) {
+            return Scope::Nothing;
+        }
+        let speaker = self.nodes.speaker(from.node);
+        if speaker.is_some_and(|pid| pid != from.pid) {
+            return self.drop_garbage(Channel::Control, from, out);
+        }
+        match body {
+            Body::Hello(hello) => self.handle_hello(from, envelope, &hello, out),
+            Body::Refuse(node)
+                if Some(node) == self.nodes.me && Some(from.node) != self.nodes.me =>
+            {
+                self.nodes.handle_refused(from.node, envelope);
+                Scope::All
+            }
+            Body::Refuse(_) => Scope::Nothing,
+            Body::Foreign => self.handle_foreign(from, envelope, out),
+            Body::State(_) => self.drop_garbage(Channel::Control, from, out),
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        hello: &Hello,
+        out: &mut Actions,
+    ) -> Scope {
+        let mut consequences = Vec::new();
+        let (mut fx, parts) = self.effects(out);
+        let speaker = (from, envelope.speaks.1);
+        parts.nodes.handle_hello(speaker, hello, &mut consequences, &mut fx);
+        for consequence in consequences {
+            match consequence {
+                Consequence::Ended(node, id, incarnation) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_ended(node, incarnation, &mut fx);
+                    }
+                }
+                Consequence::Died(node, boot) => {
+                    for group in parts.groups.values_mut() {
+                        group.handle_death(node, boot, true, &mut fx);
+                    }
+                }
+                Consequence::Expelled(id, incarnation) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_expelled(incarnation, &mut fx);
+                    }
+                }
+            }
+        }
+        Scope::All
+    }
+
+    fn handle_foreign(&mut self, from: Member, envelope: Envelope, out: &mut Actions) -> Scope {
+        let in_use = !self.groups.is_empty();
+        let version = self.nodes.protocol();
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.handle_foreign(from, envelope, &mut fx);
+        if in_use {
+            let bytes = proto::encode(version, true, &Body::Refuse(from.node));
+            fx.push(Action::Mcast { channel: Channel::Control, bytes });
+        }
+        Scope::All
+    }
+
+    fn handle_done(&mut self, op: OpId, result: Result<(), OpError>, out: &mut Actions) -> Scope {
+        match self.link {
+            Link::Joining(joining) if joining == op => {
+                if result.is_err() {
+                    self.link = Link::Pausing;
+                    let (mut fx, _) = self.effects(out);
+                    fx.arm(Timer::Channel(Channel::Control), fx.tunables.retry_ms);
+                }
+                return Scope::Nothing;
+            }
+            Link::Leaving(leaving) if leaving == op => {
+                out.push(Action::Exit);
+                return Scope::Nothing;
+            }
+            Link::Down | Link::Joining(_) | Link::Pausing | Link::Up | Link::Leaving(_) => {}
+        }
+        let (mut fx, parts) = self.effects(out);
+        if parts.kills.remove(&op).is_some() {
+            return Scope::All;
+        }
+        let mut scope = Scope::Nothing;
+        for (node, lost) in &mut parts.nodes.lost {
+            if lost.owns(op) {
+                parts.nodes.stale_hello |= lost.handle_done(*node, op, result, &mut fx);
+                scope = Scope::All;
+            }
+        }
+        for group in parts.groups.values_mut() {
+            if group.owns(op) {
+                group.handle_done(op, result, &mut fx);
+                scope = Scope::Group(group.id);
+            }
+        }
+        scope
+    }
+
+    fn handle_begin(&mut self, begin: &Begin, out: &mut Actions) -> Scope {
+        if let Some(refusal) = self.begin_refusal(begin) {
+            out.push(Action::Reply { request: begin.request, reply: Reply::Refused(refusal) });
+            return Scope::Nothing;
+        }
+        let incarnation = Incarnation(self.next_incarnation);
+        if !self.groups.contains_key(&begin.group) {
+            self.next_incarnation = self.next_incarnation.saturating_add(1);
+            self.nodes.stale_hello = true;
+        }
+        let (mut fx, parts) = self.effects(out);
+        let group = parts
+            .groups
+            .entry(begin.group)
+            .or_insert_with(|| Group::new(begin.group, incarnation, begin.device));
+        group.begin(begin, &mut fx);
+        Scope::Group(begin.group)
+    }
+
+    fn begin_refusal(&self, begin: &Begin) -> Option<Refusal> {
+        if self.stopping || matches!(self.link, Link::Leaving(_)) {
+            return Some(Refusal::Stopping);
+        }
+        if self.link == Link::Down {
+            return Some(Refusal::NoCluster);
+        }
+        match &begin.cluster {
+            Some(volume) if !self.cluster.is_empty() && *volume != self.cluster => {
+                return Some(Refusal::WrongCluster {
+                    volume: volume.clone(),
+                    ours: self.cluster.clone(),
+                });
+            }
+            Some(_) | None => {}
+        }
+        if self.groups.contains_key(&begin.group) {
+            return None;
+        }
+        if self.groups.len() >= proto::GROUPS_MAX {
+            return Some(Refusal::TooMany { what: "mountgroups", max: proto::GROUPS_MAX });
+        }
+        let (node, theirs) = self.nodes.incompatible()?;
+        Some(Refusal::Incompatible { node, theirs, ours: proto::SPEAKS })
+    }
+
+    fn with_group(
+        &mut self,
+        id: GroupId,
+        request: RequestId,
+        out: &mut Actions,
+        act: impl FnOnce(&mut Group, &mut Effects<'_>),
+    ) -> Scope {
+        let (mut fx, parts) = self.effects(out);
+        match parts.groups.get_mut(&id) {
+            Some(group) => {
+                act(group, &mut fx);
+                Scope::Group(id)
+            }
+            None => {
+                fx.reply(request, Reply::Refused(Refusal::NoGroup));
+                Scope::Nothing
+            }
+        }
+    }
+
+    fn handle_client_gone(&mut self, client: ClientId, out: &mut Actions) -> Scope {
+        let (mut fx, parts) = self.effects(out);
+        for group in parts.groups.values_mut() {
+            group.client_gone(client, &mut fx);
+        }
+        Scope::All
+    }
+
+    fn handle_fence_ack(&mut self, request: RequestId, node: NodeId, out: &mut Actions) -> Scope {
+        let (mut fx, parts) = self.effects(out);
+        let proven = parts
+            .nodes
+            .lost
+            .get_mut(&node)
+            .is_some_and(|lost| lost.prove(node, Proof::Ack, &mut fx));
+        let refused = Reply::Refused(Refusal::NothingToAck(node));
+        fx.reply(request, if proven { Reply::Done } else { refused });
+        parts.nodes.stale_hello |= proven;
+        Scope::All
+    }
+
+    fn handle_timer(&mut self, timer: Timer, generation: u64, out: &mut Actions) -> Scope {
+        if !self.timers.fire(&timer, generation) {
+            return Scope::Nothing;
+        }
+        let connected = self.link != Link::Down;
+        let (mut fx, mut parts) = self.effects(out);
+        let scope = match &timer {
+            Timer::Begin(id, _)
+            | Timer::Complete(id, _)
+            | Timer::Leave(id, _)
+            | Timer::Lane(id)
+            | Timer::Channel(Channel::Group(id)) => Scope::Group(*id),
+            Timer::Channel(Channel::Control) | Timer::Grace(_) | Timer::Fence(_) => Scope::All,
+        };
+        let waiting = |group: &Group, nodes: &Nodes| group.waits_for(nodes, connected);
+        match timer {
+            Timer::Begin(id, service) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.begin_overdue(&service, waiting(group, parts.nodes), &mut fx);
+                }
+            }
+            Timer::Complete(id, service) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.complete_overdue(&service, &mut fx);
+                }
+            }
+            Timer::Leave(id, service) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.leave_overdue(&service, waiting(group, parts.nodes), &mut fx);
+                }
+            }
+            Timer::Lane(id) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.lane.handle_timer();
+                }
+            }
+            Timer::Channel(Channel::Group(id)) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_channel_timer();
+                }
+            }
+            Timer::Channel(Channel::Control) => self.join_control(out),
+            Timer::Grace(node) => parts.handle_grace(node, &mut fx),
+            Timer::Fence(node) => parts.handle_fence_timer(node, &mut fx),
+        }
+        scope
+    }
+
+    fn handle_stop(&mut self, out: &mut Actions) -> Scope {
+        if !self.groups.is_empty() {
+            let users = |group: &Group| group.services.keys().cloned().collect();
+            let in_use = self.groups.values().map(|group| (group.id, users(group))).collect();
+            out.push(Action::Note(Note::StopRefused(in_use)));
+            return Scope::Nothing;
+        }
+        self.stopping = true;
+        match self.link {
+            Link::Up => {
+                let (mut fx, _) = self.effects(out);
+                let op = fx.op();
+                fx.push(Action::Depart { op, channel: Channel::Control });
+                self.link = Link::Leaving(op);
+            }
+            Link::Down | Link::Joining(_) | Link::Pausing => out.push(Action::Exit),
+            Link::Leaving(_) => {}
+        }
+        Scope::Nothing
+    }
+
+    /// Does whatever the new state asks for.
+    fn reconcile(&mut self, scope: Scope, out: &mut Actions) {
+        match scope {
+            Scope::Nothing => return,
+            Scope::Group(id) => self.reconcile_group(id, out),
+            Scope::All => {
+                let (mut fx, parts) = self.effects(out);
+                parts.nodes.condemn(&mut fx);
+                parts.nodes.advance_fencing(&mut fx);
+                let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
+                for id in ids {
+                    self.reconcile_group(id, out);
+                }
+            }
+        }
+        self.say_hello(out);
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.review_debts(&mut fx);
+    }
+
+    fn reconcile_group(&mut self, id: GroupId, out: &mut Actions) {
+        let (mut fx, parts) = self.effects(out);
+        let Some(group) = parts.groups.get_mut(&id) else { return };
+        if let Some((node, theirs)) = parts.nodes.incompatible() {
+            if !group.lane.is_attached() {
+                let ours = proto::SPEAKS;
+                group.refuse_beginners(&Refusal::Incompatible { node, theirs, ours }, &mut fx);
+            }
+        }
+        if group.expelled {
+            group.refuse_beginners(&Refusal::Expelled, &mut fx);
+        }
+        if group.reconcile(parts.nodes, &mut fx) {
+            group.answer_leavers(&mut fx);
+            parts.groups.remove(&id);
+            parts.nodes.stale_hello = true;
+            fx.note(Note::GroupGone(id));
+        }
+    }
+
+    /// Says what we know, when it changed or someone new listens, in a ring that we understand.
+    fn say_hello(&mut self, out: &mut Actions) {
+        let ring = self.nodes.concluded_ring();
+        if self.link != Link::Up || !self.nodes.stale_hello || ring.is_none() {
+            return;
+        }
+        self.nodes.stale_hello = false;
+        let uses: Uses = self.groups.iter().map(|(id, group)| (*id, group.incarnation)).collect();
+        let hello = Hello {
+            boot: self.nodes.boot,
+            memory_from: self.memory_from,
+            ring,
+            uses,
+            testimony: self.nodes.testimony(),
+        };
+        let in_use = !self.groups.is_empty();
+        let bytes = proto::encode(self.nodes.protocol(), in_use, &Body::Hello(hello));
+        out.push(Action::Mcast { channel: Channel::Control, bytes });
+    }
+}
+
+/// The parts that handlers change beside the effects.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    nodes: &'a mut Nodes,
+    groups: &'a mut BTreeMap<GroupId, Group>,
+    kills: &'a mut BTreeMap<OpId, NodeId>,
+}
+
+impl Parts<'_> {
+    /// A node's daemon is overdue: end its corosync, so that the ring can decide. Asked again after
+    /// another grace, should it not have worked.
+    fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) {
+        if self.nodes.handle_grace(node) {
+            let op = fx.op();
+            self.kills.insert(op, node);
+            fx.note(Note::DebtOverdue(node));
+            fx.push(Action::KillNode { op, node });
+            fx.arm(Timer::Grace(node), fx.tunables.grace_ms);
+        }
+    }
+
+    fn handle_fence_timer(&mut self, node: NodeId, fx: &mut Effects<'_>) {
+        let ours = self.nodes.is_our_turn(node);
+        if let Some(lost) = self.nodes.lost.get_mut(&node) {
+            lost.handle_timer(node, ours, fx);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The shim's side of one group: which verb comes next. One effect at a time; a failed one is tried
+//! again after a pause, for ever, because a death may be late but never lost.
+//!
+//! What comes next, first row that fits (`users`: who uses the group; `told`: whom the shim knows):
+//!
+//! | shim is | and | next |
+//! |---|---|---|
+//! | busy, or pausing after a failure | | nothing |
+//! | attached | the group closes | Detach |
+//! | not attached | the group closes, an image is saved | Save(none) |
+//! | any | the group is expelled | Save(image) if it changed, else nothing |
+//! | not attached | gate and attach open, users not saved | Save(users, unfinished) |
+//! | not attached | gate and attach open | Attach(users) |
+//! | attached, granting | gate open, users ≠ told or a death | Suspend |
+//! | attached, suspended | gate open, a death is settled | NodeDown |
+//! | attached, suspended | gate open, no deaths, users not saved | Save(users, unfinished) |
+//! | attached, suspended | gate open, no deaths | Resume(users) |
+//! | any | the image changed | Save(image) |
+//!
+//! Users are saved before the shim hears of them: a daemon that dies in between must know whom its
+//! kernel knows, or their death would be lost. A death needs no such note: until it is told, the
+//! dead node is in `told`.
+
+use alloc::collections::BTreeMap;
+
+use crate::action::{Action, Note, Verb};
+use crate::effects::Effects;
+use crate::event::OpError;
+use crate::saved::{SavedGroup, SavedService, Users};
+use crate::timer::Timer;
+use crate::types::{GroupId, Incarnation, NodeId, OpId, Peers};
+
+/// What the group wants of the shim.
+#[derive(Debug)]
+pub(crate) struct Want<'a> {
+    pub(crate) closing: bool,
+    pub(crate) expelled: bool,
+    /// Quorum, ring and daemons agree.
+    pub(crate) gate: bool,
+    /// Everyone whom an attach must name is known.
+    pub(crate) attach: bool,
+    pub(crate) users: &'a Users,
+    /// The dead; true for those that may be told.
+    pub(crate) dead: &'a BTreeMap<NodeId, (Incarnation, bool)>,
+    /// What should be saved, but for whom the shim knows.
+    pub(crate) image: SavedGroup,
+}
+
+/// One effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Save(Option<SavedGroup>),
+    Attach(Users),
+    Suspend,
+    NodeDown(NodeId, Incarnation),
+    Resume(Users),
+    Detach,
+}
+
+impl Step {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Save(_) => "save",
+            Self::Attach(_) => "attach",
+            Self::Suspend => "suspend",
+            Self::NodeDown(..) => "node_down",
+            Self::Resume(_) => "resume",
+            Self::Detach => "detach",
+        }
+    }
+}
+
+/// Whether the shim grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grip {
+    Detached,
+    Granting,
+    Suspended,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Work {
+    Idle,
+    Busy(OpId, Step),
+    Pausing,
+}
+
+/// The lane of one group.
+#[derive(Debug, Clone)]
+pub(crate) struct Lane {
+    group: GroupId,
+    pub(crate) grip: Grip,
+    pub(crate) told: Users,
+    saved: Option<SavedGroup>,
+    work: Work,
+}
+
+/// The end of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Ok(Step),
+    Failed(Step, OpError),
+}
+
+impl Lane {
+    pub(crate) fn new(group: GroupId) -> Self {
+        Self { group, grip: Grip::Detached, told: Users::new(), saved: None, work: Work::Idle }
+    }
+
+    /// Goes on where a predecessor stopped. What it had not finished is told again from the start.
+    pub(crate) fn restore(group: GroupId, image: SavedGroup) -> Self {
+        Self {
+            group,
+            grip: if image.unfinished { Grip::Suspended } else { Grip::Granting },
+            told: image.told.clone(),
+            saved: Some(image),
+            work: Work::Idle,
+        }
+    }
+
+    /// Whether the shim and the state file hold exactly this, and nothing is under way.
+    pub(crate) fn is_settled(&self, want: &Want<'_>) -> bool {
+        self.grip == Grip::Granting
+            && self.work == Work::Idle
+            && want.dead.is_empty()
+            && self.told == *want.users
+            && self.saved.as_ref() == Some(&self.image(want, false))
+    }
+
+    /// The services that a successor would find.
+    pub(crate) fn saved_services(&self) -> Option<&[SavedService]> {
+        self.saved.as_ref().map(|saved| saved.services.as_slice())
+    }
+
+    /// Whom the shim knows, unless it is between two views.
+    pub(crate) const fn told_if_granting(&self) -> Option<&Users> {
+        match self.grip {
+            Grip::Granting => Some(&self.told),
+            Grip::Detached | Grip::Suspended => None,
+        }
+    }
+
+    /// Whether nothing of the group is left on this side.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.grip == Grip::Detached && self.saved.is_none() && self.work == Work::Idle
+    }
+
+    pub(crate) const fn is_attached(&self) -> bool {
+        match self.grip {
+            Grip::Detached => false,
+            Grip::Granting | Grip::Suspended => true,
+        }
+    }
+
+    /// What is under way or due again, for status.
+    pub(crate) fn busy_with(&self) -> Option<&'static str> {
+        match &self.work {
+            Work::Idle => None,
+            Work::Busy(_, step) => Some(step.name()),
+            Work::Pausing => Some("retry"),
+        }
+    }
+
+    pub(crate) fn owns(&self, op: OpId) -> bool {
+        matches!(&self.work, Work::Busy(busy, _) if *busy == op)
+    }
+
+    fn image(&self, want: &Want<'_>, unfinished: bool) -> SavedGroup {
+        let mut told = self.told.clone();
+        if unfinished {
+            for (node, user) in want.users {
+                told.entry(*node).or_insert(*user);
+            }
+        }
+        SavedGroup { told, unfinished, ..want.image.clone() }
+    }
+
+    fn next(&self, want: &Want<'_>) -> Option<Step> {
+        if want.closing {
+            return match self.grip {
+                Grip::Granting | Grip::Suspended => Some(Step::Detach),
+                Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
+            };
+        }
+        let verb = if want.expelled || !want.gate { None } else { self.next_verb(want) };
+        verb.or_else(|| self.save_if_changed(want))
+    }
+
+    fn next_verb(&self, want: &Want<'_>) -> Option<Step> {
+        let ahead = || self.save_ahead(want);
+        match self.grip {
+            Grip::Detached if !want.attach => None,
+            Grip::Detached => ahead().or_else(|| Some(Step::Attach(want.users.clone()))),
+            Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
+            Grip::Granting => Some(Step::Suspend),
+            Grip::Suspended if want.dead.is_empty() => {
+                ahead().or_else(|| Some(Step::Resume(want.users.clone())))
+            }
+            Grip::Suspended => {
+                let settled = want.dead.iter().find(|(_, (_, settled))| *settled);
+                settled.map(|(node, (incarnation, _))| Step::NodeDown(*node, *incarnation))
+            }
+        }
+    }
+
+    fn save_ahead(&self, want: &Want<'_>) -> Option<Step> {
+        let is_saved = |saved: &SavedGroup| {
+            want.users.iter().all(|(node, user)| saved.told.get(node) == Some(user))
+        };
+        let known = self.saved.as_ref().is_some_and(is_saved);
+        (!known).then(|| Step::Save(Some(self.image(want, true))))
+    }
+
+    /// While a change is half told the image stays what was saved ahead of it.
+    fn save_if_changed(&self, want: &Want<'_>) -> Option<Step> {
+        let unfinished = match self.grip {
+            Grip::Detached => return None,
+            Grip::Granting => false,
+            Grip::Suspended => self.saved.as_ref().is_some_and(|saved| saved.unfinished),
+        };
+        let mut image = self.image(want, false);
+        image.unfinished = unfinished;
+        if let Some(saved) = self.saved.as_ref().filter(|saved| saved.unfinished && unfinished) {
+            image.told.clone_from(&saved.told);
+        }
+        (self.saved.as_ref() != Some(&image)).then_some(Step::Save(Some(image)))
+    }
+
+    /// Starts the next step, if one can go.
+    pub(crate) fn advance(&mut self, want: &Want<'_>, fx: &mut Effects<'_>) {
+        if self.work != Work::Idle {
+            return;
+        }
+        let Some(step) = self.next(want) else { return };
+        let op = fx.op();
+        let group = self.group;
+        fx.push(match &step {
+            Step::Save(image) => Action::Save { op, group, image: image.clone() },
+            Step::Attach(users) => Action::Verb { op, group, verb: Verb::Attach(peers(users)) },
+            Step::Suspend => Action::Verb { op, group, verb: Verb::Suspend },
+            Step::NodeDown(node, incarnation) => {
+                Action::Verb { op, group, verb: Verb::NodeDown(*node, *incarnation) }
+            }
+            Step::Resume(users) => Action::Verb { op, group, verb: Verb::Resume(peers(users)) },
+            Step::Detach => Action::Verb { op, group, verb: Verb::Detach },
+        });
+        self.work = Work::Busy(op, step);
+    }
+
+    /// Takes the end of the step under way.
+    pub(crate) fn handle_done(
+        &mut self,
+        result: Result<(), OpError>,
+        fx: &mut Effects<'_>,
+    ) -> Option<Ended> {
+        let Work::Busy(_, step) = core::mem::replace(&mut self.work, Work::Idle) else {
+            return None;
+        };
+        if let Err(error) = result {
+            self.work = Work::Pausing;
+            fx.note(Note::OpFailed(self.group, step.name(), error));
+            fx.arm(Timer::Lane(self.group), fx.tunables.retry_ms);
+            return Some(Ended::Failed(step, error));
+        }
+        match &step {
+            Step::Save(image) => self.saved.clone_from(image),
+            Step::Attach(users) | Step::Resume(users) => {
+                self.told.clone_from(users);
+                self.grip = Grip::Granting;
+            }
+            Step::Suspend => self.grip = Grip::Suspended,
+            Step::NodeDown(node, incarnation) => {
+                self.told.remove(node);
+                fx.note(Note::Buried(self.group, *node, *incarnation));
+            }
+            Step::Detach => {
+                self.told.clear();
+                self.grip = Grip::Detached;
+            }
+        }
+        Some(Ended::Ok(step))
+    }
+
+    /// The pause after a failure is over.
+    pub(crate) fn handle_timer(&mut self) {
+        if self.work == Work::Pausing {
+            self.work = Work::Idle;
+        }
+    }
+}
+
+fn peers(users: &Users) -> Peers {
+    users.iter().map(|(node, user)| (*node, user.incarnation)).collect()
+}
