@@ -1,6 +1,7 @@
 //! A cluster with a daemon on every node.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,13 @@ use crate::Record;
 const READY_LIMIT: Duration = Duration::from_secs(15);
 /// How long one call of the operator's command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Remembers when it was asked to fence whom, and says that it did.
+const AGENT: &str = r#"#!/bin/sh
+while IFS='=' read -r key value; do
+    [ "$key" != nodename ] || echo "$(date +%s%N) $value" >>"$(dirname "$0")/fenced"
+done
+"#;
 
 /// Why a lab could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +93,8 @@ impl Builder {
     }
 
     /// More of o2bridge.toml, for every node: sections other than `[shim]`, `[record]`, `[log]` and
-    /// `[process]`.
+    /// `[process]`. `{dir}` in it stands for the node's directory; `{dir}/fence-agent` is an agent
+    /// that always succeeds and is remembered in [`Lab::fenced`].
     #[must_use]
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings = toml.to_owned();
@@ -160,6 +169,19 @@ impl Lab {
         Record::read(&self.cluster.node(node).dir().join("record.jsonl"))
     }
 
+    /// Which nodes this node's `fence-agent` was asked to fence, each with the wall clock in
+    /// microseconds.
+    #[must_use]
+    pub fn fenced(&self, node: u32) -> Vec<(i64, u32)> {
+        let path = self.cluster.node(node).dir().join("fenced");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let entry = |line: &str| {
+            let (at_ns, dead) = line.split_once(' ')?;
+            Some((at_ns.parse::<i64>().ok()? / 1000, dead.parse().ok()?))
+        };
+        text.lines().filter_map(entry).collect()
+    }
+
     /// Starts a node's daemon and waits until it answers.
     ///
     /// # Errors
@@ -197,10 +219,15 @@ impl Lab {
     }
 
     fn launch_daemon(&mut self, node: u32) -> Result<(), LabError> {
-        let config = self.cluster.node(node).dir().join("o2bridge.toml");
-        let text = self.config(node);
-        std::fs::write(&config, text)
-            .map_err(|source| LabError::Io { path: config.display().to_string(), source })?;
+        let dir = self.cluster.node(node).dir();
+        let config = dir.join("o2bridge.toml");
+        write(&config, &self.config(node))?;
+        let agent = dir.join("fence-agent");
+        if !agent.exists() {
+            write(&agent, AGENT)?;
+            std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755))
+                .map_err(|source| LabError::Io { path: agent.display().to_string(), source })?;
+        }
         let mut command = Command::new(self.programs.join("o2bridged"));
         command.arg("--config").arg(&config);
         self.daemons.remove(&node);
@@ -211,13 +238,14 @@ impl Lab {
 
     /// The record file outlives a reboot of its node, as on a disk.
     fn config(&self, node: u32) -> String {
-        let record = self.cluster.node(node).dir().join("record.jsonl");
+        let dir = self.cluster.node(node).dir();
+        let record = dir.join("record.jsonl");
         format!(
             "[shim]\nkind = \"record\"\n[record]\npath = \"{}\"\n[log]\nlevel = \"debug\"\n\
              target = \"stderr\"\n[process]\nlock_memory = false\nrealtime_priority = 0\n\
              protect_from_oom = false\n{}",
             record.display(),
-            self.settings
+            self.settings.replace("{dir}", &dir.display().to_string())
         )
     }
 
@@ -233,6 +261,11 @@ impl Lab {
         }
         Ok(ready?)
     }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), LabError> {
+    std::fs::write(path, text)
+        .map_err(|source| LabError::Io { path: path.display().to_string(), source })
 }
 
 /// Where the programs are: beside this one, or beside the folder of a test program.
