@@ -1,4 +1,5 @@
 //! o2bridge: the daemon of a node, the operator's command, and a client library.
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod config;

@@ -14,7 +14,7 @@ pub type Options = BTreeMap<String, String>;
 /// Most levels that can be configured.
 const LEVELS_MAX: usize = 9;
 /// Most bytes of options, so that an agent that does not read cannot block us (a pipe holds 64 KiB).
-const OPTION_BYTES_MAX: usize = 32 * 1024;
+const OPTION_BYTES_MAX: usize = 16 * 1024;
 
 /// `fencing.policy`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -1,0 +1,10 @@
+//! The outside world, one file each. An adapter turns what happens there into the core's events and
+//! carries out what it is told; it decides nothing.
+
+pub mod agent;
+pub mod look;
+pub mod process;
+pub mod state;
+pub mod systemd;
+pub mod timers;
+pub mod workers;

@@ -1,0 +1,232 @@
+//! Running a fence agent, in the convention of the field's agents: `key=value` lines on standard
+//! input, exit code 0 for a node that is off. Blocks; belongs on a worker thread.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use o2bridge_core::OpError;
+
+/// What is kept of an agent's output; its end says why it failed.
+const OUTPUT_BYTES_MAX: usize = 2 * 1024;
+/// How often a running agent is looked after.
+const LOOK_MS: u64 = 50;
+/// How long a killed agent may take to go. One that hangs in the kernel is left behind.
+const KILL_MS: u64 = 2_000;
+/// The environment of an agent: ours holds the service manager's sockets.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How a program ended, and its last words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it did what it should.
+    pub result: Result<(), OpError>,
+    /// The end of what it wrote to standard output and error, made printable.
+    pub output: String,
+}
+
+/// Runs a program to its end, or kills it and everything of its process group after `timeout_ms`.
+#[must_use]
+pub fn run(command: &mut Command, input: &str, timeout_ms: u64) -> Outcome {
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    let mut output = Vec::new();
+    let result = start(command, input)
+        .map_err(|error| OpError::Errno(error.raw_os_error().unwrap_or(nix::libc::EIO)))
+        .and_then(|(child, pipe)| follow(child, pipe, deadline, &mut output));
+    Outcome { result, output: printable(&output) }
+}
+
+fn start(command: &mut Command, input: &str) -> std::io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let mut child = command
+        .env_clear()
+        .env("PATH", PATH)
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
+        .stderr(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()?;
+    // Our stdio ends live on in the command; a later run of it would share them.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    // We are protected from the out-of-memory killer; an agent need not be. Best effort.
+    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
+    if let Some(mut stdin) = child.stdin.take() {
+        // It fits into the pipe (the configuration bounds it), and an agent that reads nothing and
+        // ends is judged by its exit code.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    Ok((child, ours))
+}
+
+/// Reads the output until the agent ends. Not until the output ends: a child that it left behind may
+/// hold that open for ever.
+fn follow(
+    mut child: Child,
+    mut pipe: UnixStream,
+    deadline: Instant,
+    output: &mut Vec<u8>,
+) -> Result<(), OpError> {
+    let mut open = true;
+    loop {
+        if open {
+            open = wait_and_read(&mut pipe, output);
+        } else {
+            std::thread::sleep(Duration::from_millis(LOOK_MS));
+        }
+        match child.try_wait() {
+            Ok(Some(status)) => {
+                read_all(&mut pipe, output);
+                return judge(status);
+            }
+            Ok(None) if Instant::now() < deadline => {}
+            Ok(None) | Err(_) => {
+                kill(&mut child);
+                read_all(&mut pipe, output);
+                return Err(OpError::TimedOut);
+            }
+        }
+    }
+}
+
+/// Exit codes as a shell shows them: a signal is 128 and its number.
+fn judge(status: ExitStatus) -> Result<(), OpError> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(OpError::Agent(code)),
+        (None, signal) => Err(OpError::Agent(128 + signal.unwrap_or(0))),
+    }
+}
+
+fn wait_and_read(pipe: &mut UnixStream, output: &mut Vec<u8>) -> bool {
+    let timeout = PollTimeout::try_from(LOOK_MS).unwrap_or(PollTimeout::ZERO);
+    // EINTR and the like only shorten the wait.
+    let _ = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout);
+    read_all(pipe, output)
+}
+
+/// Reads what is there and keeps the end of it; false once the other side is closed.
+fn read_all(pipe: &mut UnixStream, output: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    // Bounded, so that an agent that writes without end still meets its deadline.
+    for _ in 0..64 {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => output.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+        let surplus = output.len().saturating_sub(OUTPUT_BYTES_MAX);
+        output.drain(..surplus);
+    }
+    true
+}
+
+fn kill(child: &mut Child) {
+    let Ok(group) = i32::try_from(child.id()) else { return };
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    let end = Instant::now() + Duration::from_millis(KILL_MS);
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn printable(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let words = text.split(|c: char| c.is_control()).filter(|part| !part.trim().is_empty());
+    words.map(str::trim).collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A shell script that stands for an agent.
+    fn script(text: &str, input: &str, timeout_ms: u64) -> (Outcome, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fence_test");
+        std::fs::write(&path, format!("#!/bin/sh\ncd {}\n{text}\n", dir.path().display())).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        // Through the shell: running a file that this process just wrote can fail with ETXTBSY when
+        // another test forks meanwhile.
+        let outcome = run(Command::new("/bin/sh").arg(&path), input, timeout_ms);
+        (outcome, dir)
+    }
+
+    #[test]
+    fn success_with_its_input_and_without_our_environment() {
+        let (outcome, dir) =
+            script("cat > input; env > env; echo fine", "action=off\nplug=3\n", 10_000);
+        assert_eq!(outcome, Outcome { result: Ok(()), output: "fine".into() });
+        let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("input"), "action=off\nplug=3\n");
+        assert!(!read("env").contains("CARGO"), "{}", read("env"));
+        assert!(read("env").contains(PATH));
+    }
+
+    #[test]
+    fn failure_with_its_code_and_words() {
+        let (outcome, _dir) = script("echo to stdout; echo 'no such plug' >&2; exit 3", "", 10_000);
+        assert_eq!(outcome.result, Err(OpError::Agent(3)));
+        assert_eq!(outcome.output, "to stdout | no such plug");
+        let (outcome, _dir) = script("kill -TERM $$", "", 10_000);
+        assert_eq!(outcome.result, Err(OpError::Agent(143)));
+    }
+
+    #[test]
+    fn a_hanging_agent_is_killed_with_its_children() {
+        let started = Instant::now();
+        let (outcome, dir) =
+            script("sleep 100 & echo $! > child; echo waiting; sleep 100", "", 300);
+        assert_eq!(outcome, Outcome { result: Err(OpError::TimedOut), output: "waiting".into() });
+        assert!(started.elapsed() < Duration::from_secs(5));
+        let child = std::fs::read_to_string(dir.path().join("child")).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+        let gone = || state().map_or(true, |stat| stat.contains(") Z "));
+        for _ in 0..100 {
+            if gone() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the child outlived its agent: {:?}", state());
+    }
+
+    #[test]
+    fn an_agent_that_leaves_a_child_behind_has_ended() {
+        let started = Instant::now();
+        let (outcome, _dir) = script("sleep 3 & exit 0", "", 60_000);
+        assert_eq!(outcome.result, Ok(()));
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn garbage_without_end_is_cut_and_made_printable() {
+        let (outcome, _dir) = script(
+            "head -c 3000000 /dev/urandom; printf 'last\\033[31m\\377\\nwords'; exit 1",
+            "",
+            20_000,
+        );
+        assert_eq!(outcome.result, Err(OpError::Agent(1)));
+        assert!(outcome.output.len() <= 3 * OUTPUT_BYTES_MAX, "{}", outcome.output.len());
+        assert!(outcome.output.ends_with("| words"), "{}", outcome.output);
+        assert!(!outcome.output.contains(char::is_control));
+        let (outcome, _dir) = script("exec cat /dev/zero", "", 300);
+        assert_eq!(outcome.result, Err(OpError::TimedOut));
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_and_one_that_is_not_there() {
+        let (outcome, _dir) = script("exec <&-; exit 0", &"key=value\n".repeat(3_000), 10_000);
+        assert_eq!(outcome.result, Ok(()));
+        let outcome = run(&mut Command::new("/no/such/agent"), "", 1_000);
+        assert_eq!(outcome.result, Err(OpError::Errno(2)));
+    }
+}

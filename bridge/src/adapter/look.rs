@@ -1,0 +1,150 @@
+//! A look into the mount table: is the volume mounted that a dead tool was about to mount?
+
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+use o2bridge_core::{DeviceId, Finding, ServiceName};
+
+const FSTYPE: &str = "ocfs2";
+
+/// One OCFS2 mount.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: (u64, u64),
+    mountpoint: Vec<u8>,
+}
+
+/// Answers [`o2bridge_core::Action::Look`] from a file in the format of `/proc/self/mountinfo`.
+#[must_use]
+pub fn look(mountinfo: &Path, service: &ServiceName, device: Option<DeviceId>) -> Finding {
+    match std::fs::read(mountinfo) {
+        Ok(text) => judge(&text, service, device),
+        Err(_) => Finding::Unknown,
+    }
+}
+
+/// A service that is a path is mounted there or not at all. `ocfs2` is mounted where its device is;
+/// without a known device only the absence of every OCFS2 mount is an answer. Any other service is a
+/// tool that uses the volume by itself and mounts nothing: it died, so it does not use it any more.
+fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Finding {
+    let Some(mounts) = mounts(text) else { return Finding::Unknown };
+    let path = service.as_str().starts_with('/');
+    if !path && !service.is_ocfs2() {
+        return Finding::NotMounted;
+    }
+    let wanted = device.map(|DeviceId(device)| (major(device), minor(device)));
+    let found = mounts.iter().any(|mount| {
+        let same_device = wanted.is_none_or(|wanted| mount.device == wanted);
+        let same_place = !path || mount.mountpoint == service.as_str().as_bytes();
+        same_device && same_place
+    });
+    match (found, path || wanted.is_some()) {
+        (true, true) => Finding::Mounted,
+        (true, false) => Finding::Unknown,
+        (false, _) => Finding::NotMounted,
+    }
+}
+
+/// The OCFS2 mounts of a table; `None` if a line is not as proc(5) has it.
+fn mounts(text: &[u8]) -> Option<Vec<Mount>> {
+    let mut found = Vec::new();
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut words = line.split(|byte| *byte == b' ');
+        let device = device(words.nth(2)?)?;
+        let mountpoint = unescape(words.nth(1)?);
+        // Optional fields follow, in any number; a lone dash ends them.
+        words.find(|word| *word == b"-")?;
+        if words.next()? == FSTYPE.as_bytes() {
+            found.push(Mount { device, mountpoint });
+        }
+    }
+    Some(found)
+}
+
+fn device(word: &[u8]) -> Option<(u64, u64)> {
+    let (major, minor) = std::str::from_utf8(word).ok()?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Space, tab, newline and backslash are written as a backslash and three octal digits.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (first, code) {
+            (b'\\', Some(code)) => {
+                out.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::makedev;
+
+    const TABLE: &str = "\
+22 28 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
+28 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
+80 28 8:16 / /srv/shared rw,relatime shared:40 master:2 - ocfs2 /dev/sdb rw,_netdev,coherency=full
+81 28 8:32 / /srv/with\\040space\\134 rw,relatime - ocfs2 /dev/sdc rw
+82 28 8:48 / /srv/ext rw,relatime - ext4 /dev/ocfs2 rw
+";
+
+    fn at(table: &str, service: &str, device: Option<(u64, u64)>) -> Finding {
+        let device = device.map(|(major, minor)| DeviceId(makedev(major, minor)));
+        judge(table.as_bytes(), &ServiceName::new(service).unwrap(), device)
+    }
+
+    #[test]
+    fn by_device() {
+        assert_eq!(at(TABLE, "ocfs2", Some((8, 16))), Finding::Mounted);
+        assert_eq!(at(TABLE, "ocfs2", Some((8, 64))), Finding::NotMounted);
+        assert_eq!(at(TABLE, "ocfs2", Some((8, 48))), Finding::NotMounted, "ext4 there");
+        assert_eq!(at(TABLE, "ocfs2", Some((8, 1 << 19))), Finding::NotMounted);
+    }
+
+    #[test]
+    fn by_mountpoint() {
+        assert_eq!(at(TABLE, "/srv/shared", None), Finding::Mounted);
+        assert_eq!(at(TABLE, "/srv/shared", Some((8, 16))), Finding::Mounted);
+        assert_eq!(at(TABLE, "/srv/shared", Some((8, 32))), Finding::NotMounted);
+        assert_eq!(at(TABLE, "/srv/with space\\", None), Finding::Mounted);
+        assert_eq!(at(TABLE, "/srv/ext", None), Finding::NotMounted, "ext4 there");
+        assert_eq!(at(TABLE, "/srv", None), Finding::NotMounted);
+    }
+
+    #[test]
+    fn without_a_device_only_no_mount_at_all_is_an_answer() {
+        assert_eq!(at(TABLE, "ocfs2", None), Finding::Unknown);
+        let none = "28 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n";
+        assert_eq!(at(none, "ocfs2", None), Finding::NotMounted);
+        assert_eq!(at("", "ocfs2", None), Finding::NotMounted);
+    }
+
+    #[test]
+    fn a_tool_mounts_nothing() {
+        assert_eq!(at(TABLE, "fsck.ocfs2", Some((8, 16))), Finding::NotMounted);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        let service = ServiceName::new("ocfs2").unwrap();
+        assert_eq!(look(Path::new("/no/such/file"), &service, None), Finding::Unknown);
+        for broken in ["80 28 8 / /x rw - ocfs2 x rw\n", "80\n", "80 28 8:1 / /x rw ocfs2 x rw\n"] {
+            assert_eq!(at(broken, "ocfs2", Some((8, 16))), Finding::Unknown, "{broken}");
+        }
+        let here =
+            look(Path::new("/proc/self/mountinfo"), &service, Some(DeviceId(makedev(4095, 1))));
+        assert_eq!(here, Finding::NotMounted, "this machine's own table is understood");
+    }
+}
