@@ -1,0 +1,284 @@
+//! What status shows, as the JSON that `o2bridge status --format json` prints and the new door
+//! sends: one set of words for the daemon, the command and every other program.
+
+use std::fmt;
+use std::str::FromStr;
+
+use o2bridge_core::snapshot::{GroupStatus, NodeStatus};
+use o2bridge_core::{DeviceId, Snapshot, Waiting};
+use serde::{Deserialize, Serialize};
+
+/// How much the daemon logs: this level and everything graver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// The operator must act.
+    Error,
+    /// A cluster event: a death, a partition, a refused peer.
+    Warning,
+    /// A transition of a node or a group.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+impl LogLevel {
+    /// All levels, gravest first.
+    pub const ALL: [Self; 4] = [Self::Error, Self::Warning, Self::Info, Self::Debug];
+
+    /// The level's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a log level is error, warning, info or debug")]
+pub struct BadLogLevel;
+
+impl FromStr for LogLevel {
+    type Err = BadLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, BadLogLevel> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text).ok_or(BadLogLevel)
+    }
+}
+
+/// What the daemon knows beyond its core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The daemon's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// The shim's name.
+    pub shim: String,
+    /// Why this shim.
+    pub shim_reason: String,
+    /// Whether its memory is locked, so that it lives while its own disk hangs.
+    pub memory_locked: bool,
+    /// What an operator should know before it hurts, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that status shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// Who tells the kernel.
+    pub shim: Shim,
+    /// Whether the daemon's memory is locked.
+    pub memory_locked: bool,
+    /// What an operator should know before it hurts, one sentence each.
+    pub warnings: Vec<String>,
+    /// This node's id, once corosync told.
+    pub node: Option<u32>,
+    /// `totem.cluster_name`; empty while unknown.
+    pub cluster: String,
+    /// Whether corosync answers.
+    pub connected: bool,
+    /// Whether this partition is quorate.
+    pub quorate: bool,
+    /// The ring of the last quorum notification, as corosync's tools print it.
+    pub ring: Option<String>,
+    /// Whether every daemon in the ring has seen it, so that deaths may be told.
+    pub settled: bool,
+    /// The protocol version in use among the daemons.
+    pub protocol: u16,
+    /// The fencing policy: `none`, `ack` or `agent`.
+    pub fencing: String,
+    /// The nodes that the daemon knows of, this one included.
+    pub nodes: Vec<Node>,
+    /// The groups in use on this node.
+    pub groups: Vec<Group>,
+    /// Peer messages dropped because they are not of our protocol.
+    pub garbage_messages: u64,
+}
+
+/// Who tells the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shim {
+    /// Its name, as in the configuration.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its id.
+    pub node: u32,
+    /// Whether it is in the ring.
+    pub in_ring: bool,
+    /// `speaking`, `silent`, `absent` or `incompatible`.
+    pub daemon: String,
+    /// Its boot id, 32 hex digits.
+    pub boot: Option<String>,
+    /// How many groups it uses.
+    pub groups: u64,
+    /// `none`, or of a dead node: `needed`, `running`, `waiting for ack`, `fenced`.
+    pub fencing: String,
+    /// Whether its daemon owes a return or a word.
+    pub in_debt: bool,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The volume's UUID, 32 upper-case hex digits.
+    pub group: String,
+    /// `joining`, `attaching`, `ready`, `suspended`, `leaving` or `expelled`.
+    pub state: String,
+    /// What it waits for, if it waits for anybody.
+    pub waiting: Option<String>,
+    /// This node's use of it, in hex.
+    pub incarnation: String,
+    /// The volume's device, `major:minor`.
+    pub device: Option<String>,
+    /// The ring of its last totem change.
+    pub ring: Option<String>,
+    /// Who uses it on this node.
+    pub services: Vec<Service>,
+    /// Who uses it in the cluster.
+    pub members: Vec<Member>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub service: String,
+    /// `beginning`, `granted`, `live`, `additional`, `looking` or `leaving`.
+    pub state: String,
+}
+
+/// One node's use of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node.
+    pub node: u32,
+    /// Which use, in hex.
+    pub incarnation: String,
+    /// `member`, `joining`, `absent`, `lost` or `dead`.
+    pub state: String,
+}
+
+/// One line of List: a group in use on this node and who uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The volume's UUID, 32 upper-case hex digits.
+    pub group: String,
+    /// As [`Group::state`].
+    pub state: String,
+    /// Who uses it on this node.
+    pub services: Vec<Service>,
+}
+
+impl Status {
+    /// Puts together what the core and the daemon know.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, facts: Facts) -> Self {
+        Self {
+            version: facts.version,
+            uptime_s: facts.uptime_s,
+            log_level: facts.log_level,
+            shim: Shim { name: facts.shim, reason: facts.shim_reason },
+            memory_locked: facts.memory_locked,
+            warnings: facts.warnings,
+            node: snapshot.node.map(|node| node.0),
+            cluster: snapshot.cluster.clone(),
+            connected: snapshot.connected,
+            quorate: snapshot.quorate,
+            ring: snapshot.ring.map(|ring| ring.to_string()),
+            settled: snapshot.settled,
+            protocol: snapshot.protocol,
+            fencing: snapshot.fencing.to_owned(),
+            nodes: snapshot.nodes.iter().map(Node::new).collect(),
+            groups: snapshot.groups.iter().map(Group::new).collect(),
+            garbage_messages: snapshot.garbage_messages,
+        }
+    }
+
+    /// The groups and their services alone.
+    #[must_use]
+    pub fn uses(&self) -> Vec<Use> {
+        let of = |group: &Group| Use {
+            group: group.group.clone(),
+            state: group.state.clone(),
+            services: group.services.clone(),
+        };
+        self.groups.iter().map(of).collect()
+    }
+
+    /// Whether nothing but the time differs.
+    #[must_use]
+    pub fn is_same_but_for_time(&self, other: &Self) -> bool {
+        let timeless = |status: &Self| Self { uptime_s: 0, ..status.clone() };
+        timeless(self) == timeless(other)
+    }
+}
+
+impl Node {
+    fn new(node: &NodeStatus) -> Self {
+        Self {
+            node: node.node.0,
+            in_ring: node.in_ring,
+            daemon: node.daemon.to_owned(),
+            boot: node.boot.map(|boot| boot.to_string()),
+            groups: node.groups as u64,
+            fencing: node.fencing.to_owned(),
+            in_debt: node.in_debt,
+        }
+    }
+}
+
+impl Group {
+    fn new(group: &GroupStatus) -> Self {
+        let service = |service: &o2bridge_core::snapshot::ServiceStatus| Service {
+            service: service.service.to_string(),
+            state: service.state.to_owned(),
+        };
+        let member = |member: &o2bridge_core::snapshot::MemberStatus| Member {
+            node: member.node.0,
+            incarnation: member.incarnation.to_string(),
+            state: member.state.to_owned(),
+        };
+        Self {
+            group: group.group.to_string(),
+            state: group.state.to_owned(),
+            waiting: (group.waiting != Waiting::Nothing).then(|| group.waiting.to_string()),
+            incarnation: group.incarnation.to_string(),
+            device: group.device.map(device_text),
+            ring: group.ring.map(|ring| ring.to_string()),
+            services: group.services.iter().map(service).collect(),
+            members: group.members.iter().map(member).collect(),
+        }
+    }
+}
+
+/// `major:minor`, as in `/proc/self/mountinfo`.
+fn device_text(device: DeviceId) -> String {
+    let (major, minor) = (nix::sys::stat::major(device.0), nix::sys::stat::minor(device.0));
+    format!("{major}:{minor}")
+}
