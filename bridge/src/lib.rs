@@ -3,3 +3,6 @@
 
 pub mod adapter;
 pub mod config;
+pub mod log;
+pub mod door;
+pub mod status;
