@@ -1,0 +1,620 @@
+//! The one object that the loop owns: every handle, and who waits for what.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, Waker};
+use o2bridge_core::event::OpError;
+use o2bridge_core::types::{Channel, Member, NodeId, OpId, Pid};
+use rust_corosync::CsError;
+
+use crate::calls::{self, Connection, Cpg, Handle, Quorum};
+use crate::crew::{self, CallId, Crew, GivenUp, Job, Outcome};
+use crate::event::{BusEvent, Connected, LostCause, Notice, Unsuitable};
+use crate::link::{Link, Pumped, State};
+use crate::sink::Heard;
+use crate::stack::{self, StackTooSmall};
+
+/// What one CPG handle takes from `/dev/shm` (measured: three ring buffers of 1 MiB, and their heads).
+pub const SHM_BYTES_PER_CHANNEL: u64 = 3_195_000;
+
+/// What closing a handle can take when corosync is dead but not yet reaped (measured: 41 ms).
+const CLOSE_LIMIT_PER_HANDLE: Duration = Duration::from_millis(100);
+/// After corosync said: try again.
+const SEND_RETRY: Duration = Duration::from_millis(5);
+
+/// `CS_ERR_LIBRARY`: corosync is not there.
+const NOT_THERE: u32 = CsError::CsErrLibrary as u32;
+/// `CS_ERR_EXIST`: the channel is there already.
+const EXIST: u32 = CsError::CsErrExist as u32;
+/// `CS_ERR_BUSY`: a depart is under way.
+const BUSY: u32 = CsError::CsErrBusy as u32;
+/// `CS_ERR_NO_RESOURCES`: more channels than tokens.
+const NO_RESOURCES: u32 = CsError::CsErrNoResources as u32;
+
+/// Times and limits of a [`Bus`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a call may take that corosync answers in milliseconds. Then its operation ends as
+    /// timed out, and if it ends after all, what it made is undone. Default 10 s: a corosync that is
+    /// stopped for some seconds should not fail a mount.
+    pub call_limit: Duration,
+    /// The pause between attempts to connect. Default 250 ms.
+    pub connect_pause: Duration,
+    /// The pause after [`BusEvent::Refused`]. Default 5 s.
+    pub refused_pause: Duration,
+    /// From more channels than this on, [`Notice::ManyGroups`] is given. Default 64.
+    pub channels_warn: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            call_limit: Duration::from_secs(10),
+            connect_pause: Duration::from_millis(250),
+            refused_pause: Duration::from_secs(5),
+            channels_warn: 64,
+        }
+    }
+}
+
+/// The connection to corosync.
+#[derive(Debug)]
+enum Phase {
+    /// Nobody asked for one, or it was lost.
+    Down,
+    /// A helper tries.
+    Connecting,
+    /// The next attempt comes then.
+    Waiting(Instant),
+    /// There.
+    Up(Quorum, Member),
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Connect,
+    Join(Channel),
+    Leave(Channel),
+    Close(Option<Channel>),
+    Kill(OpId),
+}
+
+/// Corosync, as the loop sees it. See the crate's documentation for how a loop uses it.
+///
+/// Not `Send`: the thread that made it is the one whose stack was looked at, and handles must not be
+/// read by two threads.
+pub struct Bus {
+    registry: Registry,
+    waker: Arc<Waker>,
+    tokens: Range<usize>,
+    options: Options,
+    phase: Phase,
+    crew: Crew,
+    calls: BTreeMap<CallId, Purpose>,
+    links: BTreeMap<Channel, Link>,
+    /// Whose each token is. The first, quorum's, is nobody's.
+    slots: Vec<Option<Channel>>,
+    pending: Vec<BusEvent>,
+    retry_send_at: Option<Instant>,
+    told_code: Option<u32>,
+    told_unsuitable: Option<Unsuitable>,
+    told_many: bool,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Bus {
+    /// Makes a bus that is not connected. It uses the `tokens` of the registry's poll: the first for
+    /// quorum, one for each channel. The `waker` belongs to the same poll; it fires when a helper
+    /// thread has something to say.
+    ///
+    /// # Errors
+    /// This thread's stack is too small to dispatch on: libcpg puts a message of 1 MiB there without
+    /// looking. Or the registry could not be cloned: descriptors are used up.
+    pub fn new(
+        registry: &Registry,
+        tokens: Range<usize>,
+        waker: Arc<Waker>,
+        options: Options,
+    ) -> Result<Self, NewError> {
+        stack::check()?;
+        let registry = registry.try_clone()?;
+        let crew = Crew::new(Arc::clone(&waker));
+        Ok(Self {
+            registry,
+            waker,
+            tokens,
+            options,
+            phase: Phase::Down,
+            crew,
+            calls: BTreeMap::new(),
+            links: BTreeMap::new(),
+            slots: vec![None],
+            pending: Vec::new(),
+            retry_send_at: None,
+            told_code: None,
+            told_unsuitable: None,
+            told_many: false,
+            _not_send: PhantomData,
+        })
+    }
+
+    /// Tries to connect until it works. Does nothing when that is under way or done.
+    pub fn connect(&mut self) {
+        if matches!(self.phase, Phase::Down) {
+            self.start_connect();
+        }
+    }
+
+    /// Joins a channel, with a handle of its own. The confchg that shows us in it comes after `Done`.
+    pub fn join(&mut self, op: OpId, channel: Channel) {
+        if !matches!(self.phase, Phase::Up(..)) {
+            return self.done_soon(op, Err(OpError::Corosync(NOT_THERE)));
+        }
+        if let Some(link) = self.links.get(&channel) {
+            let code = if link.depart.is_some() { BUSY } else { EXIST };
+            return self.done_soon(op, Err(OpError::Corosync(code)));
+        }
+        let Some(slot) = self.take_slot(channel) else {
+            return self.done_soon(op, Err(OpError::Corosync(NO_RESOURCES)));
+        };
+        self.links.insert(channel, Link::new(channel, op, slot));
+        self.call("join", Purpose::Join(channel), move || Outcome::Join(calls::join(channel)));
+        self.warn_of_many();
+    }
+
+    /// Leaves a channel, after what was queued for it was sent, and frees its handle. Our own LEAVE
+    /// comes before `Done`. A channel that we are not in is left already.
+    pub fn depart(&mut self, op: OpId, channel: Channel) {
+        let deadline = Instant::now() + self.options.call_limit;
+        let Some(link) = self.links.get_mut(&channel) else {
+            return self.done_soon(op, Ok(()));
+        };
+        if link.depart.is_some() {
+            return self.done_soon(op, Err(OpError::Corosync(BUSY)));
+        }
+        link.depart = Some(op);
+        link.give_up_at = Some(deadline);
+        self.pump(channel);
+    }
+
+    /// Sends to a channel, after all that was sent to it before. Without the channel the message is
+    /// dropped: whoever sent it hears, or heard, that the channel is lost. A message that breaks a
+    /// limit loses the whole connection, since nothing may be left out or overtaken.
+    pub fn mcast(&mut self, channel: Channel, bytes: Vec<u8>) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        if !link.takes_messages() {
+            return;
+        }
+        match link.queue(bytes) {
+            Ok(()) => self.pump(channel),
+            Err(what) => self.lose(LostCause::SendLimit { channel, what }),
+        }
+    }
+
+    /// Asks corosync to end the corosync of a node. That it ended is seen in the ring, two token
+    /// times later.
+    pub fn kill_node(&mut self, op: OpId, node: NodeId) {
+        if !matches!(self.phase, Phase::Up(..)) {
+            return self.done_soon(op, Err(OpError::Corosync(NOT_THERE)));
+        }
+        self.call("kill-node", Purpose::Kill(op), move || Outcome::Kill(calls::kill_node(node)));
+    }
+
+    /// Whether a token of the poll is one of the bus's.
+    #[must_use]
+    pub fn is_token(&self, token: Token) -> bool {
+        self.tokens.contains(&token.0)
+    }
+
+    /// Notes that one of the bus's tokens is ready. [`Self::drain`] reads.
+    pub fn ready(&mut self, token: Token) {
+        let Some(slot) = token.0.checked_sub(self.tokens.start) else { return };
+        let channel = self.slots.get(slot).copied().flatten();
+        if let Some(link) = channel.and_then(|channel| self.links.get_mut(&channel)) {
+            link.is_ready = true;
+        }
+    }
+
+    /// When [`Self::tick`] has something to do at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let connect = match self.phase {
+            Phase::Waiting(at) => Some(at),
+            Phase::Down | Phase::Connecting | Phase::Up(..) => None,
+        };
+        let departs = self.links.values().filter_map(|link| link.give_up_at).min();
+        [connect, departs, self.retry_send_at, self.crew.deadline()].into_iter().flatten().min()
+    }
+
+    /// Does what is due: the watchdog over calls, the next attempt to connect or to send.
+    pub fn tick(&mut self, now: Instant) {
+        for given_up in self.crew.give_up(now) {
+            self.handle_given_up(&given_up);
+        }
+        if matches!(self.phase, Phase::Waiting(at) if at <= now) {
+            self.start_connect();
+        }
+        if self.retry_send_at.is_some_and(|at| at <= now) {
+            self.retry_send_at = None;
+            self.pump_all();
+        }
+        let is_over = |link: &&Link| link.give_up_at.is_some_and(|at| at <= now);
+        let over: Vec<Channel> =
+            self.links.values().filter(is_over).map(|link| link.channel).collect();
+        for channel in over {
+            self.handle_depart_over(channel);
+        }
+    }
+
+    /// Hands over all that happened. Does not block.
+    ///
+    /// Reads every ready mountgroup, then the control group, then quorum, each to the bottom, and
+    /// hands over quorum first, then control, then the mountgroups: so whoever is judged by a
+    /// group's event is judged with knowledge of the ring that is at least as new.
+    pub fn drain(&mut self, out: &mut Vec<BusEvent>) {
+        while let Some((id, outcome, late)) = self.crew.next_outcome() {
+            self.handle_outcome(id, outcome, late);
+        }
+        self.dispatch();
+        self.pump_all();
+        out.append(&mut self.pending);
+    }
+
+    /// What the channels take from `/dev/shm`, in bytes.
+    #[must_use]
+    pub fn shm_bytes(&self) -> u64 {
+        SHM_BYTES_PER_CHANNEL * u64::try_from(self.links.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The channels that have a handle, or are about to.
+    pub fn channels(&self) -> impl Iterator<Item = Channel> + '_ {
+        self.links.keys().copied()
+    }
+
+    fn dispatch(&mut self) {
+        let Phase::Up(quorum, me) = &self.phase else { return };
+        let (mut groups, mut control, mut first) = (Vec::new(), Vec::new(), Vec::new());
+        let mut left = Vec::new();
+        let mut result = Ok(());
+        // `Channel::Control` sorts before the groups, so this reads it last.
+        for (channel, link) in self.links.iter_mut().rev() {
+            let is_control = *channel == Channel::Control;
+            if !(link.is_ready || is_control) {
+                continue;
+            }
+            // A handle that is with a helper is read when it is back.
+            let Some(cpg) = link.cpg() else { continue };
+            let (heard, end) = cpg.dispatch();
+            link.is_ready = false;
+            let events = if is_control { &mut control } else { &mut groups };
+            if link.hear(*me, heard, events) {
+                left.push(*channel);
+            }
+            result = result.and(end);
+        }
+        let (heard, end) = quorum.dispatch();
+        result = result.and(end);
+        for heard in heard {
+            if let Heard::Quorum { quorate, ring, nodes } = heard {
+                first.push(BusEvent::Quorum { quorate, ring, nodes });
+            }
+        }
+        self.pending.extend(first.into_iter().chain(control).chain(groups));
+        for channel in left {
+            self.close_link(channel);
+        }
+        if let Err(error) = result {
+            self.lose(LostCause::Corosync(error as u32));
+        }
+    }
+
+    fn start_connect(&mut self) {
+        self.phase = Phase::Connecting;
+        self.call("connect", Purpose::Connect, || Outcome::Connect(calls::connect()));
+    }
+
+    fn call(
+        &mut self,
+        what: &'static str,
+        purpose: Purpose,
+        run: impl FnOnce() -> Outcome + Send + 'static,
+    ) {
+        let limit = self.options.call_limit;
+        let id = self.crew.submit(Job { what, limit, run: Box::new(run) });
+        self.calls.insert(id, purpose);
+    }
+
+    fn close(&mut self, handles: Vec<Handle>, channel: Option<Channel>) {
+        let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
+        let limit = self.options.call_limit + CLOSE_LIMIT_PER_HANDLE.saturating_mul(count);
+        let run = Box::new(move || {
+            calls::close(handles);
+            Outcome::Close
+        });
+        let id = self.crew.submit(Job { what: crew::CLOSE, limit, run });
+        self.calls.insert(id, Purpose::Close(channel));
+    }
+
+    /// What ended. A call that is in nobody's list any more (its time was over, or the connection was
+    /// lost) is undone.
+    fn handle_outcome(&mut self, id: CallId, outcome: Outcome, late: Option<&'static str>) {
+        if let Some(what) = late {
+            self.pending.push(BusEvent::Notice(Notice::LateCall { what }));
+        }
+        match (self.calls.remove(&id), outcome) {
+            (Some(Purpose::Connect), Outcome::Connect(result)) => self.handle_connect(result),
+            (Some(Purpose::Join(channel)), Outcome::Join(result)) => {
+                self.handle_join(channel, result);
+            }
+            (Some(Purpose::Leave(channel)), Outcome::Leave(cpg, result)) => {
+                self.handle_leave(channel, cpg, result);
+            }
+            (Some(Purpose::Close(Some(channel))), _) => self.end_link(channel, Ok(())),
+            (Some(Purpose::Kill(op)), Outcome::Kill(result)) => {
+                let result = result.map_err(|error| OpError::Corosync(error as u32));
+                self.pending.push(BusEvent::Done { op, result });
+            }
+            (_, Outcome::Connect(Ok(Connection::Made(_, quorum)))) => {
+                self.close(vec![Handle::Quorum(quorum)], None);
+            }
+            (_, Outcome::Join(Ok(cpg)) | Outcome::Leave(cpg, _)) => {
+                let _ = self.registry.deregister(&mut SourceFd(&cpg.fd()));
+                self.close(vec![Handle::Cpg(cpg)], None);
+            }
+            (
+                _,
+                Outcome::Connect(Ok(Connection::Unsuitable(_)) | Err(_))
+                | Outcome::Join(Err(_))
+                | Outcome::Close
+                | Outcome::Kill(_),
+            ) => (),
+        }
+    }
+
+    fn handle_connect(&mut self, result: Result<Connection, CsError>) {
+        let now = Instant::now();
+        match result {
+            Ok(Connection::Made(connected, quorum)) => self.become_up(connected, quorum),
+            Ok(Connection::Unsuitable(why)) => {
+                self.phase = Phase::Waiting(now + self.options.refused_pause);
+                if self.told_unsuitable.replace(why) != Some(why) {
+                    self.pending.push(BusEvent::Refused(why));
+                }
+            }
+            Err(error) => {
+                let code = error as u32;
+                self.phase = Phase::Waiting(now + self.options.connect_pause);
+                if self.told_code.replace(code) != Some(code) {
+                    self.pending.push(BusEvent::Notice(Notice::NotRunning(code)));
+                }
+            }
+        }
+    }
+
+    fn become_up(&mut self, connected: Connected, quorum: Quorum) {
+        let token = Token(self.tokens.start);
+        if let Err(error) =
+            self.registry.register(&mut SourceFd(&quorum.fd()), token, Interest::READABLE)
+        {
+            self.close(vec![Handle::Quorum(quorum)], None);
+            self.phase = Phase::Down;
+            let cause = LostCause::Errno(error.raw_os_error().unwrap_or(0));
+            self.pending.push(BusEvent::Lost(cause));
+            return;
+        }
+        (self.told_code, self.told_unsuitable, self.told_many) = (None, None, false);
+        let me = Member { node: connected.node, pid: Pid(std::process::id()) };
+        self.phase = Phase::Up(quorum, me);
+        self.pending.push(BusEvent::Connected(connected));
+    }
+
+    fn handle_join(&mut self, channel: Channel, result: Result<Cpg, CsError>) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        let State::Joining { op } = link.state else { return };
+        let cpg = match result {
+            Ok(cpg) => cpg,
+            Err(error) => {
+                let result = Err(OpError::Corosync(error as u32));
+                self.pending.push(BusEvent::Done { op, result });
+                // Who wanted to depart has what it wanted.
+                return self.end_link(channel, Ok(()));
+            }
+        };
+        let token = Token(self.tokens.start + link.slot);
+        let registered =
+            self.registry.register(&mut SourceFd(&cpg.fd()), token, Interest::READABLE);
+        link.state = State::Arriving(cpg);
+        link.is_ready = true;
+        if let Err(error) = registered {
+            return self.lose(LostCause::Errno(error.raw_os_error().unwrap_or(0)));
+        }
+        self.pending.push(BusEvent::Done { op, result: Ok(()) });
+    }
+
+    fn handle_leave(&mut self, channel: Channel, cpg: Cpg, result: Result<(), CsError>) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        link.state = State::Left(cpg);
+        link.is_ready = true;
+        match result {
+            Ok(()) => (),
+            Err(error) => self.lose(LostCause::Corosync(error as u32)),
+        }
+    }
+
+    /// A call is over its time: its operation ends, and its late outcome will be undone.
+    fn handle_given_up(&mut self, given_up: &GivenUp) {
+        let GivenUp { id, what, limit } = *given_up;
+        self.pending.push(BusEvent::Notice(Notice::SlowCall { what, limit }));
+        let Some(purpose) = self.calls.remove(&id) else { return };
+        let timed_out = Err(OpError::TimedOut);
+        match purpose {
+            Purpose::Connect => {
+                self.phase = Phase::Waiting(Instant::now() + self.options.connect_pause);
+            }
+            Purpose::Join(channel) => {
+                if let Some(State::Joining { op }) =
+                    self.links.get(&channel).map(|link| &link.state)
+                {
+                    self.pending.push(BusEvent::Done { op: *op, result: timed_out });
+                }
+                self.end_link(channel, Ok(()));
+            }
+            Purpose::Leave(channel) => self.end_link(channel, timed_out),
+            Purpose::Close(Some(channel)) => self.end_link(channel, timed_out),
+            Purpose::Close(None) => (),
+            Purpose::Kill(op) => self.pending.push(BusEvent::Done { op, result: timed_out }),
+        }
+    }
+
+    /// A depart that waited too long for our own JOIN, for the queue or for our own LEAVE: the handle
+    /// is closed all the same, which the others take for a crash of this daemon.
+    fn handle_depart_over(&mut self, channel: Channel) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        link.give_up_at = None;
+        if link.cpg().is_none() {
+            // A call is under way, and has its own watchdog.
+            return;
+        }
+        let limit = self.options.call_limit;
+        self.pending.push(BusEvent::Notice(Notice::SlowCall { what: "depart", limit }));
+        if let Some(op) = link.depart {
+            self.pending.push(BusEvent::Done { op, result: Err(OpError::TimedOut) });
+        }
+        self.close_link(channel);
+        self.forget_link(channel);
+    }
+
+    /// Gives a link's handle to a helper to be closed.
+    fn close_link(&mut self, channel: Channel) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        link.give_up_at = None;
+        if let Some(cpg) = link.take_cpg(State::Closing) {
+            let _ = self.registry.deregister(&mut SourceFd(&cpg.fd()));
+            self.close(vec![Handle::Cpg(cpg)], Some(channel));
+        }
+    }
+
+    /// Forgets a link; it has no handle any more.
+    fn end_link(&mut self, channel: Channel, result: Result<(), OpError>) {
+        if let Some(op) = self.forget_link(channel).and_then(|link| link.depart) {
+            self.pending.push(BusEvent::Done { op, result });
+        }
+    }
+
+    fn pump_all(&mut self) {
+        let wanting = self.links.values().filter(|link| link.wants_pump());
+        let channels: Vec<Channel> = wanting.map(|link| link.channel).collect();
+        for channel in channels {
+            self.pump(channel);
+        }
+    }
+
+    /// Sends what a channel has queued. A channel that is to depart leaves when nothing is queued.
+    fn pump(&mut self, channel: Channel) {
+        let Some(link) = self.links.get_mut(&channel) else { return };
+        match link.pump() {
+            Ok(Pumped::Empty) if link.depart.is_some() => {
+                if let Some(cpg) = link.take_cpg(State::Leaving) {
+                    self.call("leave", Purpose::Leave(channel), move || {
+                        let result = calls::leave(&cpg, channel);
+                        Outcome::Leave(cpg, result)
+                    });
+                }
+            }
+            Ok(Pumped::TryAgain) => {
+                self.retry_send_at.get_or_insert(Instant::now() + SEND_RETRY);
+            }
+            Ok(Pumped::Empty | Pumped::Waiting) => (),
+            Err(error) => self.lose(LostCause::Corosync(error as u32)),
+        }
+    }
+
+    /// The connection is gone: all handles go to a helper, and whoever waits is told.
+    fn lose(&mut self, cause: LostCause) {
+        let mut handles = Vec::new();
+        match std::mem::replace(&mut self.phase, Phase::Down) {
+            Phase::Up(quorum, _) => {
+                let _ = self.registry.deregister(&mut SourceFd(&quorum.fd()));
+                handles.push(Handle::Quorum(quorum));
+            }
+            // Lost already.
+            Phase::Down | Phase::Connecting | Phase::Waiting(_) => return,
+        }
+        self.pending.push(BusEvent::Lost(cause));
+        let mut ops = Vec::new();
+        self.slots.truncate(1);
+        for mut link in std::mem::take(&mut self.links).into_values() {
+            if let State::Joining { op } = link.state {
+                ops.push(op);
+            }
+            ops.extend(link.depart);
+            if let Some(cpg) = link.take_cpg(State::Closing) {
+                let _ = self.registry.deregister(&mut SourceFd(&cpg.fd()));
+                handles.push(Handle::Cpg(cpg));
+            }
+        }
+        for purpose in std::mem::take(&mut self.calls).into_values() {
+            if let Purpose::Kill(op) = purpose {
+                ops.push(op);
+            }
+        }
+        self.close(handles, None);
+        self.retry_send_at = None;
+        for op in ops {
+            self.done_soon(op, Err(OpError::Corosync(NOT_THERE)));
+        }
+        let _ = self.waker.wake();
+    }
+
+    fn done_soon(&mut self, op: OpId, result: Result<(), OpError>) {
+        self.pending.push(BusEvent::Done { op, result });
+        let _ = self.waker.wake();
+    }
+
+    fn take_slot(&mut self, channel: Channel) -> Option<usize> {
+        let free = (1..self.slots.len()).find(|&slot| self.slots.get(slot) == Some(&None));
+        let slot = free.unwrap_or(self.slots.len());
+        if slot >= self.tokens.len() {
+            return None;
+        }
+        if free.is_none() {
+            self.slots.push(None);
+        }
+        self.slots.get_mut(slot)?.replace(channel);
+        Some(slot)
+    }
+
+    fn forget_link(&mut self, channel: Channel) -> Option<Link> {
+        let link = self.links.remove(&channel)?;
+        if let Some(slot) = self.slots.get_mut(link.slot) {
+            *slot = None;
+        }
+        Some(link)
+    }
+
+    fn warn_of_many(&mut self) {
+        let channels = self.links.len();
+        if channels > self.options.channels_warn && !self.told_many {
+            self.told_many = true;
+            let shm_bytes = self.shm_bytes();
+            self.pending.push(BusEvent::Notice(Notice::ManyGroups { channels, shm_bytes }));
+        }
+    }
+}
+
+/// Why a [`Bus`] could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewError {
+    /// See [`StackTooSmall`].
+    #[error(transparent)]
+    Stack(#[from] StackTooSmall),
+    /// The poll's registry could not be duplicated.
+    #[error("cannot duplicate the poll's descriptor: {0}")]
+    Registry(#[from] std::io::Error),
+}

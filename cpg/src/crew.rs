@@ -1,0 +1,245 @@
+//! Helper threads for calls that can block without limit, and the watchdog over them.
+//!
+//! One thread for each call, a few at a time. A call that does not end in its time is *stuck*: its
+//! thread is left to itself and no longer counted among the few, so other calls go on. So many may
+//! be stuck at once ([`STUCK_MAX`]); beyond that nothing new is started until one comes back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use rust_corosync::CsError;
+
+use crate::calls::{Connection, Cpg};
+
+/// Calls at a time. Corosync answers one after the other anyway.
+const RUNNING_MAX: usize = 4;
+/// Threads that may be lost in calls that never end.
+const STUCK_MAX: usize = 16;
+
+/// Names one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallId(u64);
+
+/// What a call brought back.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Connect(Result<Connection, CsError>),
+    Join(Result<Cpg, CsError>),
+    /// The handle comes back, because closing it is another call.
+    Leave(Cpg, Result<(), CsError>),
+    Close,
+    Kill(Result<(), CsError>),
+}
+
+/// A call to be made.
+pub(crate) struct Job {
+    /// Its name, for the log.
+    pub(crate) what: &'static str,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+    /// The call.
+    pub(crate) run: Box<dyn FnOnce() -> Outcome + Send>,
+}
+
+/// A call that was given up, and why.
+#[derive(Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) id: CallId,
+    pub(crate) what: &'static str,
+    pub(crate) limit: Duration,
+}
+
+struct Running {
+    what: &'static str,
+    limit: Duration,
+    deadline: Instant,
+}
+
+/// The helper threads.
+pub(crate) struct Crew {
+    waker: Arc<Waker>,
+    sender: Sender<(CallId, Outcome)>,
+    receiver: Receiver<(CallId, Outcome)>,
+    next_id: u64,
+    waiting: VecDeque<(CallId, Job)>,
+    running: BTreeMap<CallId, Running>,
+    stuck: BTreeMap<CallId, &'static str>,
+    failed_to_start: Vec<GivenUp>,
+}
+
+impl Crew {
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            waker,
+            sender,
+            receiver,
+            next_id: 0,
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            failed_to_start: Vec::new(),
+        }
+    }
+
+    /// Takes a call on. It starts at once, or when another one ends.
+    pub(crate) fn submit(&mut self, job: Job) -> CallId {
+        let id = CallId(self.next_id);
+        self.next_id += 1;
+        self.waiting.push_back((id, job));
+        self.start_waiting();
+        id
+    }
+
+    fn start_waiting(&mut self) {
+        while self.running.len() < RUNNING_MAX && self.stuck.len() < STUCK_MAX {
+            let Some((id, Job { what, limit, run })) = self.waiting.pop_front() else { return };
+            let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+            let body = move || {
+                // The bus may be gone: then nobody needs the outcome.
+                let _ = sender.send((id, run()));
+                let _ = waker.wake();
+            };
+            match thread::Builder::new().name(format!("corosync-{what}")).spawn(body) {
+                Ok(_) => {
+                    let deadline = Instant::now() + limit;
+                    self.running.insert(id, Running { what, limit, deadline });
+                }
+                Err(_) => {
+                    self.failed_to_start.push(GivenUp { id, what, limit: Duration::ZERO });
+                    let _ = self.waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The next call that ended, and the name of it if it had been given up before.
+    pub(crate) fn next_outcome(&mut self) -> Option<(CallId, Outcome, Option<&'static str>)> {
+        let (id, outcome) = self.receiver.try_recv().ok()?;
+        self.running.remove(&id);
+        let late = self.stuck.remove(&id);
+        self.start_waiting();
+        Some((id, outcome, late))
+    }
+
+    /// Gives up what is over its time. When all that may be stuck is stuck, what waits is given up
+    /// too, except for closing: that is tried when corosync is back.
+    pub(crate) fn give_up(&mut self, now: Instant) -> Vec<GivenUp> {
+        let mut list = std::mem::take(&mut self.failed_to_start);
+        for (&id, call) in &self.running {
+            if call.deadline <= now {
+                list.push(GivenUp { id, what: call.what, limit: call.limit });
+                self.stuck.insert(id, call.what);
+            }
+        }
+        self.running.retain(|_, call| call.deadline > now);
+        self.start_waiting();
+        if self.stuck.len() >= STUCK_MAX {
+            let (close, rest) = self.waiting.drain(..).partition(|(_, job)| job.what == CLOSE);
+            self.waiting = close;
+            let rest: VecDeque<(CallId, Job)> = rest;
+            list.extend(rest.into_iter().map(|(id, Job { what, limit, .. })| GivenUp {
+                id,
+                what,
+                limit,
+            }));
+        }
+        list
+    }
+
+    /// When [`Self::give_up`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if !self.failed_to_start.is_empty() {
+            return Some(Instant::now());
+        }
+        self.running.values().map(|call| call.deadline).min()
+    }
+}
+
+/// The name of the call that closes handles.
+pub(crate) const CLOSE: &str = "close";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn crew() -> (Crew, mio::Poll) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        (Crew::new(waker), poll)
+    }
+
+    fn job(what: &'static str, limit: Duration, body: impl FnOnce() + Send + 'static) -> Job {
+        let run = Box::new(move || {
+            body();
+            Outcome::Close
+        });
+        Job { what, limit, run }
+    }
+
+    fn wait_outcome(crew: &mut Crew) -> (CallId, Option<&'static str>) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some((id, _, late)) = crew.next_outcome() {
+                return (id, late);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no call ended");
+    }
+
+    #[test]
+    fn a_stuck_call_is_reported_and_does_not_hold_up_others() {
+        let (mut crew, _poll) = crew();
+        let gate = Arc::new(Barrier::new(RUNNING_MAX + 1));
+        let stuck: Vec<CallId> = (0..RUNNING_MAX)
+            .map(|_| {
+                let gate = Arc::clone(&gate);
+                crew.submit(job("stuck", Duration::ZERO, move || {
+                    gate.wait();
+                }))
+            })
+            .collect();
+        let next = crew.submit(job("next", LONG, || ()));
+        assert!(crew.next_outcome().is_none(), "it waits for its turn");
+        let given_up: Vec<CallId> =
+            crew.give_up(Instant::now()).iter().map(|given_up| given_up.id).collect();
+        assert_eq!(given_up, stuck);
+        assert_eq!(wait_outcome(&mut crew), (next, None));
+        gate.wait();
+        for _ in &stuck {
+            let (id, late) = wait_outcome(&mut crew);
+            assert!(stuck.contains(&id));
+            assert_eq!(late, Some("stuck"));
+        }
+    }
+
+    #[test]
+    fn stuck_threads_are_bounded_and_only_closing_is_kept() {
+        let (mut crew, _poll) = crew();
+        let gate = Arc::new(Barrier::new(STUCK_MAX + 1));
+        for _ in 0..STUCK_MAX {
+            let gate = Arc::clone(&gate);
+            crew.submit(job("stuck", Duration::ZERO, move || {
+                gate.wait();
+            }));
+        }
+        while crew.stuck.len() < STUCK_MAX {
+            crew.give_up(Instant::now());
+        }
+        let join = crew.submit(job("join", LONG, || ()));
+        let close = crew.submit(job(CLOSE, LONG, || ()));
+        let given_up = crew.give_up(Instant::now());
+        assert_eq!(given_up.iter().map(|call| call.id).collect::<Vec<_>>(), [join]);
+        gate.wait();
+        let ended: Vec<CallId> = (0..=STUCK_MAX).map(|_| wait_outcome(&mut crew).0).collect();
+        assert!(ended.contains(&close));
+    }
+}
