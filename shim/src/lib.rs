@@ -27,9 +27,8 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 /// attach ── (suspend ── node_down* ── resume)* ── detach
 /// ```
 ///
-/// - Every `node_down` and every `resume` stands between a `suspend` and the `resume` that ends it.
-///   Only a `resume` that admits a newcomer may come without a `suspend` before it, and only after a
-///   restart of the daemon.
+/// - Every `node_down` and every `resume` comes after a `suspend`, and `resume` ends it. The first
+///   verb after a restart of the daemon is `attach`, also of a group that is attached already.
 /// - A `resume` whose peers lack a node of the last list, without a `node_down` of that node in
 ///   between, says that the node left cleanly. It is no death.
 /// - A node is told dead at most once per incarnation by one daemon, never while it is a peer of a

@@ -31,13 +31,13 @@ impl Timers {
 
     /// When the next one is due.
     #[must_use]
-    pub fn next(&self) -> Option<Now> {
+    pub fn next_at(&self) -> Option<Now> {
         self.due.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next firing that is due.
     pub fn fire(&mut self, now: Now) -> Option<Event> {
-        if self.next()? > now {
+        if self.next_at()? > now {
             return None;
         }
         let Reverse((_, generation, timer)) = self.due.pop()?;
@@ -56,13 +56,13 @@ mod tests {
         timers.arm(Timer::Grace(NodeId(1)), 1, Now(30));
         timers.arm(Timer::Grace(NodeId(2)), 2, Now(10));
         timers.arm(Timer::Grace(NodeId(1)), 3, Now(20));
-        assert_eq!(timers.next(), Some(Now(10)));
+        assert_eq!(timers.next_at(), Some(Now(10)));
         assert_eq!(timers.fire(Now(9)), None);
         let fired: Vec<_> = std::iter::from_fn(|| timers.fire(Now(20))).collect();
         let timer =
             |node, generation| Event::Timer { timer: Timer::Grace(NodeId(node)), generation };
         assert_eq!(fired, [timer(2, 2), timer(1, 3)]);
-        assert_eq!(timers.next(), Some(Now(30)), "the old setting fires too; the core drops it");
+        assert_eq!(timers.next_at(), Some(Now(30)), "the old setting fires too; the core drops it");
     }
 
     #[test]

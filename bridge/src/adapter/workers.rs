@@ -34,7 +34,7 @@ pub struct Results {
 
 impl Results {
     /// The next event, if one is there.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn take(&mut self) -> Option<Event> {
         self.receiver.try_recv().ok()
     }
 }
@@ -177,7 +177,7 @@ mod tests {
             let mut taken = Vec::new();
             let end = Instant::now() + Duration::from_secs(10);
             while taken.len() < count && Instant::now() < end {
-                while let Some(event) = self.results.next() {
+                while let Some(event) = self.results.take() {
                     match event {
                         Event::Done { op: OpId(op), .. } => taken.push(op),
                         other => panic!("{other:?}"),

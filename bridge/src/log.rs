@@ -1,0 +1,145 @@
+//! The daemon's log. The loop only puts a record into a bounded queue; a thread of its own formats
+//! and writes. When the journal or a terminal is slow, records are dropped and counted: a log line
+//! must never delay a death.
+//!
+//! ```text
+//! loop ──queue──▶ thread ──┬──▶ ring of recent lines, debug included (dump, SIGUSR1)
+//!                          └──▶ level ──▶ journal or standard error
+//! ```
+//!
+//! The same keys everywhere: `node`, `group`, `service`, `op`, `state`, `error`. Levels: error, the
+//! operator must act; warning, something happened to the cluster; info, a transition; debug, the rest.
+
+mod fields;
+mod journald;
+pub mod note;
+mod ring;
+pub mod trace;
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, o};
+use slog_async::{Async, AsyncGuard, OverflowStrategy};
+
+use crate::config::LogTarget;
+use journald::Journald;
+pub use ring::Ring;
+
+/// Records that may wait for the thread. A death of 64 groups is about 1,000 lines.
+const QUEUE_MAX: usize = 8_192;
+
+/// The log as the daemon holds it.
+pub struct Log {
+    /// Where to log to.
+    pub logger: Logger,
+    /// How much is written.
+    pub level: LevelSwitch,
+    /// What was logged lately.
+    pub ring: Ring,
+    /// Why the target is another one than configured.
+    pub fallback: Option<String>,
+    guard: AsyncGuard,
+}
+
+impl Log {
+    /// Starts the thread.
+    #[must_use]
+    pub fn start(level: Level, target: LogTarget) -> Self {
+        let (level, ring) = (LevelSwitch::new(level), Ring::default());
+        let (target, fallback) = open(target);
+        let drain = Tee { ring: ring.clone(), level: level.clone(), target };
+        let (queue, guard) = Async::new(drain)
+            .chan_size(QUEUE_MAX)
+            .overflow_strategy(OverflowStrategy::DropAndReport)
+            .thread_name("log".into())
+            .build_with_guard();
+        Self { logger: Logger::root(queue.fuse(), o!()), level, ring, fallback, guard }
+    }
+
+    /// Ends the log: everything that was logged is written before it returns.
+    pub fn finish(self) {
+        drop(self.logger);
+        drop(self.guard);
+    }
+}
+
+/// How much is written; may be changed at any time from any thread.
+#[derive(Debug, Clone)]
+pub struct LevelSwitch(Arc<AtomicUsize>);
+
+impl LevelSwitch {
+    fn new(level: Level) -> Self {
+        Self(Arc::new(AtomicUsize::new(level.as_usize())))
+    }
+
+    /// The least important level that is written.
+    #[must_use]
+    pub fn get(&self) -> Level {
+        Level::from_usize(self.0.load(Ordering::Relaxed)).unwrap_or(Level::Info)
+    }
+
+    /// Changes it.
+    pub fn set(&self, level: Level) {
+        self.0.store(level.as_usize(), Ordering::Relaxed);
+    }
+}
+
+type Terminal =
+    std::sync::Mutex<slog_term::FullFormat<slog_term::PlainSyncDecorator<std::io::Stderr>>>;
+
+enum Target {
+    Journald(Journald),
+    Stderr(Box<Terminal>),
+}
+
+/// The journal if it is wanted and there, else standard error.
+fn open(wanted: LogTarget) -> (Target, Option<String>) {
+    let journal = match wanted {
+        LogTarget::Stderr => false,
+        LogTarget::Journald => true,
+        LogTarget::Auto => stderr_is_the_journal(),
+    };
+    let mut fallback = None;
+    if journal {
+        match Journald::open() {
+            Ok(journald) => return (Target::Journald(journald), None),
+            Err(error) => fallback = Some(format!("no journal to log to: {error}")),
+        }
+    }
+    let decorator = slog_term::PlainSyncDecorator::new(std::io::stderr());
+    let format = slog_term::FullFormat::new(decorator).use_original_order();
+    (Target::Stderr(Box::new(std::sync::Mutex::new(format.build()))), fallback)
+}
+
+/// systemd names the device and inode of the stream that it gave us as standard error.
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|meta| stream == format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// The end of the queue.
+struct Tee {
+    ring: Ring,
+    level: LevelSwitch,
+    target: Target,
+}
+
+impl Drain for Tee {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        self.ring.push(fields::line(record, values));
+        if record.level().is_at_least(self.level.get()) {
+            // There is nobody left to tell that the log cannot be written.
+            match &self.target {
+                Target::Journald(journald) => journald.write(record, values),
+                Target::Stderr(terminal) => drop(terminal.log(record, values)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What the core notes, as sentences.
+
+use o2bridge_core::fence::Proof;
+use o2bridge_core::{BootId, GroupId, Incarnation, NodeId, Note, Now, ServiceName};
+use slog::{Logger, error, info, warn};
+
+/// Logs a note. `now` is for the times that notes speak of.
+pub fn note(log: &Logger, now: Now, note: &Note) {
+    match note {
+        Note::UserJoined(group, node, use_) => {
+            user(log, "node uses the group now", group, node, use_)
+        }
+        Note::UserLeft(group, node, use_) => {
+            user(log, "node left the group cleanly", group, node, use_)
+        }
+        Note::UserLost(group, node, use_) => {
+            warn!(log, "a user of the group is gone from the ring; its fate is not decided yet";
+                "group" => %group, "node" => node.0, "use" => %use_, "state" => "lost");
+        }
+        Note::UserBack(group, node, use_) => {
+            user(log, "the lost node is back, unharmed", group, node, use_)
+        }
+        Note::Condemned(group, node, use_, ring) => {
+            warn!(log, "node died; it will be fenced and told to the kernel";
+                "group" => %group, "node" => node.0, "use" => %use_, "ring" => %ring,
+                "state" => "condemned");
+        }
+        Note::Buried(group, node, use_) => {
+            warn!(log, "the kernel was told that the node died";
+                "group" => %group, "node" => node.0, "use" => %use_, "state" => "buried");
+        }
+        Note::GroupReady(group) => {
+            info!(log, "group is ready"; "group" => %group, "state" => "ready");
+        }
+        Note::GroupGone(group) => {
+            info!(log, "group is used here no more"; "group" => %group, "state" => "gone");
+        }
+        Note::Debt(node, until) => {
+            warn!(log, "the daemon of the node is gone, its node is not; waiting for it to come back";
+                "node" => node.0, "state" => "debt", "grace_ms" => until.0.saturating_sub(now.0));
+        }
+        Note::DebtPaid(node) => {
+            info!(log, "the daemon of the node is back in time";
+                "node" => node.0, "state" => "speaking");
+        }
+        Note::DebtOverdue(node) => {
+            warn!(log, "the daemon of the node did not come back; corosync is asked to end the node";
+                "node" => node.0, "state" => "overdue");
+        }
+        Note::Ghost(channel, member) => {
+            warn!(log, "corosync lists a member whose node is not in the ring; not counted";
+                "node" => member.node.0, "channel" => %channel, "pid" => member.pid.0);
+        }
+        Note::Foreign(channel, member) => {
+            warn!(log, "a process that is no o2bridged joined our group; not counted";
+                "node" => member.node.0, "channel" => %channel, "pid" => member.pid.0);
+        }
+        Note::Garbage(channel, member, count) => {
+            warn!(log, "dropped a message that is not of our protocol";
+                "node" => member.node.0, "channel" => %channel, "pid" => member.pid.0, "count" => count);
+        }
+        Note::FenceNeeded(node, boot) => {
+            warn!(log, "node must be fenced before anything that depends on it goes on";
+                "node" => node.0, "boot" => %boot, "state" => "fencing");
+        }
+        Note::FenceFailed(node, error) => {
+            error!(log, "fencing failed and will be tried again; if the node is off for sure, say: \
+                o2bridge fence-ack {node}"; "node" => node.0, "error" => %error);
+        }
+        Note::Fenced(node, boot, proof) => fenced(log, *node, *boot, *proof),
+        Note::Incompatible(node, (low, high)) => {
+            error!(log, "a daemon was refused: it speaks protocol {low} to {high}; upgrade the older one";
+                "node" => node.0);
+        }
+        Note::OpFailed(group, what, error) => {
+            error!(log, "{what} failed and will be tried again";
+                "group" => %group, "op" => *what, "error" => %error);
+        }
+        Note::Expelled(group) => {
+            error!(log, "the cluster buried this node while it used the group: it must be reset";
+                "group" => %group, "state" => "expelled");
+        }
+        Note::StopRefused(users) => stop_refused(log, users),
+    }
+}
+
+fn user(log: &Logger, sentence: &str, group: &GroupId, node: &NodeId, use_: &Incarnation) {
+    info!(log, "{sentence}"; "group" => %group, "node" => node.0, "use" => %use_);
+}
+
+fn fenced(log: &Logger, node: NodeId, boot: BootId, proof: Proof) {
+    let proof = match proof {
+        Proof::NotRequired => "the policy is none: nobody made sure",
+        Proof::Agent => "the fence agent succeeded",
+        Proof::Ack => "the administrator said so",
+        Proof::Reboot => "it was seen in another boot",
+        Proof::Testimony => "another daemon made sure",
+    };
+    warn!(log, "node counts as fenced: {proof}";
+        "node" => node.0, "boot" => %boot, "state" => "fenced");
+}
+
+fn stop_refused(log: &Logger, users: &[(GroupId, Vec<ServiceName>)]) {
+    for (group, services) in users {
+        let names: Vec<&str> = services.iter().map(ServiceName::as_str).collect();
+        warn!(log, "not stopping: the group is in use; unmount first";
+            "group" => %group, "service" => names.join(", "));
+    }
+}
