@@ -251,6 +251,3 @@ fn bind_path(path: &Path) -> Result<Listener, DoorError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
     Ok(listener)
 }
-
-#[cfg(test)]
-mod tests;
