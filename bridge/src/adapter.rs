@@ -2,6 +2,7 @@
 //! carries out what it is told; it decides nothing.
 
 pub mod agent;
+pub mod bus;
 pub mod look;
 pub mod process;
 pub mod state;

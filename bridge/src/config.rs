@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 pub use fencing::{Agent, FencingSection, FencingTask, Level, Options, Policy, Power};
 pub use load::{ConfigError, DEFAULT_PATH, load, parse};
-pub use value::{Bounded, LogLevel, LogTarget};
+pub use value::{Bounded, LogTarget};
+
+use crate::status::LogLevel;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -92,13 +94,19 @@ pub struct RecordSection {
 }
 
 /// `[log]`. The level is reread on SIGHUP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSection {
     /// The least important level that is written.
     pub level: LogLevel,
     /// Where to.
     pub target: LogTarget,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, target: LogTarget::Auto }
+    }
 }
 
 /// `[corosync]`.

@@ -3,6 +3,11 @@
 
 pub mod adapter;
 pub mod config;
-pub mod log;
 pub mod door;
+pub mod driver;
+pub mod exec;
+pub mod log;
+pub mod manage;
+pub mod start;
 pub mod status;
+pub mod window;

@@ -24,6 +24,7 @@ use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, o};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
 use crate::config::LogTarget;
+use crate::status::LogLevel;
 use journald::Journald;
 pub use ring::Ring;
 
@@ -46,7 +47,7 @@ pub struct Log {
 impl Log {
     /// Starts the thread.
     #[must_use]
-    pub fn start(level: Level, target: LogTarget) -> Self {
+    pub fn start(level: LogLevel, target: LogTarget) -> Self {
         let (level, ring) = (LevelSwitch::new(level), Ring::default());
         let (target, fallback) = open(target);
         let drain = Tee { ring: ring.clone(), level: level.clone(), target };
@@ -70,19 +71,34 @@ impl Log {
 pub struct LevelSwitch(Arc<AtomicUsize>);
 
 impl LevelSwitch {
-    fn new(level: Level) -> Self {
-        Self(Arc::new(AtomicUsize::new(level.as_usize())))
+    fn new(level: LogLevel) -> Self {
+        Self(Arc::new(AtomicUsize::new(slog_level(level).as_usize())))
     }
 
     /// The least important level that is written.
     #[must_use]
-    pub fn get(&self) -> Level {
-        Level::from_usize(self.0.load(Ordering::Relaxed)).unwrap_or(Level::Info)
+    pub fn get(&self) -> LogLevel {
+        let number = self.0.load(Ordering::Relaxed);
+        let is_it = |level: &LogLevel| slog_level(*level).as_usize() == number;
+        LogLevel::ALL.into_iter().find(is_it).unwrap_or(LogLevel::Info)
     }
 
     /// Changes it.
-    pub fn set(&self, level: Level) {
-        self.0.store(level.as_usize(), Ordering::Relaxed);
+    pub fn set(&self, level: LogLevel) {
+        self.0.store(slog_level(level).as_usize(), Ordering::Relaxed);
+    }
+
+    fn lets_through(&self, level: Level) -> bool {
+        level.as_usize() <= self.0.load(Ordering::Relaxed)
+    }
+}
+
+const fn slog_level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warning => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
     }
 }
 
@@ -133,7 +149,7 @@ impl Drain for Tee {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         self.ring.push(fields::line(record, values));
-        if record.level().is_at_least(self.level.get()) {
+        if self.level.lets_through(record.level()) {
             // There is nobody left to tell that the log cannot be written.
             match &self.target {
                 Target::Journald(journald) => journald.write(record, values),

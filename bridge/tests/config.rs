@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use o2bridge::config::{self, ConfigError, LogLevel, Policy, Settings, parse};
+use o2bridge::config::{self, ConfigError, Policy, Settings, parse};
+use o2bridge::status::LogLevel;
 use o2bridge_core::{Fencing, NodeId};
 
 const EXAMPLE: &str = include_str!("../../packaging/o2bridge.toml");

@@ -102,46 +102,52 @@ pub fn boot_id(path: &Path) -> Result<BootId, ProcessError> {
     }
 }
 
-/// Asks the system for everything that the daemon should have; the answers that are no, as
-/// sentences for the log. To be called before any thread is made: threads inherit.
+/// What the system granted.
+#[derive(Debug, Default)]
+pub struct Protection {
+    /// Whether all memory is locked.
+    pub memory_locked: bool,
+    /// What was wanted and refused, as sentences.
+    pub refused: Vec<String>,
+}
+
+/// Asks the system for everything that the daemon should have. To be called before any thread is
+/// made: threads inherit.
 #[must_use]
-pub fn protect(wanted: &ProcessSection) -> Vec<String> {
+pub fn protect(wanted: &ProcessSection) -> Protection {
     let mut refused = Vec::new();
-    if let Err(error) = raise(Resource::RLIMIT_NOFILE) {
-        refused.push(format!("cannot raise the limit of open files: {error}"));
-    }
-    if wanted.protect_from_oom {
-        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_NEVER) {
-            refused.push(format!("the kernel may kill this daemon when memory is short: {error}"));
+    let mut ask = |wanted: bool, what: &str, answer: &dyn Fn() -> Result<(), String>| {
+        let answer = if wanted { answer() } else { return false };
+        if let Err(error) = &answer {
+            refused.push(format!("{what}: {error}"));
         }
-    }
-    if wanted.realtime_priority.get() > 0 {
-        if let Err(error) = realtime(wanted.realtime_priority.get()) {
-            refused.push(format!("no realtime priority, a busy machine may delay deaths: {error}"));
-        }
-    }
-    if wanted.lock_memory {
-        if let Err(error) = lock_memory() {
-            refused.push(format!(
-                "memory is not locked, a hanging swap or root disk may stop this daemon: {error}"
-            ));
-        }
-    }
-    refused
+        answer.is_ok()
+    };
+    ask(true, "cannot raise the limit of open files", &|| raise(Resource::RLIMIT_NOFILE));
+    ask(wanted.protect_from_oom, "the kernel may end this daemon when memory is short", &|| {
+        std::fs::write("/proc/self/oom_score_adj", OOM_NEVER).map_err(|error| error.to_string())
+    });
+    let priority = wanted.realtime_priority.get();
+    ask(priority > 0, "no realtime priority, a busy machine may delay deaths", &|| {
+        realtime(priority)
+    });
+    let memory_locked = ask(
+        wanted.lock_memory,
+        "memory is not locked, a hanging disk under swap or programs may stop this daemon",
+        &|| lock_memory().map_err(|errno| errno.to_string()),
+    );
+    Protection { memory_locked, refused }
 }
 
 /// Raises a soft limit to its hard one.
-fn raise(resource: Resource) -> nix::Result<()> {
-    let (soft, hard) = getrlimit(resource)?;
-    if soft < hard { setrlimit(resource, hard, hard) } else { Ok(()) }
+fn raise(resource: Resource) -> Result<(), String> {
+    let raised = getrlimit(resource).and_then(|(_, hard)| setrlimit(resource, hard, hard));
+    raised.map_err(|errno| errno.to_string())
 }
 
 /// Under a finite limit locked memory is worse than none: the first allocation beyond it fails.
 fn lock_memory() -> nix::Result<()> {
-    if getrlimit(Resource::RLIMIT_MEMLOCK)?.1 != RLIM_INFINITY {
-        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
-    }
-    raise(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
 }
 

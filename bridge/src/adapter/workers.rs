@@ -23,8 +23,8 @@ pub const FENCE_THREADS: usize = 8;
 /// libcpg's dispatch alone takes 1 MiB.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What is done on a thread; its event goes to the loop.
-pub type Job = Box<dyn FnOnce() -> Event + Send>;
+/// What is done on a thread; its event, if there is one, goes to the loop.
+pub type Job = Box<dyn FnOnce() -> Option<Event> + Send>;
 
 /// The end of the loop at which finished jobs arrive.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ pub struct Outbox {
 impl Outbox {
     /// A channel whose every event also wakes the loop.
     #[must_use]
-    pub fn new(waker: Waker) -> (Self, Results) {
+    pub fn new(waker: Arc<Waker>) -> (Self, Results) {
         let (sender, receiver) = channel();
-        (Self { sender, waker: Arc::new(waker) }, Results { receiver })
+        (Self { sender, waker }, Results { receiver })
     }
 
     /// Sends an event to the loop.
@@ -140,8 +140,8 @@ fn serve<Lane: Ord + Copy>(shared: &Shared<Lane>, outbox: &Outbox) {
         };
         let job = queue.lanes.get_mut(&lane).and_then(VecDeque::pop_front);
         drop(queue);
-        if let Some(Entry(job)) = job {
-            outbox.send(job());
+        if let Some(event) = job.and_then(|Entry(job)| job()) {
+            outbox.send(event);
         }
         queue = shared.lock();
         if queue.lanes.get(&lane).is_some_and(|jobs| !jobs.is_empty()) {
@@ -169,7 +169,8 @@ mod tests {
     impl Loop {
         fn new() -> (Self, Outbox) {
             let poll = Poll::new().unwrap();
-            let (outbox, results) = Outbox::new(Waker::new(poll.registry(), Token(0)).unwrap());
+            let (outbox, results) =
+                Outbox::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
             (Self { poll, results }, outbox)
         }
 
@@ -192,8 +193,8 @@ mod tests {
         }
     }
 
-    fn done(op: u64) -> Event {
-        Event::Done { op: OpId(op), result: Ok(()) }
+    fn done(op: u64) -> Option<Event> {
+        Some(Event::Done { op: OpId(op), result: Ok(()) })
     }
 
     #[test]

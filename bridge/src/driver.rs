@@ -1,0 +1,156 @@
+//! The loop: readiness to events, events into the core, actions to the hands. It carries, it does
+//! not decide, and it never waits for anything but the poll.
+//!
+//! One turn: corosync first, because a death may be among its events; then what the threads
+//! finished, timers and signals; the tools last. Each is read to its bottom (the poll is
+//! edge-triggered), and its events are carried through the core before the next one is read.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use o2bridge_core::{Actions, Core, Event, Now};
+use slog::Logger;
+
+use crate::adapter::bus;
+use crate::adapter::timers::now;
+use crate::adapter::workers::Results;
+use crate::door::Turn;
+use crate::exec::Hands;
+use crate::log::trace;
+use crate::manage::Manage;
+use crate::window::{Window, abort_with_dump};
+
+/// Of the waker that corosync's helper threads and ours share.
+pub const WAKER: Token = Token(0);
+/// Of the signals.
+pub const SIGNALS: Token = Token(1);
+/// Of corosync's handles: as many groups as it can serve with its usual limit of descriptors, fourfold.
+pub const BUS: std::ops::Range<usize> = 16..4_112;
+/// Of the doors, without an end.
+pub const DOORS: Token = Token(BUS.end);
+
+/// Readiness taken from the kernel at once.
+const READY_MAX: usize = 1_024;
+
+/// The daemon, put together.
+pub struct Driver {
+    /// What waits.
+    pub poll: Poll,
+    /// What decides.
+    pub core: Core,
+    /// What acts.
+    pub hands: Hands,
+    /// What the threads finished.
+    pub results: Results,
+    /// The service manager, the operator and the configuration.
+    pub manage: Manage,
+    /// The log.
+    pub log: Logger,
+    /// Events on their way to the core.
+    pub inbox: VecDeque<Event>,
+}
+
+impl Driver {
+    /// Runs until the core says that it is over.
+    ///
+    /// # Errors
+    /// The poll failed: a bug, or the kernel is out of memory.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut ready = Events::with_capacity(READY_MAX);
+        self.hands.bus.connect();
+        self.manage.started();
+        while !self.hands.is_over {
+            match self.poll.poll(&mut ready, self.patience()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => self.turn(&ready),
+            }
+        }
+        self.manage.stopping();
+        Ok(())
+    }
+
+    /// How long nothing needs to happen.
+    fn patience(&self) -> Option<Duration> {
+        let now = now();
+        let doors = self.hands.doors.deadline(now);
+        let times = [self.hands.timers.next_at(), doors, self.manage.deadline()];
+        let next = times.into_iter().flatten().min();
+        let ours = next.map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
+        let bus = self.hands.bus.next_deadline();
+        let bus = bus.map(|at| at.saturating_duration_since(Instant::now()));
+        ours.into_iter().chain(bus).min()
+    }
+
+    fn turn(&mut self, ready: &Events) {
+        for event in ready {
+            if self.hands.bus.is_token(event.token()) {
+                self.hands.bus.ready(event.token());
+            }
+        }
+        self.hands.bus.tick(Instant::now());
+        self.turn_bus();
+        while let Some(event) = self.results.take() {
+            self.inbox.push_back(event);
+        }
+        let now = now();
+        while let Some(event) = self.hands.timers.fire(now) {
+            self.inbox.push_back(event);
+        }
+        self.manage.signals(&mut self.inbox, &self.core, &mut self.hands);
+        self.carry();
+        self.turn_doors(ready, now);
+        self.carry();
+        self.turn_bus();
+        self.manage.tick(now, &self.core);
+    }
+
+    /// Until nothing comes any more: what the core answers may make the bus say something at once.
+    fn turn_bus(&mut self) {
+        let mut heard = Vec::new();
+        loop {
+            self.hands.bus.drain(&mut heard);
+            if heard.is_empty() {
+                return;
+            }
+            self.inbox.extend(heard.drain(..).filter_map(|event| bus::translate(&self.log, event)));
+            self.carry();
+        }
+    }
+
+    fn turn_doors(&mut self, ready: &Events, now: Now) {
+        let mut events = Vec::new();
+        let mut view = Window { core: &self.core, facts: &mut self.manage.facts };
+        let mut turn = Turn { now, view: &mut view, out: &mut events };
+        for event in ready {
+            if self.hands.doors.owns(event.token()) {
+                self.hands.doors.ready(event, &mut turn);
+            }
+        }
+        self.hands.doors.tick(&mut turn);
+        self.inbox.extend(events);
+    }
+
+    /// Carries what is in the inbox through the core, each event to its last action.
+    fn carry(&mut self) {
+        let mut actions = Actions::new();
+        while let Some(event) = self.inbox.pop_front() {
+            trace::event(&self.log, &event);
+            let now = now();
+            let is_lost = event == Event::Disconnected;
+            self.core.handle(now, event, &mut actions);
+            if let Err(broken) = self.core.check() {
+                abort_with_dump(broken, &self.core, &self.manage.facts);
+            }
+            for action in actions.drain(..) {
+                self.hands.act(now, action);
+            }
+            if is_lost {
+                self.hands.bus.connect();
+            }
+            self.hands.doors.changed();
+            self.manage.changed(now);
+        }
+    }
+}

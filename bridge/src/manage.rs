@@ -1,0 +1,142 @@
+//! The daemon and whoever runs it: signals, the configuration, the service manager.
+
+use std::collections::VecDeque;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use o2bridge_core::{Core, Event, Now};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+use slog::{Logger, error, info, warn};
+
+use crate::adapter::systemd::Manager;
+use crate::adapter::timers::now;
+use crate::config;
+use crate::exec::Hands;
+use crate::window::{Facts, dump, status_line};
+
+/// The signals that mean something.
+pub const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
+
+/// The pause between two status lines to the service manager.
+const STATUS_PAUSE_MS: u64 = 500;
+
+/// Everything about running the daemon.
+pub struct Manage {
+    /// What was caught.
+    pub caught: Signals,
+    /// The service manager.
+    pub manager: Manager,
+    /// What is known of the daemon.
+    pub facts: Facts,
+    /// `--config`.
+    pub config_path: Option<PathBuf>,
+    /// The log.
+    pub log: Logger,
+    /// When the watchdog wants to be fed.
+    pub feed_at: Option<Now>,
+    /// When the status line is due, because something changed.
+    pub status_at: Option<Now>,
+}
+
+impl Manage {
+    /// The doors are open.
+    pub fn started(&mut self) {
+        self.manager.ready();
+        self.manager.status("waiting for corosync");
+        self.feed();
+    }
+
+    /// The loop ended.
+    pub fn stopping(&self) {
+        info!(self.log, "stopping: nothing is in use, every group was left");
+        self.manager.stopping();
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Now> {
+        self.feed_at.into_iter().chain(self.status_at).min()
+    }
+
+    /// Something changed that the status line could show. Only sets a mark.
+    pub fn changed(&mut self, now: Now) {
+        self.status_at.get_or_insert(now.after(STATUS_PAUSE_MS));
+    }
+
+    /// Feeds the watchdog and says how things stand, if it is time.
+    pub fn tick(&mut self, now: Now, core: &Core) {
+        if self.feed_at.is_some_and(|at| at <= now) {
+            self.feed();
+        }
+        if self.status_at.is_some_and(|at| at <= now) {
+            self.status_at = None;
+            self.manager.status(&status_line(&core.snapshot()));
+        }
+    }
+
+    fn feed(&mut self) {
+        self.manager.feed_watchdog();
+        self.feed_at = self.manager.watchdog_interval_ms().map(|ms| now().after(ms));
+    }
+
+    /// Takes all signals that came. They are rare, so nobody asks whether their token was ready.
+    pub fn signals(&mut self, inbox: &mut VecDeque<Event>, core: &Core, hands: &mut Hands) {
+        let caught: Vec<i32> = self.caught.pending().collect();
+        for signal in caught {
+            match signal {
+                SIGHUP => inbox.extend(self.reread(hands)),
+                SIGUSR1 => self.write_dump(core),
+                SIGTERM | SIGINT => {
+                    info!(self.log, "asked to stop"; "signal" => signal);
+                    inbox.push_back(Event::Stop);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads the configuration again. One that cannot be used changes nothing.
+    fn reread(&mut self, hands: &mut Hands) -> Option<Event> {
+        self.manager.reloading(now());
+        let event = match config::load(self.config_path.as_deref()) {
+            Ok(settings) => Some(self.adopt(settings, hands)),
+            Err(error) => {
+                error!(self.log, "the configuration stays as it was"; "error" => %error);
+                None
+            }
+        };
+        self.manager.ready();
+        event
+    }
+
+    fn adopt(&mut self, settings: config::Settings, hands: &mut Hands) -> Event {
+        let waiting = self.facts.settings.needs_restart(&settings);
+        info!(self.log, "the configuration was read again");
+        if !waiting.is_empty() {
+            warn!(self.log, "changes that wait for a restart: {}", waiting.join(", "));
+        }
+        self.facts.level.set(settings.log.level);
+        hands.fencing = settings.fencing.clone();
+        let event = Event::Reconfigure(settings.tunables());
+        self.facts.settings = config::Settings {
+            timing: settings.timing,
+            fencing: settings.fencing,
+            ..self.facts.settings.clone()
+        };
+        self.facts.settings.log.level = settings.log.level;
+        event
+    }
+
+    /// The dump holds names that are not for everyone, so only root may read it.
+    fn write_dump(&self, core: &Core) {
+        let path = self.facts.settings.paths.run_dir.join("o2bridged.dump");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let text = dump(core, &self.facts);
+        match file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())) {
+            Ok(()) => info!(self.log, "dumped to {}", path.display()),
+            Err(error) => error!(self.log, "cannot dump to {}", path.display(); "error" => %error),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! From a command line to a running loop. The order matters:
+//!
+//! 1. the configuration, before anything is touched;
+//! 2. memory, priority and limits, before there are threads, because threads inherit;
+//! 3. the pid file, before anything is opened that two daemons must not share;
+//! 4. the log;
+//! 5. the saved state, before any tool or peer is heard: without it a death could be lost;
+//! 6. the shim;
+//! 7. the threads, because a death is no time to find out that there are none left;
+//! 8. the doors, last: whoever gets in finds a daemon that remembers;
+//! 9. READY, and then corosync, for as long as it takes.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mio::{Poll, Waker};
+use o2bridge_core::{Config, Core};
+use o2bridge_cpg::{Bus, Options};
+use signal_hook_mio::v1_0::Signals;
+use slog::{Logger, info, warn};
+
+use crate::adapter::process::{OnlyInstance, Protection, boot_id, protect};
+use crate::adapter::state::StateDir;
+use crate::adapter::systemd::Manager;
+use crate::adapter::timers::{Timers, now};
+use crate::adapter::workers::{FENCE_THREADS, Outbox, VERB_THREADS, Workers};
+use crate::config::{self, Settings};
+use crate::door::{Doors, Places};
+use crate::driver::{BUS, DOORS, Driver, SIGNALS, WAKER};
+use crate::exec::Hands;
+use crate::log::Log;
+use crate::manage::{self, Manage};
+use crate::window::Facts;
+
+/// What ends a start. Each of them names what is in the way.
+type StartError = Box<dyn std::error::Error>;
+
+/// Reads the configuration and runs the daemon to its end.
+///
+/// # Errors
+/// It could not start, or its loop failed.
+pub fn run(config_path: Option<PathBuf>) -> Result<(), StartError> {
+    let settings = config::load(config_path.as_deref())?;
+    let protection = protect(&settings.process);
+    let only = OnlyInstance::claim(&settings.paths.run_dir)?;
+    let log = Log::start(settings.log.level, settings.log.target);
+    let result = build(settings, protection, config_path, &log)
+        .and_then(|driver| driver.run().map_err(StartError::from));
+    if let Err(error) = &result {
+        slog::error!(log.logger, "ending"; "error" => %error);
+    }
+    log.finish();
+    drop(only);
+    result
+}
+
+/// Checks the configuration; a sentence for the terminal.
+///
+/// # Errors
+/// It cannot be used.
+pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
+    config::load(config_path)?;
+    let path = config_path.unwrap_or(Path::new(config::DEFAULT_PATH));
+    let found = if path.exists() { "is good" } else { "does not exist: all defaults" };
+    Ok(format!("{} {found}", path.display()))
+}
+
+fn build(
+    settings: Settings,
+    protection: Protection,
+    config_path: Option<PathBuf>,
+    log: &Log,
+) -> Result<Driver, StartError> {
+    let logger = log.logger.clone();
+    let boot = boot_id(&settings.paths.boot_id)?;
+    let state = StateDir::new(settings.paths.run_dir.join("state"), boot);
+    let loaded = state.load(wall_us())?;
+    let groups = loaded.saved.groups.len();
+    let choice = o2bridge_shim::choose(&shim_settings(&settings))?;
+    let facts = Facts {
+        started_ms: now().0,
+        shim: (choice.shim.name().into(), choice.reason),
+        protection,
+        settings: settings.clone(),
+        level: log.level.clone(),
+        ring: log.ring.clone(),
+    };
+    introduce(&logger, log, &facts, groups);
+
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let (outbox, results) = Outbox::new(Arc::clone(&waker));
+    let verbs = Workers::start("verb", VERB_THREADS, &outbox)?;
+    let fencers = Workers::start("fence", FENCE_THREADS, &outbox)?;
+    let mut caught = Signals::new(manage::SIGNALS)?;
+    poll.registry().register(&mut caught, SIGNALS, mio::Interest::READABLE)?;
+    let groups_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
+    let options = Options { channels_warn: groups_warn, ..Options::default() };
+    let bus = Bus::new(poll.registry(), BUS, waker, options)?;
+    let doors = Doors::open(poll.registry(), DOORS, places(&settings))?;
+
+    let config =
+        Config { boot, first_incarnation: loaded.first_incarnation, tunables: settings.tunables() };
+    let hands = Hands {
+        bus,
+        doors,
+        timers: Timers::default(),
+        verbs,
+        fencers,
+        shim: Arc::from(choice.shim),
+        state,
+        fencing: settings.fencing,
+        mountinfo: settings.paths.mountinfo,
+        log: logger.clone(),
+        is_over: false,
+    };
+    let manage = Manage {
+        caught,
+        manager: Manager::from_env(),
+        facts,
+        config_path,
+        log: logger.clone(),
+        feed_at: None,
+        status_at: None,
+    };
+    let core = Core::new(config, loaded.saved);
+    Ok(Driver { poll, core, hands, results, manage, log: logger, inbox: VecDeque::new() })
+}
+
+/// The first lines of the log: who we are, and what an operator should know before it hurts.
+fn introduce(logger: &Logger, log: &Log, facts: &Facts, groups: usize) {
+    info!(logger, "o2bridged {} starts", env!("CARGO_PKG_VERSION"); "groups" => groups);
+    info!(logger, "shim {}: {}", facts.shim.0, facts.shim.1);
+    for warning in log.fallback.iter().chain(&facts.warnings()) {
+        warn!(logger, "{warning}");
+    }
+}
+
+fn shim_settings(settings: &Settings) -> o2bridge_shim::Settings {
+    o2bridge_shim::Settings {
+        kind: settings.shim.kind.clone(),
+        record_path: settings.record_path(),
+        record_sync: if settings.record.fsync {
+            o2bridge_shim::record::Sync::Yes
+        } else {
+            o2bridge_shim::record::Sync::No
+        },
+        cluster_stack: settings.paths.cluster_stack.clone(),
+    }
+}
+
+fn places(settings: &Settings) -> Places {
+    let name = &settings.paths.old_door;
+    Places {
+        legacy: (!name.is_empty()).then(|| name.clone()),
+        varlink: Some(settings.paths.run_dir.join("io.o2bridge")),
+        ..Places::default()
+    }
+}
+
+fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,115 @@
+//! What can be seen of the daemon from outside: status, dump, and how much it logs.
+
+use o2bridge_core::{Core, Fencing, Snapshot};
+
+use crate::adapter::process::Protection;
+use crate::adapter::timers::now;
+use crate::config::Settings;
+use crate::door::View;
+use crate::log::{LevelSwitch, Ring};
+use crate::status::{self, LogLevel, Status};
+
+/// What the daemon knows beyond its core.
+#[derive(Debug)]
+pub struct Facts {
+    /// When it started.
+    pub started_ms: u64,
+    /// The shim's name and why it is this one.
+    pub shim: (String, String),
+    /// What the system granted.
+    pub protection: Protection,
+    /// The configuration in use.
+    pub settings: Settings,
+    /// How much is logged.
+    pub level: LevelSwitch,
+    /// What was logged lately.
+    pub ring: Ring,
+}
+
+impl Facts {
+    /// What an operator should know before it hurts.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let fencing = &self.settings.fencing;
+        if fencing.policy() == Fencing::None {
+            warnings.push(
+                "fencing.policy is \"none\": nobody makes sure that a dead node is dead, and a volume \
+                 can be damaged by one that is not; set it to \"agent\" or \"ack\""
+                    .into(),
+            );
+        }
+        if fencing.self_fence_command.is_empty() {
+            warnings.push(
+                "fencing.self_fence_command is not set: if the cluster buries this node while it has \
+                 volumes mounted, somebody must reset it by hand"
+                    .into(),
+            );
+        }
+        warnings.extend(self.protection.refused.iter().cloned());
+        warnings
+    }
+}
+
+/// The daemon as its doors may see it.
+pub struct Window<'a> {
+    /// The state.
+    pub core: &'a Core,
+    /// The rest.
+    pub facts: &'a mut Facts,
+}
+
+impl View for Window<'_> {
+    fn status(&self) -> Status {
+        let facts = status::Facts {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: now().0.saturating_sub(self.facts.started_ms) / 1_000,
+            log_level: self.facts.level.get(),
+            shim: self.facts.shim.0.clone(),
+            shim_reason: self.facts.shim.1.clone(),
+            memory_locked: self.facts.protection.memory_locked,
+            warnings: self.facts.warnings(),
+        };
+        Status::new(&self.core.snapshot(), facts)
+    }
+
+    fn dump(&self) -> String {
+        dump(self.core, self.facts)
+    }
+
+    fn set_log_level(&mut self, level: LogLevel) {
+        self.facts.level.set(level);
+    }
+}
+
+/// The core's state and the recent past, for a human.
+#[must_use]
+pub fn dump(core: &Core, facts: &Facts) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let snapshot = core.snapshot();
+    format!("o2bridged {version}, now {} ms\n{snapshot:#?}\n{}", now().0, facts.ring.text())
+}
+
+/// One line for the service manager.
+#[must_use]
+pub fn status_line(snapshot: &Snapshot) -> String {
+    let Some(node) = snapshot.node.filter(|_| snapshot.connected) else {
+        return "waiting for corosync".into();
+    };
+    let in_ring = snapshot.nodes.iter().filter(|node| node.in_ring).count();
+    let quorate = if snapshot.quorate { "quorate" } else { "not quorate" };
+    format!(
+        "node {node} of cluster '{}', {quorate}, {in_ring} nodes, {} groups, fencing: {}",
+        snapshot.cluster,
+        snapshot.groups.len(),
+        snapshot.fencing
+    )
+}
+
+/// A bug of ours was found: what the core believes is contradictory, so nothing that it would say
+/// about a death can be trusted. The process ends here; a new one starts from the saved state, and
+/// the peers give it the grace period for that.
+pub fn abort_with_dump(broken: &str, core: &Core, facts: &Facts) -> ! {
+    eprintln!("o2bridged: BUG, please report with all of this: {broken}\n{}", dump(core, facts));
+    std::process::abort();
+}
