@@ -22,6 +22,9 @@ pub enum Event {
         node: NodeId,
         /// `totem.cluster_name`; empty if corosync.conf does not name the cluster.
         cluster: String,
+        /// The nodes of corosync.conf's nodelist, up or not. Empty if there is no nodelist: then a
+        /// node that was never seen cannot be missed.
+        nodelist: Vec<NodeId>,
     },
     /// Corosync is gone, and with it every channel and every event it had queued.
     Disconnected,

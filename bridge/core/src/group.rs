@@ -223,8 +223,11 @@ impl Group {
     ) {
         let node = from.node;
         let user = User { incarnation: state.incarnation, boot: state.boot };
-        let buried = nodes.lost.get(&node).is_some_and(|lost| lost.boot == user.boot);
-        if buried || !self.is_counted(from) {
+        let buried = nodes.lost.get(&node).is_some_and(|lost| lost.boot == user.boot)
+            || self.dead.get(&node).is_some_and(|death| death.user == user);
+        // The control group is read first: a State of an earlier boot than its Hello is a late one.
+        let late = nodes.boot_of(node).is_some_and(|boot| boot != user.boot);
+        if buried || late || !self.is_counted(from) {
             return;
         }
         if let Some(known) = self.users.get(&node).map(|using| using.user) {
@@ -348,6 +351,12 @@ impl Group {
         let me = nodes.me?;
         if self.users.get(&me).is_none_or(|own| own.user.incarnation != self.incarnation) {
             return Some(Waiting::Peer(me));
+        }
+        if let Some(node) = nodes.unheard() {
+            return Some(Waiting::Peer(node));
+        }
+        if let Some(node) = nodes.unwitnessed() {
+            return Some(Waiting::Fencing(node));
         }
         let mut lost = nodes.lost.iter();
         if let Some((node, _)) =
@@ -488,11 +497,7 @@ impl Group {
         if self.presence != Presence::In || self.expelled || self.is_closing() {
             return;
         }
-        let told = match (&self.said, self.lane.told_if_granting()) {
-            (_, Some(told)) => told.clone(),
-            (Some(said), None) => said.told.clone(),
-            (None, None) => self.lane.told.clone(),
-        };
+        let told = self.lane.known.clone();
         let state = State { incarnation: self.incarnation, boot: nodes.boot, told };
         if self.said.as_ref() != Some(&state) {
             let body = crate::proto::Body::State(state.clone());

@@ -108,7 +108,10 @@ impl Core {
         self.now = now;
         self.settle_inherited(out);
         let scope = match event {
-            Event::Connected { node, cluster } => self.handle_connected(node, cluster, out),
+            Event::Connected { node, cluster, nodelist } => {
+                self.nodes.configured = nodelist.into_iter().collect();
+                self.handle_connected(node, cluster, out)
+            }
             Event::Disconnected => self.handle_disconnected(out),
             Event::Quorum { quorate, ring, nodes } => self.handle_quorum(quorate, ring, nodes),
             Event::Confchg { channel, members, left, joined } => {
@@ -202,7 +205,7 @@ impl Core {
 
     fn handle_quorum(&mut self, quorate: bool, ring: RingId, nodes: Vec<NodeId>) -> Scope {
         let ring = Ring { id: ring, nodes: nodes.into_iter().collect() };
-        self.nodes.quorum = Some(Quorum { quorate, ring });
+        self.nodes.handle_quorum(Quorum { quorate, ring });
         Scope::All
     }
 
@@ -237,7 +240,8 @@ impl Core {
                 self.nodes.handle_ring(ring);
             }
         }
-        self.nodes.handle_confchg(members, !joined.is_empty());
+        let came: Vec<NodeId> = joined.iter().map(|(member, _)| member.node).collect();
+        self.nodes.handle_confchg(members, &came);
     }
 
     fn handle_totem(
@@ -572,6 +576,7 @@ impl Core {
             Scope::All => {
                 let (mut fx, parts) = self.effects(out);
                 parts.nodes.condemn(&mut fx);
+                parts.nodes.review_witness(&fx);
                 parts.nodes.advance_fencing(&mut fx);
                 let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
                 for id in ids {
@@ -615,6 +620,7 @@ impl Core {
         let hello = Hello {
             boot: self.nodes.boot,
             memory_from: self.memory_from,
+            witness: self.nodes.witness,
             ring,
             uses,
             testimony: self.nodes.testimony(),
@@ -637,7 +643,7 @@ impl Parts<'_> {
     /// A node's daemon is overdue: end its corosync, so that the ring can decide. Asked again after
     /// another grace, should it not have worked.
     fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        if self.nodes.handle_grace(node) {
+        if self.nodes.handle_grace(node, fx) {
             let op = fx.op();
             self.kills.insert(op, node);
             fx.note(Note::DebtOverdue(node));

@@ -11,7 +11,9 @@
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
 //! | not attached | gate and attach open, users not saved | Save(users, unfinished) |
 //! | not attached | gate and attach open | Attach(users) |
+//! | attached, granting | gate open, no deaths, users not saved | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
+//! | taken over unfinished | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
 //! | attached, suspended | gate open, no deaths, users not saved | Save(users, unfinished) |
 //! | attached, suspended | gate open, no deaths | Resume(users) |
@@ -76,6 +78,8 @@ pub(crate) enum Grip {
     Detached,
     Granting,
     Suspended,
+    /// A predecessor died in the middle of a change: the shim may hear a verb twice.
+    Unfinished,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,10 @@ enum Work {
 pub(crate) struct Lane {
     group: GroupId,
     pub(crate) grip: Grip,
+    /// Whom the shim may know: to be told of their deaths.
     pub(crate) told: Users,
+    /// Whom the shim surely knows since it last granted: what we say to the others.
+    pub(crate) known: Users,
     saved: Option<SavedGroup>,
     work: Work,
 }
@@ -104,15 +111,23 @@ pub(crate) enum Ended {
 
 impl Lane {
     pub(crate) fn new(group: GroupId) -> Self {
-        Self { group, grip: Grip::Detached, told: Users::new(), saved: None, work: Work::Idle }
+        Self {
+            group,
+            grip: Grip::Detached,
+            told: Users::new(),
+            known: Users::new(),
+            saved: None,
+            work: Work::Idle,
+        }
     }
 
     /// Goes on where a predecessor stopped. What it had not finished is told again from the start.
     pub(crate) fn restore(group: GroupId, image: SavedGroup) -> Self {
         Self {
             group,
-            grip: if image.unfinished { Grip::Suspended } else { Grip::Granting },
+            grip: if image.unfinished { Grip::Unfinished } else { Grip::Granting },
             told: image.told.clone(),
+            known: if image.unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
             work: Work::Idle,
         }
@@ -132,14 +147,6 @@ impl Lane {
         self.saved.as_ref().map(|saved| saved.services.as_slice())
     }
 
-    /// Whom the shim knows, unless it is between two views.
-    pub(crate) const fn told_if_granting(&self) -> Option<&Users> {
-        match self.grip {
-            Grip::Granting => Some(&self.told),
-            Grip::Detached | Grip::Suspended => None,
-        }
-    }
-
     /// Whether nothing of the group is left on this side.
     pub(crate) fn is_clear(&self) -> bool {
         self.grip == Grip::Detached && self.saved.is_none() && self.work == Work::Idle
@@ -148,7 +155,7 @@ impl Lane {
     pub(crate) const fn is_attached(&self) -> bool {
         match self.grip {
             Grip::Detached => false,
-            Grip::Granting | Grip::Suspended => true,
+            Grip::Granting | Grip::Suspended | Grip::Unfinished => true,
         }
     }
 
@@ -178,7 +185,7 @@ impl Lane {
     fn next(&self, want: &Want<'_>) -> Option<Step> {
         if want.closing {
             return match self.grip {
-                Grip::Granting | Grip::Suspended => Some(Step::Detach),
+                Grip::Granting | Grip::Suspended | Grip::Unfinished => Some(Step::Detach),
                 Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
             };
         }
@@ -192,7 +199,9 @@ impl Lane {
             Grip::Detached if !want.attach => None,
             Grip::Detached => ahead().or_else(|| Some(Step::Attach(want.users.clone()))),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            Grip::Granting => Some(Step::Suspend),
+            // A death does not wait for the state file: until it is told, the dead are in `told`.
+            Grip::Granting if want.dead.is_empty() => ahead().or(Some(Step::Suspend)),
+            Grip::Granting | Grip::Unfinished => Some(Step::Suspend),
             Grip::Suspended if want.dead.is_empty() => {
                 ahead().or_else(|| Some(Step::Resume(want.users.clone())))
             }
@@ -216,7 +225,9 @@ impl Lane {
         let unfinished = match self.grip {
             Grip::Detached => return None,
             Grip::Granting => false,
-            Grip::Suspended => self.saved.as_ref().is_some_and(|saved| saved.unfinished),
+            Grip::Suspended | Grip::Unfinished => {
+                self.saved.as_ref().is_some_and(|saved| saved.unfinished)
+            }
         };
         let mut image = self.image(want, false);
         image.unfinished = unfinished;
@@ -266,6 +277,7 @@ impl Lane {
             Step::Save(image) => self.saved.clone_from(image),
             Step::Attach(users) | Step::Resume(users) => {
                 self.told.clone_from(users);
+                self.known.clone_from(users);
                 self.grip = Grip::Granting;
             }
             Step::Suspend => self.grip = Grip::Suspended,
@@ -275,6 +287,7 @@ impl Lane {
             }
             Step::Detach => {
                 self.told.clear();
+                self.known.clear();
                 self.grip = Grip::Detached;
             }
         }

@@ -13,6 +13,11 @@
 //! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
 //! node, or the end of all uses that it was buried in, undoes that.
 //!
+//! A daemon is a *witness* when it knows all users there are. One that has just started, or comes out
+//! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
+//! becomes one when another witness in the ring has spoken, or when every configured node was seen
+//! or, after the grace period, fenced. Nothing is attached before that.
+//!
 //! "Agreed" is the gate before the kernel: quorate, the control group has seen the same ring as the
 //! quorum service, and every daemon in that ring has said that it has seen it too. A node that was
 //! cut off hears NODEDOWN of everyone before it hears that it is inquorate, and one that returns must
@@ -22,6 +27,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::action::Note;
+use crate::config::Fencing;
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
 use crate::proto::{self, Envelope, Fate, Hello, Testimony, Uses};
@@ -62,6 +68,7 @@ pub(crate) struct Peer {
     heard_in: Option<RingId>,
     /// Whether some of its uses are older than its daemon's memory: they may still be mounted.
     forgot: bool,
+    witness: bool,
     highest: u16,
 }
 
@@ -72,6 +79,7 @@ impl Peer {
         uses: Uses::new(),
         heard_in: None,
         forgot: false,
+        witness: false,
         highest: 0,
     };
 }
@@ -102,6 +110,10 @@ pub(crate) struct Nodes {
     buried_by: BTreeSet<NodeId>,
     /// Daemons that refused us, with what they speak.
     refused_by: BTreeMap<NodeId, (u16, u16)>,
+    /// The nodelist of corosync.conf.
+    pub(crate) configured: BTreeSet<NodeId>,
+    /// Whether we know all users there are.
+    pub(crate) witness: bool,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
@@ -118,6 +130,8 @@ impl Nodes {
             lost: BTreeMap::new(),
             buried_by: BTreeSet::new(),
             refused_by: BTreeMap::new(),
+            configured: BTreeSet::new(),
+            witness: false,
             stale_hello: true,
         }
     }
@@ -147,6 +161,7 @@ impl Nodes {
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
+        self.witness = false;
         self.ring = None;
         self.members.clear();
         self.refused_by.clear();
@@ -157,6 +172,15 @@ impl Nodes {
             peer.heard_in = None;
             fx.cancel(&Timer::Grace(*node));
         }
+    }
+
+    /// Out of quorum, others may decide things that we do not hear of.
+    pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
+        if !quorum.quorate && self.witness {
+            self.witness = false;
+            self.stale_hello = true;
+        }
+        self.quorum = Some(quorum);
     }
 
     /// Whether the quorum service and the control group speak of the same ring.
@@ -195,10 +219,20 @@ impl Nodes {
         self.ring.as_ref().is_some_and(|ring| ring.nodes.contains(&node))
     }
 
-    /// The control group or its ring changed; `newcomers` says whether someone may not know us.
-    pub(crate) fn handle_confchg(&mut self, members: &[Member], newcomers: bool) {
+    /// The control group changed. Those who came do not know us yet, and must say who they are.
+    pub(crate) fn handle_confchg(&mut self, members: &[Member], came: &[NodeId]) {
         self.members = members.iter().copied().collect();
-        self.stale_hello |= newcomers;
+        self.stale_hello |= !came.is_empty();
+        for node in came {
+            let Some(peer) = self.peers.get_mut(node) else { continue };
+            match peer.daemon {
+                Daemon::Ignored => peer.daemon = Daemon::Absent,
+                Daemon::Absent
+                | Daemon::Silent
+                | Daemon::Speaking(_)
+                | Daemon::Incompatible(..) => {}
+            }
+        }
         self.review_daemons();
     }
 
@@ -219,15 +253,16 @@ impl Nodes {
     fn review_daemons(&mut self) {
         let present: BTreeSet<Member> =
             self.members.iter().copied().filter(|member| self.is_in_ring(member.node)).collect();
-        for member in &present {
-            self.peers.entry(member.node).or_insert(Peer::UNKNOWN);
+        for node in self.ring.iter().flat_map(|ring| &ring.nodes) {
+            self.peers.entry(*node).or_insert(Peer::UNKNOWN);
         }
         for (node, peer) in &mut self.peers {
             let speaks = |pid| present.contains(&Member { node: *node, pid });
             let any = present.iter().any(|member| member.node == *node);
             peer.daemon = match peer.daemon {
                 Daemon::Speaking(pid) | Daemon::Incompatible(pid, _) if speaks(pid) => peer.daemon,
-                Daemon::Ignored if any => Daemon::Ignored,
+                // Only coming anew, or a word of its own, brings an ignored daemon back.
+                Daemon::Ignored if self.ring.is_some() => Daemon::Ignored,
                 Daemon::Absent | Daemon::Silent if any => Daemon::Silent,
                 // Whoever else is in the group from that node has not said what it is.
                 Daemon::Speaking(_) | Daemon::Incompatible(..) if any => Daemon::Silent,
@@ -272,6 +307,7 @@ impl Nodes {
             uses,
             heard_in: hello.ring,
             forgot,
+            witness: hello.witness,
             highest,
         };
         self.peers.insert(node, peer);
@@ -297,7 +333,11 @@ impl Nodes {
         if let Some(old) = known.boot.filter(|old| *old != boot && !known.uses.is_empty()) {
             consequences.push(Consequence::Died(node, old));
         }
-        if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
+        if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
+            self.lost.remove(&node);
+            self.stale_hello = true;
+            fx.cancel(&Timer::Fence(node));
+        } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
                 lost.prove(node, Proof::Reboot, fx);
                 consequences.push(Consequence::Died(node, lost.boot));
@@ -400,6 +440,8 @@ impl Nodes {
     /// Condemns every user that the quorate ring goes on without, and forgets other absentees.
     pub(crate) fn condemn(&mut self, fx: &mut Effects<'_>) {
         let Some(ring) = self.ring.clone().filter(|_| self.is_in_force()) else { return };
+        // Whoever is seen can speak for itself.
+        self.lost.retain(|node, lost| lost.boot != BootId::UNSEEN || !ring.nodes.contains(node));
         let gone: Vec<NodeId> =
             self.peers.keys().copied().filter(|node| !ring.nodes.contains(node)).collect();
         for node in gone {
@@ -413,6 +455,51 @@ impl Nodes {
             self.lost.insert(node, Lost::new(boot, peer.uses));
             fx.note(Note::FenceNeeded(node, boot));
         }
+    }
+
+    /// Whether we know all users there are by now.
+    pub(crate) fn review_witness(&mut self, fx: &Effects<'_>) {
+        if self.witness || !self.is_agreed() {
+            return;
+        }
+        let heard = self
+            .peers
+            .values()
+            .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
+        let unfenced = self.unseen().any(|node| !self.lost.get(&node).is_some_and(Lost::is_fenced));
+        if heard || !unfenced || fx.tunables.fencing == Fencing::None {
+            self.witness = true;
+            self.stale_hello = true;
+            self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
+        }
+    }
+
+    /// Configured nodes that are not in the ring, and of which nothing else is known.
+    fn unseen(&self) -> impl Iterator<Item = NodeId> {
+        let known =
+            |node: &NodeId| self.lost.get(node).is_some_and(|lost| lost.boot != BootId::UNSEEN);
+        let ring = self.ring.as_ref();
+        self.configured
+            .iter()
+            .filter(move |node| ring.is_some_and(|ring| !ring.nodes.contains(node)) && !known(node))
+            .copied()
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// A node of the ring without a daemon, of which nothing is known: it is awaited for a grace.
+    pub(crate) fn unheard(&self) -> Option<NodeId> {
+        let unheard = |peer: &Peer| peer.boot.is_none() && matches!(peer.daemon, Daemon::Absent);
+        self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)
+    }
+
+    /// A node that may be a user for all that we know.
+    pub(crate) fn unwitnessed(&self) -> Option<NodeId> {
+        if self.witness {
+            return None;
+        }
+        let unfenced = |node: &NodeId| !self.lost.get(node).is_some_and(Lost::is_fenced);
+        self.unseen().find(unfenced).or(self.me)
     }
 
     /// Moves every fencing on. Says whether one was settled.
@@ -446,6 +533,7 @@ impl Nodes {
     pub(crate) fn review_debts(&mut self, fx: &mut Effects<'_>) {
         let in_force = self.is_in_force();
         let Some(ring) = self.ring.clone() else { return };
+        self.await_unseen(fx);
         for (node, peer) in &self.peers {
             let timer = Timer::Grace(*node);
             let owes = in_force
@@ -455,7 +543,7 @@ impl Nodes {
             if owes && !fx.timers.is_armed(&timer) {
                 let grace_ms = fx.tunables.grace_ms;
                 fx.arm(timer, grace_ms);
-                if matches!(peer.daemon, Daemon::Absent) {
+                if matches!(peer.daemon, Daemon::Absent) && !peer.uses.is_empty() {
                     fx.note(Note::Debt(*node, fx.now.after(grace_ms)));
                 }
             } else if !owes && fx.timers.is_armed(&timer) {
@@ -467,14 +555,40 @@ impl Nodes {
         }
     }
 
+    /// Configured nodes that nobody here has seen have a grace period to show up.
+    fn await_unseen(&self, fx: &mut Effects<'_>) {
+        let wanted = !self.witness && self.is_agreed();
+        for node in self.unseen() {
+            let timer = Timer::Grace(node);
+            let awaited = wanted && !self.lost.contains_key(&node);
+            if awaited && !fx.timers.is_armed(&timer) {
+                fx.arm(timer, fx.tunables.grace_ms);
+            } else if !awaited {
+                fx.cancel(&timer);
+            }
+        }
+    }
+
+    /// A configured node did not show up: it may have a volume mounted, so it is fenced.
+    fn miss_unseen(&mut self, node: NodeId, fx: &mut Effects<'_>) {
+        let missed =
+            !self.witness && self.is_agreed() && self.unseen().any(|unseen| unseen == node);
+        if missed && !self.lost.contains_key(&node) {
+            self.lost.insert(node, Lost::new(BootId::UNSEEN, Uses::new()));
+            self.stale_hello = true;
+            fx.note(Note::FenceNeeded(node, BootId::UNSEEN));
+        }
+    }
+
     /// The grace of a node is over. True: corosync must end the node.
-    pub(crate) fn handle_grace(&mut self, node: NodeId) -> bool {
+    pub(crate) fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) -> bool {
+        self.miss_unseen(node, fx);
         let Some(peer) = self.peers.get_mut(&node) else { return false };
         let in_use = !peer.uses.is_empty();
         if !in_use {
             peer.daemon = match peer.daemon {
-                Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
-                Daemon::Absent | Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,
+                Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
+                Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,
             };
         }
         in_use
@@ -525,6 +639,10 @@ impl Nodes {
             Daemon::Speaking(pid) => Some(pid),
             Daemon::Absent | Daemon::Silent | Daemon::Incompatible(..) | Daemon::Ignored => None,
         }
+    }
+
+    pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {
+        self.peers.get(&node)?.boot
     }
 
     pub(crate) fn is_control_member(&self, member: Member) -> bool {
@@ -583,7 +701,8 @@ impl Peer {
     /// Whether it owes a return or a word about this ring.
     fn owes(&self, ring: &RingId) -> bool {
         match self.daemon {
-            Daemon::Absent | Daemon::Ignored => !self.uses.is_empty(),
+            Daemon::Absent => !self.uses.is_empty() || self.boot.is_none(),
+            Daemon::Ignored => !self.uses.is_empty(),
             Daemon::Silent => true,
             Daemon::Speaking(_) => self.forgot || self.heard_in.as_ref() != Some(ring),
             Daemon::Incompatible(..) => false,

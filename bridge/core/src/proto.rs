@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! envelope  "O2BR" | kind u8 | lowest u16 | highest u16 | in use u8 | body version u16 | body
-//! Hello     boot u128 | memory from u64 | ring opt(u64 u32) | uses | n u16 × testimony
+//! Hello     boot u128 | memory from u64 | witness u8 | ring opt(u64 u32) | uses | n u16 × testimony
 //! testimony node u32 | boot u128 | fate u8 | turn u8 | uses
 //! uses      n u16 × (group u128 | incarnation u64)
 //! State     incarnation u64 | boot u128 | n u16 × (node u32 | incarnation u64 | boot u128)
@@ -68,6 +68,9 @@ pub struct Hello {
     /// Uses with smaller incarnations are not remembered; of all others, those that are not listed
     /// have ended cleanly.
     pub memory_from: Incarnation,
+    /// Whether the sender knows all users there are: it has been in the quorate ring since every
+    /// configured node was seen or fenced.
+    pub witness: bool,
     /// The last ring whose quorum notification the sender has seen and drawn its conclusions from.
     pub ring: Option<RingId>,
     /// The groups in use.
@@ -173,6 +176,7 @@ fn put_uses(out: &mut Vec<u8>, uses: &Uses) {
 fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
     out.extend_from_slice(&hello.boot.0.to_le_bytes());
     out.extend_from_slice(&hello.memory_from.0.to_le_bytes());
+    out.push(u8::from(hello.witness));
     out.push(u8::from(hello.ring.is_some()));
     if let Some(ring) = hello.ring {
         out.extend_from_slice(&ring.seq.to_le_bytes());
@@ -287,6 +291,7 @@ impl Input<'_> {
     fn hello(&mut self) -> Result<Hello, Garbage> {
         let boot = BootId(self.u128()?);
         let memory_from = Incarnation(self.u64()?);
+        let witness = self.flag()?;
         let ring = match self.flag()? {
             true => Some(RingId { seq: self.u64()?, node: self.node()? }),
             false => None,
@@ -294,7 +299,7 @@ impl Input<'_> {
         let uses = self.uses()?;
         let count = self.count(NODES_MAX)?;
         let testimony = (0..count).map(|_| self.testimony()).collect::<Result<_, _>>()?;
-        Ok(Hello { boot, memory_from, ring, uses, testimony })
+        Ok(Hello { boot, memory_from, witness, ring, uses, testimony })
     }
 
     fn testimony(&mut self) -> Result<Testimony, Garbage> {

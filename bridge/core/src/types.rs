@@ -41,6 +41,11 @@ pub struct Incarnation(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootId(pub u128);
 
+impl BootId {
+    /// Stands for whatever boot a node may be in that has not been seen since we began to look.
+    pub const UNSEEN: Self = Self(0);
+}
+
 /// Names one effect. The event that reports its end carries the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
