@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+pub mod client;
 pub mod config;
 pub mod door;
 pub mod driver;
