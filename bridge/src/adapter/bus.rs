@@ -10,7 +10,8 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
         BusEvent::Connected(connected) => {
             info!(log, "corosync answers"; "node" => connected.node.0,
                 "cluster" => &connected.cluster, "nodes" => connected.nodelist.len());
-            Event::Connected { node: connected.node, cluster: connected.cluster }
+            let nodelist = connected.nodelist.iter().map(|entry| entry.id).collect();
+            Event::Connected { node: connected.node, cluster: connected.cluster, nodelist }
         }
         BusEvent::Refused(unsuitable) => {
             error!(log, "this corosync cannot be used: {unsuitable}");
