@@ -1,6 +1,7 @@
 //! A CPG client that is no o2bridge: joins any group, prints what it hears as one JSON object per
 //! line, and sends what it is told. Usage: `cpgclient GROUP`. Commands on standard input: `send HEX`
-//! (an empty HEX sends an empty message), `leave`, `quit`. The end of standard input is `quit`.
+//! (an empty HEX sends an empty message), `leave`, `quit`. The end of standard input is `quit`. When
+//! corosync is not there it tries every millisecond; when corosync dies it ends with 1.
 
 use std::io::BufRead;
 use std::sync::mpsc::{TryRecvError, channel};
@@ -18,7 +19,10 @@ fn main() {
         confchg_fn: Some(on_confchg),
         totem_confchg_fn: Some(on_totem),
     });
-    let handle = patiently(|| cpg::initialize(&model, 0));
+    let handle = patiently(|| match cpg::initialize(&model, 0) {
+        Err(CsError::CsErrLibrary) => Err(CsError::CsErrTryAgain),
+        result => result,
+    });
     patiently(|| cpg::join(&handle, &group));
     println!(r#"{{"event":"ready","pid":{}}}"#, std::process::id());
     let (sender, commands) = channel();
@@ -57,7 +61,7 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T, CsError>) -> T {
     loop {
         match call() {
             Ok(value) => return value,
-            Err(CsError::CsErrTryAgain) => std::thread::sleep(Duration::from_millis(5)),
+            Err(CsError::CsErrTryAgain) => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => panic!("corosync: {error}"),
         }
     }

@@ -16,6 +16,8 @@ use crate::space::{Holder, Space};
 
 /// How long a corosync gets to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// `totem.config_version` of a node at first. Not 1, so that a test can give a node an older one.
+const FIRST_CONFIG_VERSION: u64 = 2;
 /// How long a question to corosync may take.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -74,7 +76,7 @@ impl Node {
             boots: 0,
             bridge: 0,
             cable: true,
-            config_version: 1,
+            config_version: FIRST_CONFIG_VERSION,
         };
         let runs = AtomicU64::new(0);
         Ok(Self { id, directory, space, settings, state: Mutex::new(state), runs })
@@ -234,7 +236,7 @@ impl Node {
         }
     }
 
-    /// The `config_version` that the next start of its corosync uses (1 at first). Corosync ends
+    /// The `config_version` that the next start of its corosync uses (2 at first). Corosync ends
     /// itself when it meets a ring with a higher one.
     pub fn set_config_version(&self, version: u64) {
         self.lock().config_version = version;
