@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use o2bridge::client::{Client, ClientError};
+use o2bridge::status::Status;
 use o2bridge_harness::{Cluster, HarnessError, Output, Proc, wait_until};
 
 use crate::Record;
 
-/// How long a daemon gets to be ready for the operator's command.
+/// How long a daemon gets to be ready for its clients.
 const READY_LIMIT: Duration = Duration::from_secs(15);
 /// How long one call of the operator's command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -52,6 +54,16 @@ pub enum LabError {
         /// The end of its log.
         log: String,
     },
+    /// A daemon runs, but has no settled quorate ring.
+    #[error("node {node}: {error}; the log of its daemon:\n{log}")]
+    NotSettled {
+        /// Whose.
+        node: u32,
+        /// What was waited for.
+        error: HarnessError,
+        /// All of it.
+        log: String,
+    },
     /// The operator's command said no.
     #[error("node {node}: o2bridge {args} ended with {}:\n{}{}", output.code, output.stdout, output.stderr)]
     Command {
@@ -61,6 +73,14 @@ pub enum LabError {
         args: String,
         /// What it said.
         output: Output,
+    },
+    /// The client library said no.
+    #[error("node {node}: {source}")]
+    Client {
+        /// Where.
+        node: u32,
+        /// What it said.
+        source: ClientError,
     },
     /// A record file holds something else.
     #[error("{0}")]
@@ -101,7 +121,8 @@ impl Builder {
         self
     }
 
-    /// Starts the nodes, their corosyncs and their daemons, and waits until all daemons answer.
+    /// Starts the nodes, their corosyncs and their daemons, and waits until all daemons answer and,
+    /// where corosync runs, agree on a quorate ring.
     ///
     /// # Errors
     /// Something is not built, not installed or not allowed, or a daemon did not come up.
@@ -116,6 +137,9 @@ impl Builder {
         }
         for node in nodes {
             lab.wait_ready(node)?;
+            if lab.cluster.node(node).has_corosync() {
+                lab.wait_settled(node)?;
+            }
         }
         Ok(lab)
     }
@@ -191,9 +215,39 @@ impl Lab {
         self.wait_ready(node)
     }
 
+    /// Waits until a node's daemon is connected to a quorate corosync and all daemons of its ring
+    /// have spoken: until then tools are refused or wait.
+    ///
+    /// # Errors
+    /// Not so in time; the error says what its status was.
+    pub fn wait_settled(&self, node: u32) -> Result<(), LabError> {
+        let what = format!("o2bridged of node {node} was to be settled in a quorate ring");
+        wait_until(&what, READY_LIMIT, || {
+            self.status(node).is_ok_and(|status| status.quorate && status.settled)
+        })
+        .map_err(|error| LabError::NotSettled { node, error, log: self.log(node) })
+    }
+
     /// SIGKILL to a node's daemon alone.
     pub fn kill_daemon(&mut self, node: u32) {
         self.daemons.remove(&node);
+    }
+
+    /// A connection to a node's daemon, by the new door.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn client(&self, node: u32) -> Result<Client, LabError> {
+        let door = self.cluster.node(node).dir().join("run/o2bridge/io.o2bridge");
+        Client::connect(&door).map_err(|source| LabError::Client { node, source })
+    }
+
+    /// What a node's daemon shows.
+    ///
+    /// # Errors
+    /// It does not run, or does not answer.
+    pub fn status(&self, node: u32) -> Result<Status, LabError> {
+        self.client(node)?.status().map_err(|source| LabError::Client { node, source })
     }
 
     /// Runs the operator's command on a node, whatever it answers.
@@ -254,7 +308,7 @@ impl Lab {
         let mut ended = false;
         let ready = wait_until(&what, READY_LIMIT, || {
             ended = !self.daemons.get_mut(&node).is_some_and(Proc::is_running);
-            ended || self.o2bridge(node, &["status"]).is_ok()
+            ended || self.status(node).is_ok()
         });
         if ended {
             return Err(LabError::DaemonEnded { node, log: self.log(node) });

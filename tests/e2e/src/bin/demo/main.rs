@@ -126,6 +126,7 @@ impl Demo {
         self.lab.cluster().node(node).reboot()?;
         self.lab.cluster().node(node).start_corosync()?;
         self.lab.start_daemon(node)?;
+        self.lab.wait_settled(node)?;
         self.mount(node)?;
         self.wait_last(STORY.stayed, &Verb::Resume(vec![STORY.stayed, node]))
     }
