@@ -1,5 +1,7 @@
 //! The one object that the loop owns: every handle, and who waits for what.
 
+mod outcome;
+
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -7,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token, Waker};
+use mio::{Registry, Token, Waker};
 use o2bridge_core::event::OpError;
-use o2bridge_core::types::{Channel, Member, NodeId, OpId, Pid};
+use o2bridge_core::types::{Channel, Member, NodeId, OpId};
 use rust_corosync::CsError;
 
-use crate::calls::{self, Connection, Cpg, Handle, Quorum};
-use crate::crew::{self, CallId, Crew, GivenUp, Job, Outcome};
-use crate::event::{BusEvent, Connected, LostCause, Notice, Unsuitable};
+use crate::calls::{self, Handle, Quorum};
+use crate::crew::{self, CallId, Crew, Job, Outcome, Void};
+use crate::event::{BusEvent, LostCause, Notice, Unsuitable};
 use crate::link::{Link, Pumped, State};
 use crate::sink::Heard;
 use crate::stack::{self, StackTooSmall};
@@ -164,7 +166,9 @@ impl Bus {
             return self.done_soon(op, Err(OpError::Corosync(NO_RESOURCES)));
         };
         self.links.insert(channel, Link::new(channel, op, slot));
-        self.call("join", Purpose::Join(channel), move || Outcome::Join(calls::join(channel)));
+        self.call("join", Purpose::Join(channel), move |void| {
+            Outcome::Join(calls::join(channel, void))
+        });
         self.warn_of_many();
     }
 
@@ -203,7 +207,9 @@ impl Bus {
         if !matches!(self.phase, Phase::Up(..)) {
             return self.done_soon(op, Err(OpError::Corosync(NOT_THERE)));
         }
-        self.call("kill-node", Purpose::Kill(op), move || Outcome::Kill(calls::kill_node(node)));
+        self.call("kill-node", Purpose::Kill(op), move |void| {
+            Outcome::Kill(calls::kill_node(node, void))
+        });
     }
 
     /// Whether a token of the poll is one of the bus's.
@@ -316,14 +322,14 @@ impl Bus {
 
     fn start_connect(&mut self) {
         self.phase = Phase::Connecting;
-        self.call("connect", Purpose::Connect, || Outcome::Connect(calls::connect()));
+        self.call("connect", Purpose::Connect, |_| Outcome::Connect(calls::connect()));
     }
 
     fn call(
         &mut self,
         what: &'static str,
         purpose: Purpose,
-        run: impl FnOnce() -> Outcome + Send + 'static,
+        run: impl FnOnce(&Void) -> Outcome + Send + 'static,
     ) {
         let limit = self.options.call_limit;
         let id = self.crew.submit(Job { what, limit, run: Box::new(run) });
@@ -333,161 +339,12 @@ impl Bus {
     fn close(&mut self, handles: Vec<Handle>, channel: Option<Channel>) {
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
         let limit = self.options.call_limit + CLOSE_LIMIT_PER_HANDLE.saturating_mul(count);
-        let run = Box::new(move || {
+        let run = Box::new(move |_: &Void| {
             calls::close(handles);
             Outcome::Close
         });
         let id = self.crew.submit(Job { what: crew::CLOSE, limit, run });
         self.calls.insert(id, Purpose::Close(channel));
-    }
-
-    /// What ended. A call that is in nobody's list any more (its time was over, or the connection was
-    /// lost) is undone.
-    fn handle_outcome(&mut self, id: CallId, outcome: Outcome, late: Option<&'static str>) {
-        if let Some(what) = late {
-            self.pending.push(BusEvent::Notice(Notice::LateCall { what }));
-        }
-        match (self.calls.remove(&id), outcome) {
-            (Some(Purpose::Connect), Outcome::Connect(result)) => self.handle_connect(result),
-            (Some(Purpose::Join(channel)), Outcome::Join(result)) => {
-                self.handle_join(channel, result);
-            }
-            (Some(Purpose::Leave(channel)), Outcome::Leave(cpg, result)) => {
-                self.handle_leave(channel, cpg, result);
-            }
-            (Some(Purpose::Close(Some(channel))), _) => self.end_link(channel, Ok(())),
-            (Some(Purpose::Kill(op)), Outcome::Kill(result)) => {
-                let result = result.map_err(|error| OpError::Corosync(error as u32));
-                self.pending.push(BusEvent::Done { op, result });
-            }
-            (_, Outcome::Connect(Ok(Connection::Made(_, quorum)))) => {
-                self.close(vec![Handle::Quorum(quorum)], None);
-            }
-            (_, Outcome::Join(Ok(cpg)) | Outcome::Leave(cpg, _)) => {
-                let _ = self.registry.deregister(&mut SourceFd(&cpg.fd()));
-                self.close(vec![Handle::Cpg(cpg)], None);
-            }
-            (
-                _,
-                Outcome::Connect(Ok(Connection::Unsuitable(_)) | Err(_))
-                | Outcome::Join(Err(_))
-                | Outcome::Close
-                | Outcome::Kill(_),
-            ) => (),
-        }
-    }
-
-    fn handle_connect(&mut self, result: Result<Connection, CsError>) {
-        let now = Instant::now();
-        match result {
-            Ok(Connection::Made(connected, quorum)) => self.become_up(connected, quorum),
-            Ok(Connection::Unsuitable(why)) => {
-                self.phase = Phase::Waiting(now + self.options.refused_pause);
-                if self.told_unsuitable.replace(why) != Some(why) {
-                    self.pending.push(BusEvent::Refused(why));
-                }
-            }
-            Err(error) => {
-                let code = error as u32;
-                self.phase = Phase::Waiting(now + self.options.connect_pause);
-                if self.told_code.replace(code) != Some(code) {
-                    self.pending.push(BusEvent::Notice(Notice::NotRunning(code)));
-                }
-            }
-        }
-    }
-
-    fn become_up(&mut self, connected: Connected, quorum: Quorum) {
-        let token = Token(self.tokens.start);
-        if let Err(error) =
-            self.registry.register(&mut SourceFd(&quorum.fd()), token, Interest::READABLE)
-        {
-            self.close(vec![Handle::Quorum(quorum)], None);
-            self.phase = Phase::Down;
-            let cause = LostCause::Errno(error.raw_os_error().unwrap_or(0));
-            self.pending.push(BusEvent::Lost(cause));
-            return;
-        }
-        (self.told_code, self.told_unsuitable, self.told_many) = (None, None, false);
-        let me = Member { node: connected.node, pid: Pid(std::process::id()) };
-        self.phase = Phase::Up(quorum, me);
-        self.pending.push(BusEvent::Connected(connected));
-    }
-
-    fn handle_join(&mut self, channel: Channel, result: Result<Cpg, CsError>) {
-        let Some(link) = self.links.get_mut(&channel) else { return };
-        let State::Joining { op } = link.state else { return };
-        let cpg = match result {
-            Ok(cpg) => cpg,
-            Err(error) => {
-                let result = Err(OpError::Corosync(error as u32));
-                self.pending.push(BusEvent::Done { op, result });
-                // Who wanted to depart has what it wanted.
-                return self.end_link(channel, Ok(()));
-            }
-        };
-        let token = Token(self.tokens.start + link.slot);
-        let registered =
-            self.registry.register(&mut SourceFd(&cpg.fd()), token, Interest::READABLE);
-        link.state = State::Arriving(cpg);
-        link.is_ready = true;
-        if let Err(error) = registered {
-            return self.lose(LostCause::Errno(error.raw_os_error().unwrap_or(0)));
-        }
-        self.pending.push(BusEvent::Done { op, result: Ok(()) });
-    }
-
-    fn handle_leave(&mut self, channel: Channel, cpg: Cpg, result: Result<(), CsError>) {
-        let Some(link) = self.links.get_mut(&channel) else { return };
-        link.state = State::Left(cpg);
-        link.is_ready = true;
-        match result {
-            Ok(()) => (),
-            Err(error) => self.lose(LostCause::Corosync(error as u32)),
-        }
-    }
-
-    /// A call is over its time: its operation ends, and its late outcome will be undone.
-    fn handle_given_up(&mut self, given_up: &GivenUp) {
-        let GivenUp { id, what, limit } = *given_up;
-        self.pending.push(BusEvent::Notice(Notice::SlowCall { what, limit }));
-        let Some(purpose) = self.calls.remove(&id) else { return };
-        let timed_out = Err(OpError::TimedOut);
-        match purpose {
-            Purpose::Connect => {
-                self.phase = Phase::Waiting(Instant::now() + self.options.connect_pause);
-            }
-            Purpose::Join(channel) => {
-                if let Some(State::Joining { op }) =
-                    self.links.get(&channel).map(|link| &link.state)
-                {
-                    self.pending.push(BusEvent::Done { op: *op, result: timed_out });
-                }
-                self.end_link(channel, Ok(()));
-            }
-            Purpose::Leave(channel) => self.end_link(channel, timed_out),
-            Purpose::Close(Some(channel)) => self.end_link(channel, timed_out),
-            Purpose::Close(None) => (),
-            Purpose::Kill(op) => self.pending.push(BusEvent::Done { op, result: timed_out }),
-        }
-    }
-
-    /// A depart that waited too long for our own JOIN, for the queue or for our own LEAVE: the handle
-    /// is closed all the same, which the others take for a crash of this daemon.
-    fn handle_depart_over(&mut self, channel: Channel) {
-        let Some(link) = self.links.get_mut(&channel) else { return };
-        link.give_up_at = None;
-        if link.cpg().is_none() {
-            // A call is under way, and has its own watchdog.
-            return;
-        }
-        let limit = self.options.call_limit;
-        self.pending.push(BusEvent::Notice(Notice::SlowCall { what: "depart", limit }));
-        if let Some(op) = link.depart {
-            self.pending.push(BusEvent::Done { op, result: Err(OpError::TimedOut) });
-        }
-        self.close_link(channel);
-        self.forget_link(channel);
     }
 
     /// Gives a link's handle to a helper to be closed.
@@ -521,8 +378,8 @@ impl Bus {
         match link.pump() {
             Ok(Pumped::Empty) if link.depart.is_some() => {
                 if let Some(cpg) = link.take_cpg(State::Leaving) {
-                    self.call("leave", Purpose::Leave(channel), move || {
-                        let result = calls::leave(&cpg, channel);
+                    self.call("leave", Purpose::Leave(channel), move |void| {
+                        let result = calls::leave(&cpg, channel, void);
                         Outcome::Leave(cpg, result)
                     });
                 }
@@ -564,6 +421,7 @@ impl Bus {
                 ops.push(op);
             }
         }
+        self.crew.void_all();
         self.close(handles, None);
         self.retry_send_at = None;
         for op in ops {

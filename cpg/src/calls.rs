@@ -14,6 +14,7 @@ use o2bridge_core::types::{Channel, NodeId};
 use rust_corosync as corosync;
 
 use crate::config::Map;
+use crate::crew::Void;
 use crate::event::{Connected, Unsuitable};
 use crate::sink::{self, Heard};
 
@@ -82,17 +83,17 @@ pub(crate) fn connect() -> Result<Connection, CsError> {
 }
 
 /// Opens a new handle and joins.
-pub(crate) fn join(channel: Channel) -> Result<Cpg, CsError> {
-    let handle = patiently(|| cpg::initialize(&sink::cpg_model(), 0))?;
+pub(crate) fn join(channel: Channel, void: &Void) -> Result<Cpg, CsError> {
+    let handle = patiently(void, || cpg::initialize(&sink::cpg_model(), 0))?;
     let fd = cpg::fd_get(&handle)?;
-    patiently(|| cpg::join(&handle, &channel.to_string()))?;
+    patiently(void, || cpg::join(&handle, &channel.to_string()))?;
     Ok(Cpg { handle: ManuallyDrop::new(HandleBox(handle)), fd })
 }
 
 /// Asks to leave. That we left is said by our own confchg. Only for a handle whose own join was
 /// delivered: before that, libcpg spins.
-pub(crate) fn leave(cpg: &Cpg, channel: Channel) -> Result<(), CsError> {
-    match patiently(|| cpg::leave(&cpg.handle.0, &channel.to_string())) {
+pub(crate) fn leave(cpg: &Cpg, channel: Channel, void: &Void) -> Result<(), CsError> {
+    match patiently(void, || cpg::leave(&cpg.handle.0, &channel.to_string())) {
         // It is not in the group (any more).
         Err(CsError::CsErrNotExist) => Ok(()),
         result => result,
@@ -111,15 +112,18 @@ pub(crate) fn close(handles: Vec<Handle>) {
 }
 
 /// Has the corosync of a node end.
-pub(crate) fn kill_node(node: NodeId) -> Result<(), CsError> {
+pub(crate) fn kill_node(node: NodeId, void: &Void) -> Result<(), CsError> {
     let callbacks = cfg::Callbacks { corosync_cfg_shutdown_callback_fn: None };
-    let handle = patiently(|| cfg::initialize(&callbacks))?;
-    cfg::kill_node(&handle, node.0.into(), "o2bridge: its OCFS2 daemon is gone")
+    let handle = patiently(void, || cfg::initialize(&callbacks))?;
+    let reason = "o2bridge: its OCFS2 daemon is gone";
+    patiently(void, || cfg::kill_node(&handle, node.0.into(), reason))
 }
 
-fn patiently<T>(mut call: impl FnMut() -> Result<T, CsError>) -> Result<T, CsError> {
+/// Calls until corosync no longer says: try again. A void call is not made: the answer of a dead
+/// corosync is as good as any, since nobody hears it.
+fn patiently<T>(void: &Void, mut call: impl FnMut() -> Result<T, CsError>) -> Result<T, CsError> {
     let start = Instant::now();
-    loop {
+    while !void.is_set() {
         match call() {
             Err(CsError::CsErrTryAgain) if start.elapsed() < TRY_AGAIN_LIMIT => {
                 std::thread::sleep(TRY_AGAIN_PAUSE);
@@ -127,6 +131,7 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T, CsError>) -> Result<T, CsErr
             result => return result,
         }
     }
+    Err(CsError::CsErrLibrary)
 }
 
 impl Cpg {

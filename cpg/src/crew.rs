@@ -3,9 +3,13 @@
 //! One thread for each call, a few at a time. A call that does not end in its time is *stuck*: its
 //! thread is left to itself and no longer counted among the few, so other calls go on. So many may
 //! be stuck at once ([`STUCK_MAX`]); beyond that nothing new is started until one comes back.
+//!
+//! A call that is given up, or whose connection is lost, is *void*: it must not go on to its next step
+//! when corosync answers after all. A join of yesterday would meet the join of today in the same group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,14 +39,28 @@ pub(crate) enum Outcome {
     Kill(Result<(), CsError>),
 }
 
+/// Whether nobody waits for a call any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Void(Arc<AtomicBool>);
+
+impl Void {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// A call to be made.
 pub(crate) struct Job {
     /// Its name, for the log.
     pub(crate) what: &'static str,
     /// How long it may take.
     pub(crate) limit: Duration,
-    /// The call.
-    pub(crate) run: Box<dyn FnOnce() -> Outcome + Send>,
+    /// The call. In several steps, it asks before each whether it is void.
+    pub(crate) run: Box<dyn FnOnce(&Void) -> Outcome + Send>,
 }
 
 /// A call that was given up, and why.
@@ -57,6 +75,7 @@ struct Running {
     what: &'static str,
     limit: Duration,
     deadline: Instant,
+    void: Void,
 }
 
 /// The helper threads.
@@ -99,15 +118,17 @@ impl Crew {
         while self.running.len() < RUNNING_MAX && self.stuck.len() < STUCK_MAX {
             let Some((id, Job { what, limit, run })) = self.waiting.pop_front() else { return };
             let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+            let void = Void::default();
+            let voided = void.clone();
             let body = move || {
                 // The bus may be gone: then nobody needs the outcome.
-                let _ = sender.send((id, run()));
+                let _ = sender.send((id, run(&voided)));
                 let _ = waker.wake();
             };
             match thread::Builder::new().name(format!("corosync-{what}")).spawn(body) {
                 Ok(_) => {
                     let deadline = Instant::now() + limit;
-                    self.running.insert(id, Running { what, limit, deadline });
+                    self.running.insert(id, Running { what, limit, deadline, void });
                 }
                 Err(_) => {
                     self.failed_to_start.push(GivenUp { id, what, limit: Duration::ZERO });
@@ -133,22 +154,32 @@ impl Crew {
         for (&id, call) in &self.running {
             if call.deadline <= now {
                 list.push(GivenUp { id, what: call.what, limit: call.limit });
+                call.void.set();
                 self.stuck.insert(id, call.what);
             }
         }
         self.running.retain(|_, call| call.deadline > now);
         self.start_waiting();
         if self.stuck.len() >= STUCK_MAX {
-            let (close, rest) = self.waiting.drain(..).partition(|(_, job)| job.what == CLOSE);
-            self.waiting = close;
-            let rest: VecDeque<(CallId, Job)> = rest;
-            list.extend(rest.into_iter().map(|(id, Job { what, limit, .. })| GivenUp {
-                id,
-                what,
-                limit,
-            }));
+            let gone = self.drop_waiting();
+            list.extend(gone.map(|(id, Job { what, limit, .. })| GivenUp { id, what, limit }));
         }
         list
+    }
+
+    /// Nobody waits for any call any more. What has not started does not start; closing goes on.
+    pub(crate) fn void_all(&mut self) {
+        drop(self.drop_waiting());
+        for call in self.running.values() {
+            call.void.set();
+        }
+    }
+
+    fn drop_waiting(&mut self) -> impl Iterator<Item = (CallId, Job)> + use<> {
+        let (close, rest): (_, VecDeque<_>) =
+            self.waiting.drain(..).partition(|(_, job)| job.what == CLOSE);
+        self.waiting = close;
+        rest.into_iter()
     }
 
     /// When [`Self::give_up`] has something to do.
@@ -177,7 +208,7 @@ mod tests {
     }
 
     fn job(what: &'static str, limit: Duration, body: impl FnOnce() + Send + 'static) -> Job {
-        let run = Box::new(move || {
+        let run = Box::new(move |_: &Void| {
             body();
             Outcome::Close
         });
@@ -219,6 +250,26 @@ mod tests {
             assert!(stuck.contains(&id));
             assert_eq!(late, Some("stuck"));
         }
+    }
+
+    #[test]
+    fn a_void_call_stops_at_its_next_step() {
+        let (mut crew, _poll) = crew();
+        let gate = Arc::new(Barrier::new(2));
+        let (there, went_on) = (Arc::clone(&gate), Arc::new(AtomicBool::new(false)));
+        let went_on_too = Arc::clone(&went_on);
+        let run = Box::new(move |void: &Void| {
+            there.wait();
+            there.wait();
+            went_on_too.store(!void.is_set(), Ordering::Release);
+            Outcome::Close
+        });
+        let id = crew.submit(Job { what: "join", limit: LONG, run });
+        gate.wait();
+        crew.void_all();
+        gate.wait();
+        assert_eq!(wait_outcome(&mut crew), (id, None));
+        assert!(!went_on.load(Ordering::Acquire));
     }
 
     #[test]
