@@ -14,7 +14,7 @@ use o2bridge_core::{Actions, Core, Event, Now};
 use slog::Logger;
 
 use crate::adapter::bus;
-use crate::adapter::timers::now;
+use crate::adapter::timers::{boot_us, now};
 use crate::adapter::workers::Results;
 use crate::door::Turn;
 use crate::exec::Hands;
@@ -34,6 +34,9 @@ pub const DOORS: Token = Token(BUS.end);
 /// Readiness taken from the kernel at once.
 const READY_MAX: usize = 1_024;
 
+/// How often the bus is asked in one go, so that a flood of messages starves neither tools nor timers.
+const DRAINS_MAX: usize = 16;
+
 /// The daemon, put together.
 pub struct Driver {
     /// What waits.
@@ -50,6 +53,10 @@ pub struct Driver {
     pub log: Logger,
     /// Events on their way to the core.
     pub inbox: VecDeque<Event>,
+    /// Whether the bus had more to say when it was last asked.
+    pub is_bus_busy: bool,
+    /// When the poll last returned, in microseconds of `CLOCK_BOOTTIME`.
+    pub woke_us: u64,
 }
 
 impl Driver {
@@ -64,7 +71,10 @@ impl Driver {
         while !self.hands.is_over {
             match self.poll.poll(&mut ready, self.patience()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                Ok(()) | Err(_) => self.turn(&ready),
+                Ok(()) | Err(_) => {
+                    self.woke_us = boot_us();
+                    self.turn(&ready);
+                }
             }
         }
         self.manage.stopping();
@@ -73,6 +83,9 @@ impl Driver {
 
     /// How long nothing needs to happen.
     fn patience(&self) -> Option<Duration> {
+        if self.is_bus_busy {
+            return Some(Duration::ZERO);
+        }
         let now = now();
         let doors = self.hands.doors.deadline(now);
         let times = [self.hands.timers.next_at(), doors, self.manage.deadline()];
@@ -109,12 +122,16 @@ impl Driver {
     /// Until nothing comes any more: what the core answers may make the bus say something at once.
     fn turn_bus(&mut self) {
         let mut heard = Vec::new();
-        loop {
+        for _ in 0..DRAINS_MAX {
             self.hands.bus.drain(&mut heard);
-            if heard.is_empty() {
+            self.is_bus_busy = !heard.is_empty();
+            if !self.is_bus_busy {
                 return;
             }
-            self.inbox.extend(heard.drain(..).filter_map(|event| bus::translate(&self.log, event)));
+            for event in heard.drain(..) {
+                self.manage.facts.note_corosync(&event);
+                self.inbox.extend(bus::translate(&self.log, event));
+            }
             self.carry();
         }
     }
@@ -136,7 +153,7 @@ impl Driver {
     fn carry(&mut self) {
         let mut actions = Actions::new();
         while let Some(event) = self.inbox.pop_front() {
-            trace::event(&self.log, &event);
+            trace::event(&self.log, self.woke_us, &event);
             let now = now();
             let is_lost = event == Event::Disconnected;
             self.core.handle(now, event, &mut actions);

@@ -19,6 +19,7 @@ pub mod trace;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record, o};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
@@ -30,6 +31,9 @@ pub use ring::Ring;
 
 /// Records that may wait for the thread. A death of 64 groups is about 1,000 lines.
 const QUEUE_MAX: usize = 8_192;
+
+/// How long the end of the daemon waits for a journal or terminal that does not take its lines.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// The log as the daemon holds it.
 pub struct Log {
@@ -59,10 +63,17 @@ impl Log {
         Self { logger: Logger::root(queue.fuse(), o!()), level, ring, fallback, guard }
     }
 
-    /// Ends the log: everything that was logged is written before it returns.
+    /// Ends the log: what was logged is written before it returns, unless nobody takes it.
     pub fn finish(self) {
-        drop(self.logger);
-        drop(self.guard);
+        let (done, wait) = std::sync::mpsc::channel();
+        let flush = move || {
+            drop((self.logger, self.guard));
+            // Nobody waits any more if this comes too late.
+            let _ = done.send(());
+        };
+        if std::thread::Builder::new().name("flush".into()).spawn(flush).is_ok() {
+            let _ = wait.recv_timeout(FLUSH_LIMIT);
+        }
     }
 }
 

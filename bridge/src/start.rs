@@ -1,7 +1,7 @@
 //! From a command line to a running loop. The order matters:
 //!
 //! 1. the configuration, before anything is touched;
-//! 2. memory, priority and limits, before there are threads, because threads inherit;
+//! 2. the signals, so that none of them ends a daemon that has begun to remember; memory, priority and limits, before there are threads, because threads inherit;
 //! 3. the pid file, before anything is opened that two daemons must not share;
 //! 4. the log;
 //! 5. the saved state, before any tool or peer is heard: without it a death could be lost;
@@ -43,10 +43,11 @@ type StartError = Box<dyn std::error::Error>;
 /// It could not start, or its loop failed.
 pub fn run(config_path: Option<PathBuf>) -> Result<(), StartError> {
     let settings = config::load(config_path.as_deref())?;
+    let caught = Signals::new(manage::SIGNALS)?;
     let protection = protect(&settings.process);
     let only = OnlyInstance::claim(&settings.paths.run_dir)?;
     let log = Log::start(settings.log.level, settings.log.target);
-    let result = build(settings, protection, config_path, &log)
+    let result = build(settings, (protection, caught), config_path, &log)
         .and_then(|driver| driver.run().map_err(StartError::from));
     if let Err(error) = &result {
         slog::error!(log.logger, "ending"; "error" => %error);
@@ -69,7 +70,7 @@ pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
 
 fn build(
     settings: Settings,
-    protection: Protection,
+    (protection, mut caught): (Protection, Signals),
     config_path: Option<PathBuf>,
     log: &Log,
 ) -> Result<Driver, StartError> {
@@ -86,6 +87,7 @@ fn build(
         settings: settings.clone(),
         level: log.level.clone(),
         ring: log.ring.clone(),
+        corosync: None,
     };
     introduce(&logger, log, &facts, groups);
 
@@ -94,7 +96,6 @@ fn build(
     let (outbox, results) = Outbox::new(Arc::clone(&waker));
     let verbs = Workers::start("verb", VERB_THREADS, &outbox)?;
     let fencers = Workers::start("fence", FENCE_THREADS, &outbox)?;
-    let mut caught = Signals::new(manage::SIGNALS)?;
     poll.registry().register(&mut caught, SIGNALS, mio::Interest::READABLE)?;
     let groups_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
     let options = Options { channels_warn: groups_warn, ..Options::default() };
@@ -126,7 +127,17 @@ fn build(
         status_at: None,
     };
     let core = Core::new(config, loaded.saved);
-    Ok(Driver { poll, core, hands, results, manage, log: logger, inbox: VecDeque::new() })
+    Ok(Driver {
+        poll,
+        core,
+        hands,
+        results,
+        manage,
+        log: logger,
+        inbox: VecDeque::new(),
+        is_bus_busy: false,
+        woke_us: 0,
+    })
 }
 
 /// The first lines of the log: who we are, and what an operator should know before it hurts.

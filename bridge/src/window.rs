@@ -1,6 +1,7 @@
 //! What can be seen of the daemon from outside: status, dump, and how much it logs.
 
 use o2bridge_core::{Core, Fencing, Snapshot};
+use o2bridge_cpg::{BusEvent, Unsuitable};
 
 use crate::adapter::process::Protection;
 use crate::adapter::timers::now;
@@ -24,13 +25,31 @@ pub struct Facts {
     pub level: LevelSwitch,
     /// What was logged lately.
     pub ring: Ring,
+    /// Why corosync cannot be used although it answers.
+    pub corosync: Option<Unsuitable>,
 }
 
 impl Facts {
+    /// Takes notice of what corosync says of itself.
+    pub fn note_corosync(&mut self, event: &BusEvent) {
+        match event {
+            BusEvent::Refused(unsuitable) => self.corosync = Some(*unsuitable),
+            BusEvent::Connected(_) => self.corosync = None,
+            BusEvent::Lost(_)
+            | BusEvent::Quorum { .. }
+            | BusEvent::Confchg { .. }
+            | BusEvent::Totem { .. }
+            | BusEvent::Message { .. }
+            | BusEvent::Done { .. }
+            | BusEvent::Notice(_) => {}
+        }
+    }
+
     /// What an operator should know before it hurts.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = Vec::new();
+        warnings.extend(self.corosync.map(|unsuitable| unsuitable.to_string()));
         let fencing = &self.settings.fencing;
         if fencing.policy() == Fencing::None {
             warnings.push(

@@ -17,6 +17,14 @@ pub fn now() -> Now {
     Now(u64::try_from(ms).unwrap_or(0))
 }
 
+/// The same clock in microseconds, for measurements.
+#[must_use]
+pub fn boot_us() -> u64 {
+    let us = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(|time| time.tv_sec().saturating_mul(1_000_000).saturating_add(time.tv_nsec() / 1_000));
+    us.ok().and_then(|us| u64::try_from(us).ok()).unwrap_or(0)
+}
+
 /// All settings of timers that have not fired.
 #[derive(Debug, Default)]
 pub struct Timers {

@@ -36,11 +36,11 @@ pub fn note(log: &Logger, now: Now, note: &Note) {
             info!(log, "group is used here no more"; "group" => %group, "state" => "gone");
         }
         Note::Debt(node, until) => {
-            warn!(log, "the daemon of the node is gone, its node is not; waiting for it to come back";
+            warn!(log, "the daemon of the node is silent; if its node stays in the ring, it has so long to come back";
                 "node" => node.0, "state" => "debt", "grace_ms" => until.0.saturating_sub(now.0));
         }
         Note::DebtPaid(node) => {
-            info!(log, "the daemon of the node is back in time";
+            info!(log, "the daemon of the node speaks";
                 "node" => node.0, "state" => "speaking");
         }
         Note::DebtOverdue(node) => {

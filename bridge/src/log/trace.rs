@@ -4,8 +4,9 @@
 use o2bridge_core::{Action, Event};
 use slog::{Logger, debug};
 
-/// Logs an event before the core takes it.
-pub fn event(log: &Logger, event: &Event) {
+/// Logs an event before the core takes it. `woke_us` is when the poll said that there was something to
+/// read, on the clock of the record shim's `boot_us`: the difference is our part of a death's delay.
+pub fn event(log: &Logger, woke_us: u64, event: &Event) {
     match event {
         Event::Message { channel, from, bytes } => {
             // The bytes are of no use to a reader, and many.
@@ -13,7 +14,7 @@ pub fn event(log: &Logger, event: &Event) {
                 "bytes" => bytes.len());
         }
         Event::Confchg { channel, .. } | Event::Totem { channel, .. } => {
-            debug!(log, "event {event:?}"; "channel" => %channel);
+            debug!(log, "event {event:?}"; "channel" => %channel, "woke_us" => woke_us);
         }
         Event::Done { op, .. } | Event::Looked { op, .. } => {
             debug!(log, "event {event:?}"; "op" => op.0);
@@ -44,7 +45,13 @@ pub fn action(log: &Logger, action: &Action) {
         Action::Join { op, channel } | Action::Depart { op, channel } => {
             debug!(log, "action {action:?}"; "op" => op.0, "channel" => %channel);
         }
-        Action::Verb { op, group, .. } | Action::Save { op, group, .. } => {
+        Action::Save { op, group, image } => {
+            let told = image.as_ref().map(|image| image.told.len());
+            let unfinished = image.as_ref().is_some_and(|image| image.unfinished);
+            debug!(log, "action save"; "op" => op.0, "group" => %group, "told" => ?told,
+                "unfinished" => unfinished);
+        }
+        Action::Verb { op, group, .. } => {
             debug!(log, "action {action:?}"; "op" => op.0, "group" => %group);
         }
         Action::Look { op, group, service, .. } => {
