@@ -5,7 +5,7 @@
 //! |---|---|---|---|---|---|---|---|
 //! | Needed  | Fenced | run → Running | - | - | - | Fenced | Fenced |
 //! | Running | Fenced | - | Fenced | Pausing, or turn+1 → Needed | - | Fenced | Fenced |
-//! | Pausing | Fenced | - | - | - | run → Running | Fenced | Fenced |
+//! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Fenced |
 //! | Fenced  | - | - | - | - | - | refused | - |
 //!
 //! `-`: cannot happen, or changes nothing. Turns pass from daemon to daemon, because a fence device
@@ -166,8 +166,9 @@ impl Lost {
 
     /// The pause between attempts is over. A turn that passed to another daemon is not ours to go on.
     pub(crate) fn handle_timer(&mut self, node: NodeId, ours: bool, fx: &mut Effects<'_>) {
+        let agents = matches!(fx.tunables.fencing, Fencing::Agent { .. });
         match self.stage {
-            Stage::Pausing { attempt } if ours => self.run(node, attempt, fx),
+            Stage::Pausing { attempt } if ours && agents => self.run(node, attempt, fx),
             Stage::Pausing { .. } => self.stage = Stage::Needed,
             Stage::Needed | Stage::Running { .. } | Stage::Fenced(_) => {}
         }
@@ -182,3 +183,6 @@ impl Lost {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,3 +59,6 @@ impl Timers {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

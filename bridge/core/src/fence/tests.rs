@@ -1,0 +1,272 @@
+//! Every cell of the table that opens the module, under every policy.
+#![allow(clippy::panic, reason = "a test may panic")]
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::config::Tunables;
+use crate::timer::Timers;
+use crate::types::{GroupId, Incarnation, Now};
+
+const NODE: NodeId = NodeId(3);
+const BOOT: BootId = BootId(33);
+const OP: OpId = OpId(70);
+const AGENT: Fencing = Fencing::Agent { levels: 2, attempts: 2, pause_ms: 500 };
+const POLICIES: [Fencing; 3] = [Fencing::None, Fencing::Ack, AGENT];
+
+const FIRST: Attempt = Attempt { level: 0, number: 1 };
+const SECOND: Attempt = Attempt { level: 0, number: 2 };
+const LAST: Attempt = Attempt { level: 1, number: 2 };
+const PROOFS: [Proof; 5] =
+    [Proof::NotRequired, Proof::Agent, Proof::Ack, Proof::Reboot, Proof::Testimony];
+
+const RUNNING: Stage = Stage::Running { op: OP, attempt: FIRST };
+const PAUSING: Stage = Stage::Pausing { attempt: SECOND };
+const FENCED: Stage = Stage::Fenced(Proof::Ack);
+const ALL: [Stage; 4] = [Stage::Needed, RUNNING, PAUSING, FENCED];
+
+/// What one call did: what it said, the stage after it, the turn after it, the actions.
+type Outcome<T> = (T, Stage, u8, Vec<Action>);
+
+/// Calls one function of a lost node in this stage.
+fn call<T>(
+    stage: Stage,
+    fencing: Fencing,
+    act: impl FnOnce(&mut Lost, &mut Effects<'_>) -> T,
+) -> Outcome<T> {
+    let tunables = Tunables {
+        grace_ms: 1,
+        begin_timeout_ms: 2,
+        complete_timeout_ms: 3,
+        leave_timeout_ms: 4,
+        retry_ms: 5,
+        fencing,
+    };
+    let (mut timers, mut next_op, mut out) = (Timers::default(), 70, Vec::new());
+    let mut lost = Lost { stage, ..Lost::new(BOOT, uses()) };
+    let mut fx = Effects {
+        now: Now(1_000),
+        tunables: &tunables,
+        timers: &mut timers,
+        next_op: &mut next_op,
+        out: &mut out,
+    };
+    let said = act(&mut lost, &mut fx);
+    assert_eq!((lost.boot, &lost.uses), (BOOT, &uses()), "what is lost never changes");
+    (said, lost.stage, lost.turn, out)
+}
+
+fn uses() -> Uses {
+    Uses::from([(GroupId(1), Incarnation(9))])
+}
+
+fn fence(level: u8) -> Action {
+    Action::Fence { op: OpId(71), node: NODE, level }
+}
+
+fn fenced(proof: Proof) -> Action {
+    Action::Note(Note::Fenced(NODE, BOOT, proof))
+}
+
+#[test]
+fn a_lost_node_needs_fencing() {
+    let lost = Lost::new(BOOT, uses());
+    assert_eq!((lost.boot, lost.uses, lost.turn, lost.stage), (BOOT, uses(), 0, Stage::Needed));
+}
+
+#[test]
+fn policy_none_needs_no_proof() {
+    for ours in [true, false] {
+        for stage in [Stage::Needed, RUNNING, PAUSING] {
+            let outcome = call(stage, Fencing::None, |lost, fx| lost.advance(NODE, ours, fx));
+            let after = Stage::Fenced(Proof::NotRequired);
+            assert_eq!(outcome, ((), after, 0, vec![fenced(Proof::NotRequired)]), "{stage:?}");
+        }
+        let outcome = call(FENCED, Fencing::None, |lost, fx| lost.advance(NODE, ours, fx));
+        assert_eq!(outcome, ((), FENCED, 0, vec![]));
+    }
+}
+
+#[test]
+fn policy_ack_waits() {
+    for ours in [true, false] {
+        for stage in ALL {
+            let outcome = call(stage, Fencing::Ack, |lost, fx| lost.advance(NODE, ours, fx));
+            assert_eq!(outcome, ((), stage, 0, vec![]));
+        }
+    }
+}
+
+#[test]
+fn policy_agent_runs_the_first_level_in_our_turn() {
+    let outcome = call(Stage::Needed, AGENT, |lost, fx| lost.advance(NODE, true, fx));
+    let after = Stage::Running { op: OpId(71), attempt: FIRST };
+    assert_eq!(outcome, ((), after, 0, vec![fence(0)]));
+    for stage in [RUNNING, PAUSING, FENCED] {
+        let outcome = call(stage, AGENT, |lost, fx| lost.advance(NODE, true, fx));
+        assert_eq!(outcome, ((), stage, 0, vec![]));
+    }
+}
+
+#[test]
+fn policy_agent_waits_for_its_turn() {
+    for stage in ALL {
+        let outcome = call(stage, AGENT, |lost, fx| lost.advance(NODE, false, fx));
+        assert_eq!(outcome, ((), stage, 0, vec![]));
+    }
+}
+
+#[test]
+fn the_first_proof_stands() {
+    for policy in POLICIES {
+        for proof in PROOFS {
+            for stage in [Stage::Needed, RUNNING, PAUSING] {
+                let outcome = call(stage, policy, |lost, fx| lost.prove(NODE, proof, fx));
+                let after = Stage::Fenced(proof);
+                assert_eq!(outcome, (true, after, 0, vec![fenced(proof)]), "{stage:?}");
+            }
+            let outcome = call(FENCED, policy, |lost, fx| lost.prove(NODE, proof, fx));
+            assert_eq!(outcome, (false, FENCED, 0, vec![]));
+        }
+    }
+}
+
+#[test]
+fn the_agent_succeeds() {
+    for policy in POLICIES {
+        let outcome = call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, Ok(()), fx));
+        assert_eq!(outcome, (true, Stage::Fenced(Proof::Agent), 0, vec![fenced(Proof::Agent)]));
+    }
+}
+
+/// The end of an agent that nobody waits for any more changes nothing.
+#[test]
+fn another_op_ends() {
+    for policy in POLICIES {
+        for (stage, op) in [(Stage::Needed, OP), (RUNNING, OpId(69)), (PAUSING, OP), (FENCED, OP)] {
+            for result in [Ok(()), Err(OpError::TimedOut)] {
+                let outcome =
+                    call(stage, policy, |lost, fx| lost.handle_done(NODE, op, result, fx));
+                assert_eq!(outcome, (false, stage, 0, vec![]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_attempt_pauses_then_goes_up_the_levels() {
+    let attempts = [
+        (Attempt { level: 0, number: 1 }, Attempt { level: 0, number: 2 }, false),
+        (Attempt { level: 0, number: 2 }, Attempt { level: 1, number: 1 }, false),
+        (Attempt { level: 1, number: 1 }, Attempt { level: 1, number: 2 }, false),
+        // All used up: the turn passes on, and comes back to the first level.
+        (Attempt { level: 1, number: 2 }, Attempt { level: 0, number: 1 }, true),
+    ];
+    for (attempt, next, turn_over) in attempts {
+        let stage = Stage::Running { op: OP, attempt };
+        let result = Err(OpError::Agent(1));
+        let outcome = call(stage, AGENT, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        let actions = vec![
+            Action::Note(Note::FenceFailed(NODE, OpError::Agent(1))),
+            Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(1_500) },
+        ];
+        let after = Stage::Pausing { attempt: next };
+        assert_eq!(outcome, (turn_over, after, u8::from(turn_over), actions), "{attempt:?}");
+    }
+}
+
+/// The policy changed while an agent ran: its failure says nothing to the new policy.
+#[test]
+fn a_failed_attempt_under_a_new_policy() {
+    for policy in [Fencing::None, Fencing::Ack] {
+        let result = Err(OpError::TimedOut);
+        let outcome = call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        let actions = vec![Action::Note(Note::FenceFailed(NODE, OpError::TimedOut))];
+        assert_eq!(outcome, (false, Stage::Needed, 0, actions));
+    }
+}
+
+/// Fewer levels than the attempt under way, or none at all, end the turn.
+#[test]
+fn a_failed_attempt_with_fewer_levels() {
+    for (levels, attempts) in [(1, 2), (0, 0), (1, 0)] {
+        let policy = Fencing::Agent { levels, attempts, pause_ms: 500 };
+        let stage = Stage::Running { op: OP, attempt: LAST };
+        let result = Err(OpError::Unconfigured);
+        let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        assert_eq!((outcome.0, outcome.1, outcome.2), (true, Stage::Pausing { attempt: FIRST }, 1));
+    }
+}
+
+#[test]
+fn the_highest_numbers_do_not_overflow() {
+    let policy = Fencing::Agent { levels: u8::MAX, attempts: u8::MAX, pause_ms: u64::MAX };
+    let last = Attempt { level: u8::MAX - 1, number: u8::MAX };
+    let stage = Stage::Running { op: OP, attempt: last };
+    let result = Err(OpError::TimedOut);
+    let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+    let actions = vec![
+        Action::Note(Note::FenceFailed(NODE, OpError::TimedOut)),
+        Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(u64::MAX) },
+    ];
+    assert_eq!(outcome, (true, Stage::Pausing { attempt: FIRST }, 1, actions));
+}
+
+#[test]
+fn the_pause_is_over() {
+    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, true, fx));
+    let after = Stage::Running { op: OpId(71), attempt: SECOND };
+    assert_eq!(outcome, ((), after, 0, vec![fence(0)]));
+    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, false, fx));
+    assert_eq!(outcome, ((), Stage::Needed, 0, vec![]));
+    for ours in [true, false] {
+        for stage in [Stage::Needed, RUNNING, FENCED] {
+            let outcome = call(stage, AGENT, |lost, fx| lost.handle_timer(NODE, ours, fx));
+            assert_eq!(outcome, ((), stage, 0, vec![]));
+        }
+    }
+}
+
+/// The policy was changed during the pause: no agent runs that nobody configured any more.
+#[test]
+fn the_pause_is_over_under_a_new_policy() {
+    for policy in [Fencing::None, Fencing::Ack] {
+        for ours in [true, false] {
+            let outcome = call(PAUSING, policy, |lost, fx| lost.handle_timer(NODE, ours, fx));
+            assert_eq!(outcome, ((), Stage::Needed, 0, vec![]), "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_proof_voids_the_pause() {
+    let (armed, ..) = call(RUNNING, AGENT, |lost, fx| {
+        lost.handle_done(NODE, OP, Err(OpError::TimedOut), fx);
+        assert!(fx.timers.is_armed(&Timer::Fence(NODE)));
+        lost.prove(NODE, Proof::Ack, fx);
+        fx.timers.is_armed(&Timer::Fence(NODE))
+    });
+    assert!(!armed);
+}
+
+#[test]
+fn what_a_stage_is_worth() {
+    let stages = [
+        (Stage::Needed, "needed", false, false),
+        (RUNNING, "running", false, false),
+        (PAUSING, "retrying", false, false),
+        // A policy of ours is no proof for others.
+        (Stage::Fenced(Proof::NotRequired), "fenced", true, false),
+        (Stage::Fenced(Proof::Agent), "fenced", true, true),
+        (Stage::Fenced(Proof::Ack), "fenced", true, true),
+        (Stage::Fenced(Proof::Reboot), "fenced", true, true),
+        (Stage::Fenced(Proof::Testimony), "fenced", true, true),
+    ];
+    for (stage, name, is_fenced, is_proven) in stages {
+        let lost = Lost { stage, ..Lost::new(BOOT, uses()) };
+        assert_eq!((lost.name(), lost.is_fenced(), lost.is_proven()), (name, is_fenced, is_proven));
+        assert_eq!(lost.owns(OP), stage == RUNNING);
+        assert!(!lost.owns(OpId(69)));
+    }
+}
