@@ -10,7 +10,7 @@ use o2bridge::client::{Client, ClientError};
 use o2bridge::status::Status;
 use o2bridge_harness::{Cluster, HarnessError, Output, Proc, wait_until};
 
-use crate::Record;
+use crate::{Line, Record};
 
 /// How long a daemon gets to be ready for its clients.
 const READY_LIMIT: Duration = Duration::from_secs(15);
@@ -191,6 +191,16 @@ impl Lab {
     /// The file holds something else.
     pub fn records(&self, node: u32) -> Result<Vec<Record>, LabError> {
         Record::read(&self.cluster.node(node).dir().join("record.jsonl"))
+    }
+
+    /// What a running daemon remembers, debug lines included.
+    ///
+    /// # Errors
+    /// It does not run, or does not answer.
+    pub fn recent(&self, node: u32) -> Result<Vec<Line>, LabError> {
+        let dump = self.client(node)?.dump();
+        let text = dump.map_err(|source| LabError::Client { node, source })?;
+        Ok(text.lines().filter_map(Line::parse).collect())
     }
 
     /// Which nodes this node's `fence-agent` was asked to fence, each with the wall clock in

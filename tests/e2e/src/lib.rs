@@ -11,7 +11,9 @@
 //! ```
 
 mod lab;
+mod line;
 mod record;
 
 pub use lab::{Builder, Lab, LabError};
+pub use line::Line;
 pub use record::{Record, Verb};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use o2bridge_e2e::{Lab, LabError, Record, Verb};
+use o2bridge_e2e::{Lab, LabError, Line, Record, Verb};
 
 use timeline::{Moment, Tone, Who, now_us, show};
 use verdict::Story;
@@ -164,8 +164,13 @@ impl Demo {
                 Vec::new()
             });
             self.moments.extend(records.iter().map(|record| shim_moment(node, record)));
+            let noticed = self.lab.recent(node).unwrap_or_else(|error| {
+                problems.push(error.to_string());
+                Vec::new()
+            });
+            self.moments.extend(noticed.iter().filter_map(|line| daemon_moment(node, line)));
             for (at_us, dead) in self.lab.fenced(node) {
-                let text = format!("fence agent ran: node {dead} is off");
+                let text = format!("node {dead} is off");
                 self.moments.push(Moment {
                     at_us,
                     who: Who::Daemon(node),
@@ -198,6 +203,26 @@ impl Demo {
     fn add(&mut self, who: Who, tone: Tone, text: &str) {
         self.moments.push(Moment { at_us: now_us(), who, tone, text: text.to_owned() });
     }
+}
+
+/// What a daemon noticed about a node that uses the group, or decided about it.
+fn daemon_moment(node: u32, line: &Line) -> Option<Moment> {
+    let about = line.value("node")?;
+    if line.value("group").or(line.value("boot")).is_none() {
+        return None;
+    }
+    let tone = match line.level.as_str() {
+        "WARN" => Tone::Death,
+        "INFO" => Tone::Plain,
+        _ => return None,
+    };
+    let name = format!("node {about}");
+    let text = match line.sentence.strip_prefix("node ") {
+        Some(rest) => format!("{name} {rest}"),
+        None if line.sentence.contains("the node") => line.sentence.replace("the node", &name),
+        None => format!("{name}: {}", line.sentence),
+    };
+    Some(Moment { at_us: line.at_us, who: Who::Daemon(node), tone, text })
 }
 
 fn shim_moment(node: u32, record: &Record) -> Moment {

@@ -13,6 +13,8 @@ pub(crate) enum Who {
     Tool(u32),
     /// What the daemon of this node noticed or decided.
     Daemon(u32),
+    /// What the fence agent that this node ran did.
+    Agent(u32),
     /// What the shim of this node was told.
     Shim(u32),
 }
@@ -76,6 +78,7 @@ fn line(moment: &Moment, start_us: i64) -> String {
         Who::Demo => (String::new(), "*"),
         Who::Tool(node) => (format!("node {node}"), "tool"),
         Who::Daemon(node) => (format!("node {node}"), "daemon"),
+        Who::Agent(node) => (format!("node {node}"), "agent"),
         Who::Shim(node) => (format!("node {node}"), "shim"),
     };
     format!("{:>4}.{:03} s  {who:<7} {what:<7} {}", since_ms / 1000, since_ms % 1000, moment.text)
