@@ -128,7 +128,9 @@ pub enum DoorError {
         name: String,
     },
     /// The operating system refuses.
-    #[error("cannot open the door {name}: {source}; does its directory exist, and may we write it?")]
+    #[error(
+        "cannot open the door {name}: {source}; does its directory exist, and may we write it?"
+    )]
     Io {
         /// The door.
         name: String,

@@ -131,13 +131,13 @@ pub struct Node {
     pub node: u32,
     /// Whether it is in the ring.
     pub in_ring: bool,
-    /// `speaking`, `silent`, `absent` or `incompatible`.
+    /// A word of [`NodeStatus::daemon`].
     pub daemon: String,
     /// Its boot id, 32 hex digits.
     pub boot: Option<String>,
     /// How many groups it uses.
     pub groups: u64,
-    /// `none`, or of a dead node: `needed`, `running`, `waiting for ack`, `fenced`.
+    /// A word of [`NodeStatus::fencing`].
     pub fencing: String,
     /// Whether its daemon owes a return or a word.
     pub in_debt: bool,
@@ -148,7 +148,7 @@ pub struct Node {
 pub struct Group {
     /// The volume's UUID, 32 upper-case hex digits.
     pub group: String,
-    /// `joining`, `attaching`, `ready`, `suspended`, `leaving` or `expelled`.
+    /// A word of [`GroupStatus::state`].
     pub state: String,
     /// What it waits for, if it waits for anybody.
     pub waiting: Option<String>,
@@ -169,7 +169,7 @@ pub struct Group {
 pub struct Service {
     /// Its name.
     pub service: String,
-    /// `beginning`, `granted`, `live`, `additional`, `looking` or `leaving`.
+    /// A word of [`o2bridge_core::snapshot::ServiceStatus::state`].
     pub state: String,
 }
 
@@ -180,7 +180,7 @@ pub struct Member {
     pub node: u32,
     /// Which use, in hex.
     pub incarnation: String,
-    /// `member`, `joining`, `absent`, `lost` or `dead`.
+    /// A word of [`o2bridge_core::snapshot::MemberStatus::state`].
     pub state: String,
 }
 

@@ -15,6 +15,7 @@ pub(crate) fn device_id(path: &str) -> Result<Option<DeviceId>, Errno> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.file_type().is_block_device() => Ok(Some(DeviceId(meta.rdev()))),
         Ok(_) => Ok(None),
-        Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        // Without an errno it is a path that cannot be one: it holds a NUL.
+        Err(error) => Err(error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)),
     }
 }

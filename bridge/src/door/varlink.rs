@@ -156,7 +156,7 @@ impl Varlink {
         let upgrade = said.upgrade;
         let (interface, method) = said.name();
         let (interface, method) = (interface.to_owned(), method.to_owned());
-        let mut parameters = Parameters::new(said.parameters);
+        let mut parameters = Parameters::new(said.parameters.unwrap_or_default());
         if upgrade {
             return Err(not_found("MethodNotImplemented", "method", &method));
         }

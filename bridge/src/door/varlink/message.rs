@@ -19,7 +19,7 @@ pub(crate) struct Call {
     /// Interface and method, with a dot between.
     pub(crate) method: String,
     #[serde(default)]
-    pub(crate) parameters: Map<String, Value>,
+    pub(crate) parameters: Option<Map<String, Value>>,
     /// The client wants no reply.
     #[serde(default)]
     pub(crate) oneway: bool,
