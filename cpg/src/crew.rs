@@ -19,7 +19,8 @@ use rust_corosync::CsError;
 
 use crate::calls::{Connection, Cpg};
 
-/// Calls at a time. Corosync answers one after the other anyway.
+/// Calls at a time. Corosync answers one after the other, but 64 joins take 150 ms with four and 230
+/// with one.
 const RUNNING_MAX: usize = 4;
 /// Threads that may be lost in calls that never end.
 const STUCK_MAX: usize = 16;

@@ -1,4 +1,5 @@
-//! One test for each trap of the table in the crate's documentation, on real corosync.
+//! The bus on real corosync: one test for each trap of the table in the crate documentation, and what
+//! else it promises.
 
 mod common;
 
@@ -338,4 +339,68 @@ fn a_node_is_killed_on_request() {
     one.wait("done 9 Ok(())");
     one.wait(&format!("left [{gone}:NodeDown]"));
     assert!(!cluster.node(3).has_corosync());
+}
+
+#[test]
+fn a_restart_of_corosync_during_many_joins() {
+    let cluster = Cluster::builder().nodes(1).start().unwrap();
+    let node = cluster.node(1);
+    let mut one = Host::in_channels(node, &["control"]);
+    node.freeze_corosync();
+    for number in 10..60 {
+        one.say(&format!("join {number} {number}"));
+    }
+    assert!(one.is_alive_within(Duration::from_millis(200)), "the loop runs");
+    node.kill_corosync();
+    one.wait("lost Corosync(2)");
+    one.say("connect");
+    node.start_corosync().unwrap();
+    wait_until("connected again", LIMIT, || one.with("connected").len() == 2).unwrap();
+    for number in 10..60 {
+        one.wait(&format!("done {number} Err(Corosync(2))"));
+        one.say(&format!("join {} {number}", number + 100));
+    }
+    for number in 10..60 {
+        one.wait(&format!("done {} Ok(())", number + 100));
+        one.wait(&format!("confchg {number} "));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let me = one.me(node);
+    assert_eq!(one.with(&format!("left [{me}")).len(), 0, "no join of yesterday was undone today");
+}
+
+#[test]
+fn messages_keep_their_order_through_ring_changes() {
+    let cluster = Cluster::builder().nodes(3).start().unwrap();
+    let mut one = Host::in_channels(cluster.node(1), &["7"]);
+    let mut two = Host::in_channels(cluster.node(2), &["7"]);
+    let me = one.me(cluster.node(1));
+    two.until("both", |line| line.starts_with("confchg 7") && line.contains(&me));
+    one.say("flood 7 4000");
+    cluster.node(3).stop_corosync().unwrap();
+    one.say("send 7 between");
+    cluster.node(3).start_corosync().unwrap();
+    cluster.wait_members(&[1, 2, 3], &[1, 2, 3], LIMIT).unwrap();
+    one.say("send 7 last");
+    one.say("depart 1 7");
+    one.wait("done 1 Ok(())");
+    two.wait(&format!("left [{me}:Leave]"));
+    let heard = two.with(&format!("message 7 {me}"));
+    let texts: Vec<&str> = heard.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    let mut wanted: Vec<String> = (0..4000).map(|number: u32| number.to_string()).collect();
+    wanted.extend(["between".to_owned(), "last".to_owned()]);
+    assert_eq!(texts, wanted);
+}
+
+#[test]
+fn too_much_to_send_loses_the_connection_and_not_a_message() {
+    let cluster = Cluster::builder().nodes(1).start().unwrap();
+    let mut one = Host::in_channels(cluster.node(1), &["7"]);
+    cluster.node(1).freeze_corosync();
+    one.say("flood 7 5000");
+    let line = one.wait("lost SendLimit");
+    assert!(line.contains("messages waiting to be sent"), "{line}");
+    cluster.node(1).thaw_corosync();
+    one.say("connect");
+    wait_until("connected again", LIMIT, || one.with("connected").len() == 2).unwrap();
 }

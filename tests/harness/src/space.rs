@@ -149,6 +149,7 @@ pub(crate) fn check_programs() -> Result<(), HarnessError> {
         ("unshare", "util-linux"),
         ("nsenter", "util-linux"),
         ("mount", "mount"),
+        ("hostname", "hostname"),
         ("ip", "iproute2"),
         ("corosync", "corosync"),
         ("corosync-quorumtool", "corosync"),
