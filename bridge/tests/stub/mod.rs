@@ -111,7 +111,15 @@ impl Stub {
     pub(crate) fn start_for(script: Script, trusted_uids: Vec<u32>) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("o2bridge-test-{}-{count}", std::process::id());
+        Self::start_as(
+            format!("o2bridge-test-{}-{count}", std::process::id()),
+            script,
+            trusted_uids,
+        )
+    }
+
+    /// The old door has this name.
+    pub(crate) fn start_as(name: String, script: Script, trusted_uids: Vec<u32>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("io.o2bridge");
         let poll = Poll::new().unwrap();
