@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use nix::libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use o2bridge_core::{Core, Event, Now};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slog::{Logger, error, info, warn};
 
