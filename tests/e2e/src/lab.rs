@@ -31,7 +31,7 @@ pub enum LabError {
     #[error(transparent)]
     Harness(#[from] HarnessError),
     /// The programs are not built.
-    #[error("there is no {} beside {}: cargo build -p o2bridge --bins", program, place.display())]
+    #[error("there is no {} in or above {}: cargo build -p o2bridge --bins", program, place.display())]
     NotBuilt {
         /// Which.
         program: &'static str,
@@ -337,6 +337,11 @@ fn programs() -> Result<PathBuf, LabError> {
     let own = std::env::current_exe()
         .map_err(|source| LabError::Io { path: "current_exe".to_owned(), source })?;
     let place = own.ancestors().skip(1).find(|folder| folder.join("o2bridged").is_file());
-    let place = place.map(Path::to_owned);
-    place.ok_or(LabError::NotBuilt { program: "o2bridged", place: own })
+    let Some(place) = place.map(Path::to_owned) else {
+        return Err(LabError::NotBuilt { program: "o2bridged", place: own });
+    };
+    if place.join("o2bridge").is_file() {
+        return Ok(place);
+    }
+    Err(LabError::NotBuilt { program: "o2bridge", place })
 }

@@ -169,15 +169,12 @@ impl Demo {
                 Vec::new()
             });
             self.moments.extend(noticed.iter().filter_map(|line| daemon_moment(node, line)));
-            for (at_us, dead) in self.lab.fenced(node) {
-                let text = format!("node {dead} is off");
-                self.moments.push(Moment {
-                    at_us,
-                    who: Who::Daemon(node),
-                    tone: Tone::Death,
-                    text,
-                });
-            }
+            self.moments.extend(self.lab.fenced(node).into_iter().map(|(at_us, dead)| Moment {
+                at_us,
+                who: Who::Agent(node),
+                tone: Tone::Death,
+                text: format!("node {dead} is off"),
+            }));
             told.insert(node, records);
         }
         told
@@ -208,9 +205,7 @@ impl Demo {
 /// What a daemon noticed about a node that uses the group, or decided about it.
 fn daemon_moment(node: u32, line: &Line) -> Option<Moment> {
     let about = line.value("node")?;
-    if line.value("group").or(line.value("boot")).is_none() {
-        return None;
-    }
+    line.value("group").or(line.value("boot"))?;
     let tone = match line.level.as_str() {
         "WARN" => Tone::Death,
         "INFO" => Tone::Plain,
