@@ -55,13 +55,16 @@ pub(crate) struct Attempt {
 pub(crate) struct Lost {
     pub(crate) boot: BootId,
     pub(crate) uses: Uses,
+    /// Whether this is all that the node may be doing: known by a witness, or fenced since we have
+    /// not been one.
+    pub(crate) complete: bool,
     pub(crate) turn: u8,
     pub(crate) stage: Stage,
 }
 
 impl Lost {
     pub(crate) fn new(boot: BootId, uses: Uses) -> Self {
-        Self { boot, uses, turn: 0, stage: Stage::Needed }
+        Self { boot, uses, complete: false, turn: 0, stage: Stage::Needed }
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {
@@ -89,9 +92,28 @@ impl Lost {
             return false;
         }
         self.stage = Stage::Fenced(proof);
+        self.complete = true;
         fx.cancel(&Timer::Fence(node));
         fx.note(Note::Fenced(node, self.boot, proof));
         true
+    }
+
+    /// It used these groups too. Uses that the fencing so far did not cover need it anew.
+    pub(crate) fn add(&mut self, uses: &Uses) -> bool {
+        let known = uses.iter().all(|(group, use_)| self.uses.get(group) == Some(use_));
+        if !known {
+            self.uses.extend(uses);
+            self.stage = Stage::Needed;
+        }
+        !known
+    }
+
+    /// What was known of it is out of date: it may have come back elsewhere, so it is fenced anew.
+    pub(crate) fn doubt(&mut self, node: NodeId, fx: &mut Effects<'_>) {
+        if self.is_fenced() {
+            self.stage = Stage::Needed;
+            fx.note(Note::FenceNeeded(node, self.boot));
+        }
     }
 
     /// Starts what the policy asks for. `ours` says whether it is our turn to run agents.

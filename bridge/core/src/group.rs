@@ -35,7 +35,7 @@ use crate::saved::{SavedGroup, SavedService, User, Users};
 use crate::service::Service;
 use crate::timer::Timer;
 use crate::types::{
-    BootId, Channel, DeviceId, GroupId, Incarnation, Member, NodeId, OpId, Pid, Reason, ServiceName,
+    Channel, DeviceId, GroupId, Incarnation, Member, NodeId, OpId, Pid, Reason, ServiceName,
 };
 
 /// Where we stand in the group's CPG.
@@ -223,7 +223,7 @@ impl Group {
     ) {
         let node = from.node;
         let user = User { incarnation: state.incarnation, boot: state.boot };
-        let buried = nodes.lost.get(&node).is_some_and(|lost| lost.boot == user.boot)
+        let buried = nodes.is_condemned(node, user.boot, (self.id, user.incarnation))
             || self.dead.get(&node).is_some_and(|death| death.user == user);
         // The control group is read first: a State of an earlier boot than its Hello is a late one.
         let late = nodes.boot_of(node).is_some_and(|boot| boot != user.boot);
@@ -232,7 +232,7 @@ impl Group {
         }
         if let Some(known) = self.users.get(&node).map(|using| using.user) {
             if known.boot != user.boot {
-                self.handle_death(node, known.boot, true, fx);
+                self.handle_death(node, |dead| dead.boot == known.boot, true, fx);
             } else if known.incarnation != user.incarnation {
                 // The earlier use neither ended nor died. Its daemon cannot speak for it any more:
                 // the grace runs, and the node has to prove by a reset that it is over.
@@ -246,16 +246,15 @@ impl Group {
         self.users.insert(node, Using { user, pid: Some(from.pid), told: state.told });
     }
 
-    /// A node's uses in this boot died; `proven`: and it surely writes no more.
+    /// A node's use died; `proven`: and it surely writes no more.
     pub(crate) fn handle_death(
         &mut self,
         node: NodeId,
-        boot: BootId,
+        which: impl Fn(User) -> bool,
         proven: bool,
         fx: &mut Effects<'_>,
     ) {
-        if let Some(using) = self.users.get(&node).filter(|using| using.user.boot == boot).cloned()
-        {
+        if let Some(using) = self.users.get(&node).filter(|using| which(using.user)).cloned() {
             self.users.remove(&node);
             if let Some(ring) = self.ring.as_ref().map(|ring| ring.id) {
                 fx.note(Note::Condemned(self.id, node, using.user.incarnation, ring));
@@ -266,7 +265,7 @@ impl Group {
                 self.dead.insert(node, Death { user: using.user, pid: using.pid, proven });
             }
         }
-        if let Some(death) = self.dead.get_mut(&node).filter(|death| death.user.boot == boot) {
+        if let Some(death) = self.dead.get_mut(&node).filter(|death| which(death.user)) {
             death.proven |= proven;
         }
     }
@@ -392,13 +391,13 @@ impl Group {
         if self.expelled || !nodes.is_in_force() {
             return;
         }
-        let condemned: Vec<(NodeId, BootId)> = self
-            .users
-            .keys()
-            .filter_map(|node| Some((*node, nodes.lost.get(node)?.boot)))
-            .collect();
-        for (node, boot) in condemned {
-            self.handle_death(node, boot, false, fx);
+        let condemned = |node: NodeId, user: User| {
+            nodes.is_condemned(node, user.boot, (self.id, user.incarnation))
+        };
+        let users = self.users.iter().map(|(node, using)| (*node, using.user));
+        let buried: Vec<_> = users.filter(|(node, user)| condemned(*node, *user)).collect();
+        for (node, user) in buried {
+            self.handle_death(node, |dead| dead == user, false, fx);
         }
         if self.lane.busy_with().is_none() {
             let told = &self.lane.told;
@@ -462,6 +461,11 @@ impl Group {
         self.noted_ready = ready;
         self.settle_services(ready, saved, fx);
         self.speak(nodes, fx);
+        self.is_gone()
+    }
+
+    /// Whether nothing of the group is left.
+    pub(crate) fn is_gone(&self) -> bool {
         self.is_closing() && self.lane.is_clear() && self.presence == Presence::Out
     }
 

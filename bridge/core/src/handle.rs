@@ -350,9 +350,14 @@ impl Core {
                         group.handle_ended(node, incarnation, &mut fx);
                     }
                 }
-                Consequence::Died(node, boot) => {
+                Consequence::Rebooted(node, boot) => {
                     for group in parts.groups.values_mut() {
-                        group.handle_death(node, boot, true, &mut fx);
+                        group.handle_death(node, |user| user.boot == boot, true, &mut fx);
+                    }
+                }
+                Consequence::Released(node, id, old) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_death(node, |user| user.incarnation == old, true, &mut fx);
                     }
                 }
                 Consequence::Expelled(id, incarnation) => {

@@ -23,7 +23,7 @@ impl Core {
             if group.dead.keys().any(same) {
                 return Err("a use is dead and alive");
             }
-            if group.services.is_empty() {
+            if group.services.is_empty() && group.is_gone() {
                 return Err("a group without services is kept");
             }
         }

@@ -6,12 +6,13 @@
 //! | shim is | and | next |
 //! |---|---|---|
 //! | busy, or pausing after a failure | | nothing |
+//! | attached | the group closes, services are saved | Save(no services) |
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
 //! | not attached | gate and attach open, users not saved | Save(users, unfinished) |
 //! | not attached | gate and attach open | Attach(users) |
-//! | attached, granting | gate open, no deaths, users not saved | Save(users, unfinished) |
+//! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
 //! | taken over unfinished | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
@@ -19,9 +20,10 @@
 //! | attached, suspended | gate open, no deaths | Resume(users) |
 //! | any | the image changed | Save(image) |
 //!
-//! Users are saved before the shim hears of them: a daemon that dies in between must know whom its
-//! kernel knows, or their death would be lost. A death needs no such note: until it is told, the
-//! dead node is in `told`.
+//! A change is marked in the state file, with the users to come, before the shim hears of it: a daemon
+//! that dies in between must know that its kernel may be suspended, and whom it may know; or the
+//! volume would hang, or a death be lost. A leave likewise: the successor must not keep a group for a
+//! service that has gone.
 
 use alloc::collections::BTreeMap;
 
@@ -175,16 +177,20 @@ impl Lane {
     fn image(&self, want: &Want<'_>, unfinished: bool) -> SavedGroup {
         let mut told = self.told.clone();
         if unfinished {
-            for (node, user) in want.users {
-                told.entry(*node).or_insert(*user);
-            }
+            // Of a node that died and is back, the death comes first.
+            let alive = want.users.iter().filter(|(node, _)| !want.dead.contains_key(node));
+            told.extend(alive.map(|(node, user)| (*node, *user)));
         }
         SavedGroup { told, unfinished, ..want.image.clone() }
     }
 
     fn next(&self, want: &Want<'_>) -> Option<Step> {
         if want.closing {
+            let kept = self.saved.as_ref().is_some_and(|saved| !saved.services.is_empty());
             return match self.grip {
+                Grip::Granting | Grip::Suspended | Grip::Unfinished if kept => {
+                    self.save_if_changed(want)
+                }
                 Grip::Granting | Grip::Suspended | Grip::Unfinished => Some(Step::Detach),
                 Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
             };
@@ -194,17 +200,17 @@ impl Lane {
     }
 
     fn next_verb(&self, want: &Want<'_>) -> Option<Step> {
-        let ahead = || self.save_ahead(want);
+        let ahead = || Some(Step::Save(Some(self.image(want, true))));
+        let is_known = self.is_saved(want.users);
         match self.grip {
             Grip::Detached if !want.attach => None,
-            Grip::Detached => ahead().or_else(|| Some(Step::Attach(want.users.clone()))),
+            Grip::Detached if !is_known => ahead(),
+            Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            // A death does not wait for the state file: until it is told, the dead are in `told`.
-            Grip::Granting if want.dead.is_empty() => ahead().or(Some(Step::Suspend)),
+            Grip::Granting if !self.is_marked() => ahead(),
             Grip::Granting | Grip::Unfinished => Some(Step::Suspend),
-            Grip::Suspended if want.dead.is_empty() => {
-                ahead().or_else(|| Some(Step::Resume(want.users.clone())))
-            }
+            Grip::Suspended if want.dead.is_empty() && !is_known => ahead(),
+            Grip::Suspended if want.dead.is_empty() => Some(Step::Resume(want.users.clone())),
             Grip::Suspended => {
                 let settled = want.dead.iter().find(|(_, (_, settled))| *settled);
                 settled.map(|(node, (incarnation, _))| Step::NodeDown(*node, *incarnation))
@@ -212,12 +218,17 @@ impl Lane {
         }
     }
 
-    fn save_ahead(&self, want: &Want<'_>) -> Option<Step> {
-        let is_saved = |saved: &SavedGroup| {
-            want.users.iter().all(|(node, user)| saved.told.get(node) == Some(user))
+    /// Whether a successor would know that a change was under way.
+    fn is_marked(&self) -> bool {
+        self.saved.as_ref().is_some_and(|saved| saved.unfinished)
+    }
+
+    /// Whether a successor would know these users.
+    fn is_saved(&self, users: &Users) -> bool {
+        let knows = |saved: &SavedGroup| {
+            saved.unfinished && users.iter().all(|(node, user)| saved.told.get(node) == Some(user))
         };
-        let known = self.saved.as_ref().is_some_and(is_saved);
-        (!known).then(|| Step::Save(Some(self.image(want, true))))
+        self.saved.as_ref().is_some_and(knows)
     }
 
     /// While a change is half told the image stays what was saved ahead of it.
@@ -225,9 +236,7 @@ impl Lane {
         let unfinished = match self.grip {
             Grip::Detached => return None,
             Grip::Granting => false,
-            Grip::Suspended | Grip::Unfinished => {
-                self.saved.as_ref().is_some_and(|saved| saved.unfinished)
-            }
+            Grip::Suspended | Grip::Unfinished => self.is_marked(),
         };
         let mut image = self.image(want, false);
         image.unfinished = unfinished;

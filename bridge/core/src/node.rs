@@ -89,8 +89,10 @@ impl Peer {
 pub(crate) enum Consequence {
     /// The use ended cleanly.
     Ended(NodeId, GroupId, Incarnation),
-    /// The uses in that boot died.
-    Died(NodeId, BootId),
+    /// The node was seen in another boot than this one: what it used then died.
+    Rebooted(NodeId, BootId),
+    /// The node lives on and has ended what it was buried in: that use died, and writes no more.
+    Released(NodeId, GroupId, Incarnation),
     /// The others buried our use of this group.
     Expelled(GroupId, Incarnation),
 }
@@ -161,7 +163,7 @@ impl Nodes {
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
-        self.witness = false;
+        self.forget_witness();
         self.ring = None;
         self.members.clear();
         self.refused_by.clear();
@@ -176,9 +178,9 @@ impl Nodes {
 
     /// Out of quorum, others may decide things that we do not hear of.
     pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
-        if !quorum.quorate && self.witness {
-            self.witness = false;
-            self.stale_hello = true;
+        if !quorum.quorate {
+            self.stale_hello |= self.witness;
+            self.forget_witness();
         }
         self.quorum = Some(quorum);
     }
@@ -331,7 +333,7 @@ impl Nodes {
         fx: &mut Effects<'_>,
     ) {
         if let Some(old) = known.boot.filter(|old| *old != boot && !known.uses.is_empty()) {
-            consequences.push(Consequence::Died(node, old));
+            consequences.push(Consequence::Rebooted(node, old));
         }
         if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
             self.lost.remove(&node);
@@ -340,7 +342,7 @@ impl Nodes {
         } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
                 lost.prove(node, Proof::Reboot, fx);
-                consequences.push(Consequence::Died(node, lost.boot));
+                consequences.push(Consequence::Rebooted(node, lost.boot));
                 self.stale_hello = true;
             }
         }
@@ -354,10 +356,11 @@ impl Nodes {
                 && lost.uses.iter().all(|(group, old)| hello.uses.get(group) != Some(old))
                 && lost.uses.values().all(|old| *old >= hello.memory_from)
         });
-        if released {
-            self.lost.remove(&node);
+        let lost = if released { self.lost.remove(&node) } else { None };
+        if let Some(lost) = lost {
             self.stale_hello = true;
-            consequences.push(Consequence::Died(node, hello.boot));
+            let uses = lost.uses.iter();
+            consequences.extend(uses.map(|(id, old)| Consequence::Released(node, *id, *old)));
         }
     }
 
@@ -430,11 +433,13 @@ impl Nodes {
         if self.lost.get(&node).is_some_and(|lost| lost.boot != testimony.boot) {
             return None;
         }
-        let stale = &mut self.stale_hello;
-        Some(self.lost.entry(node).or_insert_with(|| {
-            *stale = true;
-            Lost::new(testimony.boot, testimony.uses.clone())
-        }))
+        let new = Lost::new(testimony.boot, testimony.uses.clone());
+        let lost = self.lost.entry(node).or_insert_with(|| {
+            self.stale_hello = true;
+            new
+        });
+        self.stale_hello |= lost.add(&testimony.uses);
+        Some(lost)
     }
 
     /// Condemns every user that the quorate ring goes on without, and forgets other absentees.
@@ -448,12 +453,16 @@ impl Nodes {
             fx.cancel(&Timer::Grace(node));
             let Some(peer) = self.peers.remove(&node) else { continue };
             let Some(boot) = peer.boot.filter(|_| !peer.uses.is_empty()) else { continue };
-            if self.lost.get(&node).is_some_and(|lost| lost.boot == boot) {
-                continue;
+            let witness = self.witness;
+            let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
+            if lost.boot != boot {
+                *lost = Lost::new(boot, Uses::new());
             }
-            self.stale_hello = true;
-            self.lost.insert(node, Lost::new(boot, peer.uses));
-            fx.note(Note::FenceNeeded(node, boot));
+            if lost.add(&peer.uses) {
+                self.stale_hello = true;
+                lost.complete = witness;
+                fx.note(Note::FenceNeeded(node, boot));
+            }
         }
     }
 
@@ -466,25 +475,26 @@ impl Nodes {
             .peers
             .values()
             .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
-        let unfenced = self.unseen().any(|node| !self.lost.get(&node).is_some_and(Lost::is_fenced));
-        if heard || !unfenced || fx.tunables.fencing == Fencing::None {
+        if heard || self.unseen().is_empty() || fx.tunables.fencing == Fencing::None {
             self.witness = true;
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
+            self.lost.values_mut().for_each(|lost| lost.complete = true);
         }
     }
 
-    /// Configured nodes that are not in the ring, and of which nothing else is known.
-    fn unseen(&self) -> impl Iterator<Item = NodeId> {
-        let known =
-            |node: &NodeId| self.lost.get(node).is_some_and(|lost| lost.boot != BootId::UNSEEN);
-        let ring = self.ring.as_ref();
-        self.configured
-            .iter()
-            .filter(move |node| ring.is_some_and(|ring| !ring.nodes.contains(node)) && !known(node))
-            .copied()
-            .collect::<Vec<_>>()
-            .into_iter()
+    /// Others may have let nodes in and out since: what we know of the lost is not all any more.
+    fn forget_witness(&mut self) {
+        self.witness = false;
+        self.lost.values_mut().for_each(|lost| lost.complete = false);
+    }
+
+    /// Configured nodes that are not in the ring, and that may be doing more than we know.
+    fn unseen(&self) -> Vec<NodeId> {
+        let Some(ring) = &self.ring else { return Vec::new() };
+        let known = |node: &NodeId| self.lost.get(node).is_some_and(|lost| lost.complete);
+        let unseen = self.configured.iter().filter(|node| !ring.nodes.contains(node));
+        unseen.filter(|node| !known(node)).copied().collect()
     }
 
     /// A node of the ring without a daemon, of which nothing is known: it is awaited for a grace.
@@ -498,8 +508,7 @@ impl Nodes {
         if self.witness {
             return None;
         }
-        let unfenced = |node: &NodeId| !self.lost.get(node).is_some_and(Lost::is_fenced);
-        self.unseen().find(unfenced).or(self.me)
+        self.unseen().first().copied().or(self.me)
     }
 
     /// Moves every fencing on. Says whether one was settled.
@@ -560,7 +569,7 @@ impl Nodes {
         let wanted = !self.witness && self.is_agreed();
         for node in self.unseen() {
             let timer = Timer::Grace(node);
-            let awaited = wanted && !self.lost.contains_key(&node);
+            let awaited = wanted && self.lost.get(&node).is_none_or(Lost::is_fenced);
             if awaited && !fx.timers.is_armed(&timer) {
                 fx.arm(timer, fx.tunables.grace_ms);
             } else if !awaited {
@@ -571,12 +580,16 @@ impl Nodes {
 
     /// A configured node did not show up: it may have a volume mounted, so it is fenced.
     fn miss_unseen(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        let missed =
-            !self.witness && self.is_agreed() && self.unseen().any(|unseen| unseen == node);
-        if missed && !self.lost.contains_key(&node) {
-            self.lost.insert(node, Lost::new(BootId::UNSEEN, Uses::new()));
-            self.stale_hello = true;
-            fx.note(Note::FenceNeeded(node, BootId::UNSEEN));
+        if self.witness || !self.is_agreed() || !self.unseen().contains(&node) {
+            return;
+        }
+        self.stale_hello = true;
+        match self.lost.get_mut(&node) {
+            Some(lost) => lost.doubt(node, fx),
+            None => {
+                self.lost.insert(node, Lost::new(BootId::UNSEEN, Uses::new()));
+                fx.note(Note::FenceNeeded(node, BootId::UNSEEN));
+            }
         }
     }
 
@@ -639,6 +652,18 @@ impl Nodes {
             Daemon::Speaking(pid) => Some(pid),
             Daemon::Absent | Daemon::Silent | Daemon::Incompatible(..) | Daemon::Ignored => None,
         }
+    }
+
+    /// Whether this use is one that its node was buried in.
+    pub(crate) fn is_condemned(
+        &self,
+        node: NodeId,
+        boot: BootId,
+        use_: (GroupId, Incarnation),
+    ) -> bool {
+        self.lost
+            .get(&node)
+            .is_some_and(|lost| lost.boot == boot && lost.uses.get(&use_.0) == Some(&use_.1))
     }
 
     pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {

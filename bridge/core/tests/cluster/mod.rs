@@ -59,6 +59,7 @@ pub struct Machine {
     timers: Vec<(Now, Timer, u64)>,
     requests: BTreeMap<RequestId, (GroupId, &'static str)>,
     must_reset: bool,
+    daemonless_since: u64,
 }
 
 /// What a run did, so that an idle one is noticed.
@@ -121,6 +122,7 @@ impl World {
                 timers: Vec::new(),
                 requests: BTreeMap::new(),
                 must_reset: false,
+                daemonless_since: 0,
             })
             .collect();
         let mut world = Self {
@@ -193,8 +195,10 @@ impl World {
     }
 
     fn drop_daemon(&mut self, index: usize, reason: Reason) {
+        let now = self.now;
         let machine = &mut self.machines[index];
         machine.core = None;
+        machine.daemonless_since = now;
         machine.pending.clear();
         machine.timers.clear();
         machine.requests.clear();
@@ -719,6 +723,7 @@ impl World {
     }
 
     fn pass_time(&mut self, ms: u64) {
+        self.keep(ms);
         self.now += ms;
         for index in 0..self.machines.len() {
             let now = Now(self.now);
@@ -761,6 +766,17 @@ impl World {
             195..=197 => self.start_corosync(index),
             198 => self.pass_time(GRACE_MS),
             _ => self.reset_expelled(index),
+        }
+    }
+
+    /// The keeper: a node with a volume mounted whose daemon stays away resets itself within a grace.
+    fn keep(&mut self, ms: u64) {
+        for index in 0..self.machines.len() {
+            let machine = &self.machines[index];
+            let away = self.now + ms >= machine.daemonless_since + GRACE_MS;
+            if machine.core.is_none() && !machine.mounted.is_empty() && away {
+                self.crash(index);
+            }
         }
     }
 
