@@ -147,11 +147,10 @@ impl Link {
     }
 
     fn own_join(&mut self) {
-        if matches!(self.state, State::Arriving(_))
-            && let Some(cpg) = self.take_cpg(State::Closing)
-        {
-            self.state = State::In(cpg);
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Closing) {
+            State::Arriving(cpg) => State::In(cpg),
+            state => state,
+        };
     }
 
     /// Takes a message to be sent.

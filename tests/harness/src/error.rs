@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Why the harness could not do what a test asked. After an error of [`crate::Builder::start`]
 /// nothing is left behind but the log directory that the error names.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum HarnessError {
     /// This user may make no namespaces here.
     #[error(
@@ -61,6 +61,13 @@ pub enum HarnessError {
         "{0} is hidden inside the nodes; set TMPDIR to a directory outside /run, /proc and /dev"
     )]
     HiddenDirectory(PathBuf),
+}
+
+impl std::fmt::Debug for HarnessError {
+    /// The same as Display: tests unwrap, and the tails of logs are read by people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl HarnessError {

@@ -127,9 +127,10 @@ impl Proc {
 
     /// Sends a signal. A process that ended is left alone.
     pub fn signal(&mut self, signal: Signal) {
-        if self.is_running()
-            && let Some(pid) = self.pid
-        {
+        if !self.is_running() {
+            return;
+        }
+        if let Some(pid) = self.pid {
             let _ = kill(pid, signal);
         }
     }
@@ -191,10 +192,9 @@ impl Proc {
     #[must_use]
     pub fn stdout(&self) -> String {
         let mut bytes = Vec::new();
-        if let Ok(mut file) = fs::File::open(&self.stdout)
-            && file.seek(SeekFrom::Start(self.stdout_start)).is_ok()
-        {
-            let _ = file.read_to_end(&mut bytes);
+        if let Ok(mut file) = fs::File::open(&self.stdout) {
+            let start = file.seek(SeekFrom::Start(self.stdout_start));
+            let _ = start.and_then(|_| file.read_to_end(&mut bytes));
         }
         String::from_utf8_lossy(&bytes).into_owned()
     }
