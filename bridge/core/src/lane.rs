@@ -314,3 +314,6 @@ impl Lane {
 fn peers(users: &Users) -> Peers {
     users.iter().map(|(node, user)| (*node, user.incarnation)).collect()
 }
+
+#[cfg(test)]
+mod tests;

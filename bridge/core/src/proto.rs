@@ -329,3 +329,6 @@ impl Input<'_> {
         Ok(State { incarnation, boot, told })
     }
 }
+
+#[cfg(test)]
+mod tests;
