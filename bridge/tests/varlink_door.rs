@@ -4,11 +4,11 @@
 mod stub;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use o2bridge::door::STREAMS_MAX;
@@ -526,4 +526,25 @@ fn varlinkctl_understands_us() {
     let parameters = format!("{{\"group\":\"{UUID}\",\"service\":\"s\"}}");
     let answer = run(&["call", address, "io.o2bridge.Begin", &parameters]);
     assert!(answer.contains("already"), "{answer}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let description = dir.path().join("io.o2bridge.varlink");
+    std::fs::write(&description, DESCRIPTION).unwrap();
+    run(&["validate-idl", description.to_str().unwrap()]);
+
+    let mut child = Command::new("varlinkctl")
+        .args(["--more", "--json=short", "call", address, "io.o2bridge.Status", "{}"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for protocol in [1, 2] {
+        let line = lines.next().unwrap().unwrap();
+        // The records of a stream may begin with a record separator (RFC 7464).
+        let status: Value = serde_json::from_str(line.trim_start_matches('\x1e')).unwrap();
+        assert_eq!(status["protocol"], protocol);
+        stub.change(|world| world.snapshot.protocol = 2);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
