@@ -1,5 +1,6 @@
 //! The hands of the daemon: one match over everything that the core can want.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use o2bridge_shim::Shim;
 use slog::{Logger, error, info, warn};
 
 use crate::adapter::state::StateDir;
-use crate::adapter::timers::Timers;
+use crate::adapter::timers::{Timers, now};
 use crate::adapter::workers::Workers;
 use crate::adapter::{agent, look};
 use crate::config::{FencingSection, FencingTask};
 use crate::door::Doors;
+use crate::log::repeat::Repeats;
 use crate::log::{note, trace};
 
 /// How long the command that resets this node may take.
@@ -42,6 +44,8 @@ pub struct Hands {
     pub mountinfo: PathBuf,
     /// The log.
     pub log: Logger,
+    /// What it need not say again.
+    pub repeats: Repeats,
     /// Set by [`Action::Exit`].
     pub is_over: bool,
 }
@@ -57,10 +61,10 @@ impl Hands {
             Action::KillNode { op, node } => self.bus.kill_node(op, node),
             Action::Verb { op, group, verb } => self.verb(op, group, verb),
             Action::Save { op, group, image } => {
-                let (state, log) = (self.state.clone(), self.log.clone());
+                let (state, complain) = (self.state.clone(), self.complain());
                 self.spawn(group, op, move || {
                     state.save(group, image.as_ref()).map_err(|error| {
-                        warn!(log, "the state was not saved"; "group" => %group, "error" => %error);
+                        complain(&format!("the state of group {group} was not saved"), &error);
                         OpError::Errno(error.raw_os_error().unwrap_or(nix::libc::EIO))
                     })
                 });
@@ -83,8 +87,18 @@ impl Hands {
             }
             Action::Reply { request, reply } => self.doors.reply(request, &reply, now),
             Action::Arm { timer, generation, at } => self.timers.arm(timer, generation, at),
-            Action::Note(told) => note::note(&self.log, now, &told),
+            Action::Note(told) => note::note(&self.log, &self.repeats, now, &told),
             Action::Exit => self.is_over = true,
+        }
+    }
+
+    /// For threads: says what the core's note of the failure, which has only an errno, cannot say.
+    fn complain(&self) -> impl Fn(&str, &dyn Display) + Send + 'static {
+        let (log, repeats) = (self.log.clone(), self.repeats.clone());
+        move |what, error| {
+            if repeats.ask(now(), what).is_some() {
+                warn!(log, "{what}"; "error" => %error);
+            }
         }
     }
 
@@ -99,7 +113,7 @@ impl Hands {
     }
 
     fn verb(&self, op: OpId, group: GroupId, verb: Verb) {
-        let (shim, log) = (Arc::clone(&self.shim), self.log.clone());
+        let (shim, complain) = (Arc::clone(&self.shim), self.complain());
         self.spawn(group, op, move || {
             let result = match &verb {
                 Verb::Attach(peers) => shim.attach(group, peers),
@@ -109,8 +123,7 @@ impl Hands {
                 Verb::Detach => shim.detach(group),
             };
             result.map_err(|error| {
-                warn!(log, "the shim failed"; "group" => %group, "op" => verb.name(),
-                    "error" => %error);
+                complain(&format!("the shim's {} failed in group {group}", verb.name()), &error);
                 OpError::Errno(error.errno())
             })
         });

@@ -13,6 +13,7 @@
 mod fields;
 mod journald;
 pub mod note;
+pub mod repeat;
 mod ring;
 pub mod trace;
 

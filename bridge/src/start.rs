@@ -31,6 +31,7 @@ use crate::door::{Doors, Places};
 use crate::driver::{BUS, DOORS, Driver, SIGNALS, WAKER};
 use crate::exec::Hands;
 use crate::log::Log;
+use crate::log::repeat::Repeats;
 use crate::manage::{self, Manage};
 use crate::window::Facts;
 
@@ -115,6 +116,7 @@ fn build(
         fencing: settings.fencing,
         mountinfo: settings.paths.mountinfo,
         log: logger.clone(),
+        repeats: Repeats::default(),
         is_over: false,
     };
     let manage = Manage {

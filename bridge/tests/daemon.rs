@@ -281,6 +281,36 @@ fn check_config_says_what_is_wrong_and_touches_nothing() {
     assert_eq!(check(&shipped).status.code(), Some(0));
 }
 
+/// Whatever the system grants is in effect, and whatever it refuses is said.
+#[test]
+fn protection_is_in_effect_or_complained_of() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    let text =
+        text.replace("= false", "= true").replace("realtime_priority = 0", "realtime_priority = 7");
+    std::fs::write(place.config(), text).unwrap();
+    let daemon = place.start();
+    place.wait_log("corosync does not answer");
+    let log = place.log();
+    let proc =
+        |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", daemon.0.id())).unwrap();
+    let status = proc("status");
+    let locked = status.lines().find(|line| line.starts_with("VmLck")).unwrap();
+    assert_eq!(locked.ends_with(" 0 kB"), log.contains("memory is not locked"), "{locked}\n{log}");
+    let killable = proc("oom_score_adj").trim() != "-1000";
+    assert_eq!(killable, log.contains("may end this daemon when memory is short"), "{log}");
+
+    let refused = log.contains("no realtime priority");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.0.id())).unwrap();
+    for task in tasks {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        // proc(5): rt_priority is field 40, policy 41; SCHED_RR is 2. Two fields are cut off here.
+        let wanted = if refused { ["0", "0"] } else { ["7", "2"] };
+        assert_eq!(fields[37..39], wanted, "a thread has not inherited: {stat}");
+    }
+}
+
 #[test]
 fn standard_error_may_be_closed() {
     let place = Place::new();

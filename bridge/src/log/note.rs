@@ -2,10 +2,50 @@
 
 use o2bridge_core::fence::Proof;
 use o2bridge_core::{BootId, GroupId, Incarnation, NodeId, Note, Now, ServiceName};
-use slog::{Logger, error, info, warn};
+use slog::{Logger, debug, error, info, o, warn};
 
-/// Logs a note. `now` is for the times that notes speak of.
-pub fn note(log: &Logger, now: Now, note: &Note) {
+use super::repeat::Repeats;
+
+/// Logs a note, unless one like it was logged just before. `now` is for the times that notes speak of.
+pub fn note(log: &Logger, repeats: &Repeats, now: Now, note: &Note) {
+    match repeat_key(note).map_or(Some(0), |key| repeats.ask(now, &key)) {
+        Some(0) => sentence(log, now, note),
+        Some(left_out) => sentence(&log.new(o!("left_out" => left_out)), now, note),
+        None => debug!(log, "{note:?}"),
+    }
+}
+
+/// What makes two notes alike, of those that can come again and again.
+fn repeat_key(note: &Note) -> Option<String> {
+    match note {
+        Note::Ghost(channel, member)
+        | Note::Foreign(channel, member)
+        | Note::Garbage(channel, member, _) => {
+            let kind = std::mem::discriminant(note);
+            Some(format!("{kind:?} {channel} {}", member.node))
+        }
+        Note::FenceFailed(node, _) => Some(format!("fence {node}")),
+        Note::Incompatible(node, _) => Some(format!("incompatible {node}")),
+        Note::OpFailed(group, what, _) => Some(format!("{what} {group}")),
+        Note::UserJoined(..)
+        | Note::UserLeft(..)
+        | Note::UserLost(..)
+        | Note::UserBack(..)
+        | Note::Condemned(..)
+        | Note::Buried(..)
+        | Note::GroupReady(_)
+        | Note::GroupGone(_)
+        | Note::Debt(..)
+        | Note::DebtPaid(_)
+        | Note::DebtOverdue(_)
+        | Note::FenceNeeded(..)
+        | Note::Fenced(..)
+        | Note::Expelled(_)
+        | Note::StopRefused(_) => None,
+    }
+}
+
+fn sentence(log: &Logger, now: Now, note: &Note) {
     match note {
         Note::UserJoined(group, node, use_) => {
             user(log, "node uses the group now", group, node, use_)
