@@ -98,11 +98,17 @@ impl Lost {
         true
     }
 
-    /// It used these groups too. Uses that the fencing so far did not cover need it anew.
+    /// It used these groups too; of one group, the latest use counts, so that daemons that knew
+    /// different ones agree. Uses that the fencing so far did not cover need it anew.
     pub(crate) fn add(&mut self, uses: &Uses) -> bool {
-        let known = uses.iter().all(|(group, use_)| self.uses.get(group) == Some(use_));
+        let mut known = true;
+        for (group, use_) in uses {
+            if self.uses.get(group).is_none_or(|latest| latest < use_) {
+                self.uses.insert(*group, *use_);
+                known = false;
+            }
+        }
         if !known {
-            self.uses.extend(uses);
             self.stage = Stage::Needed;
         }
         !known

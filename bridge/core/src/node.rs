@@ -654,7 +654,7 @@ impl Nodes {
         }
     }
 
-    /// Whether this use is one that its node was buried in.
+    /// Whether this use is one that its node was buried in, or an earlier one of the same group.
     pub(crate) fn is_condemned(
         &self,
         node: NodeId,
@@ -663,7 +663,7 @@ impl Nodes {
     ) -> bool {
         self.lost
             .get(&node)
-            .is_some_and(|lost| lost.boot == boot && lost.uses.get(&use_.0) == Some(&use_.1))
+            .is_some_and(|lost| lost.boot == boot && lost.uses.get(&use_.0) >= Some(&use_.1))
     }
 
     pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {

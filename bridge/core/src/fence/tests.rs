@@ -270,3 +270,39 @@ fn what_a_stage_is_worth() {
         assert!(!lost.owns(OpId(69)));
     }
 }
+
+/// Daemons that knew different uses of one group must end up with the same, or each would correct
+/// the other for ever, and fence the node for ever.
+#[test]
+fn of_two_uses_of_a_group_the_latest_counts() {
+    let use_of = |n| Uses::from([(GroupId(1), Incarnation(n))]);
+    for (more, news, after) in [(8, false, 9), (9, false, 9), (10, true, 10)] {
+        let mut lost = Lost { stage: FENCED, ..Lost::new(BOOT, uses()) };
+        assert_eq!(lost.add(&use_of(more)), news);
+        assert_eq!(lost.uses, use_of(after));
+        assert_eq!(lost.stage, if news { Stage::Needed } else { FENCED });
+    }
+}
+
+#[test]
+fn a_use_that_was_not_known_needs_fencing_anew() {
+    for stage in ALL {
+        let mut lost = Lost { stage, ..Lost::new(BOOT, uses()) };
+        let other = Uses::from([(GroupId(2), Incarnation(1))]);
+        assert!(!lost.add(&Uses::new()));
+        assert_eq!(lost.stage, stage);
+        assert!(lost.add(&other));
+        assert_eq!((lost.uses.len(), lost.stage), (2, Stage::Needed));
+        assert!(!lost.add(&other), "once");
+    }
+}
+
+#[test]
+fn doubt_needs_another_proof() {
+    for stage in [Stage::Needed, RUNNING, PAUSING] {
+        assert_eq!(call(stage, AGENT, |lost, fx| lost.doubt(NODE, fx)), ((), stage, 0, vec![]));
+    }
+    let needed = Action::Note(Note::FenceNeeded(NODE, BOOT));
+    let outcome = call(FENCED, AGENT, |lost, fx| lost.doubt(NODE, fx));
+    assert_eq!(outcome, ((), Stage::Needed, 0, vec![needed]));
+}
