@@ -74,10 +74,10 @@ impl<D: Dialect> Server<D> {
         turn: &mut Turn<'_>,
     ) {
         if event.token() == self.token {
-            self.accept(desk, turn.now);
-        } else if let Some(client) = desk.client(event.token())
-            && let Some(connection) = self.connections.get_mut(&client)
-        {
+            return self.accept(desk, turn.now);
+        }
+        let Some(client) = desk.client(event.token()) else { return };
+        if let Some(connection) = self.connections.get_mut(&client) {
             connection.note_closed(event);
             self.serve(client, desk, turn);
         }
