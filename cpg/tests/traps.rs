@@ -404,3 +404,31 @@ fn too_much_to_send_loses_the_connection_and_not_a_message() {
     one.say("connect");
     wait_until("connected again", LIMIT, || one.with("connected").len() == 2).unwrap();
 }
+
+#[test]
+fn a_depart_that_is_given_up_does_not_take_the_next_join_along() {
+    let cluster = Cluster::builder().nodes(3).start().unwrap();
+    let node = cluster.node(1);
+    let mut one = Host::with_call_limit(node, 300);
+    one.say("connect");
+    one.wait("quorum true");
+    // Until the new ring stands, nobody is told of a join, the joiner included.
+    cluster.node(3).kill_corosync();
+    std::thread::sleep(Duration::from_millis(500));
+    one.say("join 1 7");
+    one.wait("done 1 Ok(())");
+    one.say("depart 2 7");
+    one.wait("done 2 Err(TimedOut)");
+    one.wait("notice SlowCall { what: \"depart\"");
+    let again = (10..200).find(|op| {
+        one.say(&format!("join {op} 7"));
+        !one.wait(&format!("done {op} ")).contains("Err")
+    });
+    assert!(again.is_some());
+    one.until("the old handle's end and the new join", |line| {
+        line.starts_with("confchg 7") && line.contains("joined [1/")
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    one.say("send 7 alive");
+    one.until("our message", |line| line.ends_with(" alive"));
+}

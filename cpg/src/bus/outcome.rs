@@ -158,18 +158,19 @@ impl Bus {
     /// A depart that waited too long for our own JOIN, for the queue or for our own LEAVE: the handle
     /// is closed all the same, which the others take for a crash of this daemon.
     pub(super) fn handle_depart_over(&mut self, channel: Channel) {
+        let limit = self.options.call_limit;
         let Some(link) = self.links.get_mut(&channel) else { return };
-        link.give_up_at = None;
         if link.cpg().is_none() {
             // A call is under way, and has its own watchdog.
+            link.give_up_at = Some(Instant::now() + limit);
             return;
         }
-        let limit = self.options.call_limit;
         self.pending.push(BusEvent::Notice(Notice::SlowCall { what: "depart", limit }));
-        if let Some(op) = link.depart {
-            self.pending.push(BusEvent::Done { op, result: Err(OpError::TimedOut) });
+        if let Some(cpg) = link.take_cpg(State::Closing) {
+            let _ = self.registry.deregister(&mut SourceFd(&cpg.fd()));
+            // In nobody's name: the channel may be joined again before this is closed.
+            self.close(vec![Handle::Cpg(cpg)], None);
         }
-        self.close_link(channel);
-        self.forget_link(channel);
+        self.end_link(channel, Err(OpError::TimedOut));
     }
 }
