@@ -238,7 +238,8 @@ impl Client {
     /// One call and its one reply.
     fn call<T: DeserializeOwned>(&mut self, method: &'static str, parameters: Value) -> Answer<T> {
         self.send(method, parameters, false)?;
-        let deadline = Some(Instant::now() + self.timeout);
+        // A limit beyond the end of time is none.
+        let deadline = Instant::now().checked_add(self.timeout);
         self.receive(method, deadline)
     }
 
@@ -361,9 +362,9 @@ impl Iterator for Watch {
         if self.client.is_dead {
             return None;
         }
-        let deadline = self.is_first.then(|| Instant::now() + self.client.timeout);
+        let first = self.is_first.then(|| Instant::now().checked_add(self.client.timeout));
         self.is_first = false;
-        let status = self.client.receive("Status", deadline);
+        let status = self.client.receive("Status", first.flatten());
         self.client.is_dead |= status.is_err();
         Some(status)
     }

@@ -39,27 +39,30 @@ const DRAINS_MAX: usize = 16;
 
 /// The daemon, put together.
 pub struct Driver {
-    /// What waits.
-    pub poll: Poll,
-    /// What decides.
-    pub core: Core,
-    /// What acts.
-    pub hands: Hands,
+    poll: Poll,
+    core: Core,
+    hands: Hands,
     /// What the threads finished.
-    pub results: Results,
-    /// The service manager, the operator and the configuration.
-    pub manage: Manage,
-    /// The log.
-    pub log: Logger,
+    results: Results,
+    manage: Manage,
+    log: Logger,
     /// Events on their way to the core.
-    pub inbox: VecDeque<Event>,
+    inbox: VecDeque<Event>,
     /// Whether the bus had more to say when it was last asked.
-    pub is_bus_busy: bool,
+    is_bus_busy: bool,
     /// When the poll last returned, in microseconds of `CLOCK_BOOTTIME`.
-    pub woke_us: u64,
+    woke_us: u64,
 }
 
 impl Driver {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(poll: Poll, core: Core, hands: Hands, results: Results, manage: Manage) -> Self {
+        let log = hands.log.clone();
+        let inbox = VecDeque::new();
+        Self { poll, core, hands, results, manage, log, inbox, is_bus_busy: false, woke_us: 0 }
+    }
+
     /// Runs until the core says that it is over.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ impl Hands {
             Box::new(move || {
                 let outcome = agent::run(&mut command, "", SELF_FENCE_MS);
                 error!(log, "the command that resets this node ended, and this node still runs";
-                    "error" => ?outcome.result, "output" => outcome.output);
+                    "result" => ?outcome.result, "output" => outcome.output);
                 None
             }),
         );

@@ -23,23 +23,27 @@ const STATUS_PAUSE_MS: u64 = 500;
 
 /// Everything about running the daemon.
 pub struct Manage {
-    /// What was caught.
-    pub caught: Signals,
-    /// The service manager.
-    pub manager: Manager,
+    caught: Signals,
+    manager: Manager,
     /// What is known of the daemon.
     pub facts: Facts,
     /// `--config`.
-    pub config_path: Option<PathBuf>,
-    /// The log.
-    pub log: Logger,
+    config_path: Option<PathBuf>,
+    log: Logger,
     /// When the watchdog wants to be fed.
-    pub feed_at: Option<Now>,
+    feed_at: Option<Now>,
     /// When the status line is due, because something changed.
-    pub status_at: Option<Now>,
+    status_at: Option<Now>,
 }
 
 impl Manage {
+    /// Finds the service manager by the environment.
+    #[must_use]
+    pub fn new(caught: Signals, facts: Facts, config_path: Option<PathBuf>, log: Logger) -> Self {
+        let manager = Manager::from_env();
+        Self { caught, manager, facts, config_path, log, feed_at: None, status_at: None }
+    }
+
     /// The doors are open.
     pub fn started(&mut self) {
         self.manager.ready();

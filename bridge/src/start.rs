@@ -10,22 +10,21 @@
 //! 8. the doors, last: whoever gets in finds a daemon that remembers;
 //! 9. READY, and then corosync, for as long as it takes.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mio::{Poll, Waker};
+use mio::{Interest, Poll, Waker};
 use o2bridge_core::{Config, Core};
 use o2bridge_cpg::{Bus, Options};
+use o2bridge_shim::Shim;
 use signal_hook_mio::v1_0::Signals;
 use slog::{Logger, info, warn};
 
 use crate::adapter::process::{OnlyInstance, Protection, boot_id, protect};
 use crate::adapter::state::StateDir;
-use crate::adapter::systemd::Manager;
 use crate::adapter::timers::{Timers, now};
-use crate::adapter::workers::{FENCE_THREADS, Outbox, VERB_THREADS, Workers};
+use crate::adapter::workers::{FENCE_THREADS, Outbox, Results, VERB_THREADS, Workers};
 use crate::config::{self, Settings};
 use crate::door::{Doors, Places};
 use crate::driver::{BUS, DOORS, Driver, SIGNALS, WAKER};
@@ -48,14 +47,22 @@ pub fn run(config_path: Option<PathBuf>) -> Result<(), StartError> {
     let protection = protect(&settings.process);
     let only = OnlyInstance::claim(&settings.paths.run_dir)?;
     let log = Log::start(settings.log.level, settings.log.target);
-    let result = build(settings, (protection, caught), config_path, &log)
-        .and_then(|driver| driver.run().map_err(StartError::from));
+    let given = Given { settings, config_path, caught, protection };
+    let result = build(given, &log).and_then(|driver| driver.run().map_err(StartError::from));
     if let Err(error) = &result {
         slog::error!(log.logger, "ending"; "error" => %error);
     }
     log.finish();
     drop(only);
     result
+}
+
+/// What there is before the log.
+struct Given {
+    settings: Settings,
+    config_path: Option<PathBuf>,
+    caught: Signals,
+    protection: Protection,
 }
 
 /// Checks the configuration; a sentence for the terminal.
@@ -69,17 +76,12 @@ pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
     Ok(format!("{} {found}", path.display()))
 }
 
-fn build(
-    settings: Settings,
-    (protection, mut caught): (Protection, Signals),
-    config_path: Option<PathBuf>,
-    log: &Log,
-) -> Result<Driver, StartError> {
+fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
+    let Given { settings, config_path, mut caught, protection } = given;
     let logger = log.logger.clone();
     let boot = boot_id(&settings.paths.boot_id)?;
     let state = StateDir::new(settings.paths.run_dir.join("state"), boot);
     let loaded = state.load(wall_us())?;
-    let groups = loaded.saved.groups.len();
     let choice = o2bridge_shim::choose(&shim_settings(&settings))?;
     let facts = Facts {
         started_ms: now().0,
@@ -90,56 +92,45 @@ fn build(
         ring: log.ring.clone(),
         corosync: None,
     };
-    introduce(&logger, log, &facts, groups);
+    introduce(&logger, log, &facts, loaded.saved.groups.len());
 
     let poll = Poll::new()?;
+    poll.registry().register(&mut caught, SIGNALS, Interest::READABLE)?;
+    let tunables = settings.tunables();
+    let config = Config { boot, first_incarnation: loaded.first_incarnation, tunables };
+    let core = Core::new(config, loaded.saved);
+    let (hands, results) = hands(&poll, settings, choice.shim, state, logger.clone())?;
+    let manage = Manage::new(caught, facts, config_path, logger);
+    Ok(Driver::new(poll, core, hands, results, manage))
+}
+
+/// Threads, corosync and the doors.
+fn hands(
+    poll: &Poll,
+    settings: Settings,
+    shim: Box<dyn Shim>,
+    state: StateDir,
+    log: Logger,
+) -> Result<(Hands, Results), StartError> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (outbox, results) = Outbox::new(Arc::clone(&waker));
-    let verbs = Workers::start("verb", VERB_THREADS, &outbox)?;
-    let fencers = Workers::start("fence", FENCE_THREADS, &outbox)?;
-    poll.registry().register(&mut caught, SIGNALS, mio::Interest::READABLE)?;
-    let groups_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
-    let options = Options { channels_warn: groups_warn, ..Options::default() };
-    let bus = Bus::new(poll.registry(), BUS, waker, options)?;
-    let doors = Doors::open(poll.registry(), DOORS, places(&settings))?;
-
-    let config =
-        Config { boot, first_incarnation: loaded.first_incarnation, tunables: settings.tunables() };
+    let channels_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
+    let options = Options { channels_warn, ..Options::default() };
     let hands = Hands {
-        bus,
-        doors,
+        verbs: Workers::start("verb", VERB_THREADS, &outbox)?,
+        fencers: Workers::start("fence", FENCE_THREADS, &outbox)?,
+        bus: Bus::new(poll.registry(), BUS, waker, options)?,
+        doors: Doors::open(poll.registry(), DOORS, places(&settings))?,
         timers: Timers::default(),
-        verbs,
-        fencers,
-        shim: Arc::from(choice.shim),
+        shim: Arc::from(shim),
         state,
         fencing: settings.fencing,
         mountinfo: settings.paths.mountinfo,
-        log: logger.clone(),
+        log,
         repeats: Repeats::default(),
         is_over: false,
     };
-    let manage = Manage {
-        caught,
-        manager: Manager::from_env(),
-        facts,
-        config_path,
-        log: logger.clone(),
-        feed_at: None,
-        status_at: None,
-    };
-    let core = Core::new(config, loaded.saved);
-    Ok(Driver {
-        poll,
-        core,
-        hands,
-        results,
-        manage,
-        log: logger,
-        inbox: VecDeque::new(),
-        is_bus_busy: false,
-        woke_us: 0,
-    })
+    Ok((hands, results))
 }
 
 /// The first lines of the log: who we are, and what an operator should know before it hurts.

@@ -1,8 +1,12 @@
 //! From corosync's words to the core's.
 
-use o2bridge_core::Event;
+use o2bridge_core::{Event, NodeId};
 use o2bridge_cpg::BusEvent;
 use slog::{Logger, error, info, warn};
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ")
+}
 
 /// Translates, and logs what is not for the core.
 pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
@@ -26,7 +30,7 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
             return None;
         }
         BusEvent::Quorum { quorate, ring, nodes } => {
-            info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => ?nodes);
+            info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes));
             Event::Quorum { quorate, ring, nodes }
         }
         BusEvent::Confchg { channel, members, left, joined } => {

@@ -1,8 +1,7 @@
-//! The core's timers: a heap of deadlines. Which of them are still wanted is the core's business (it
-//! knows by the generation), so nothing is ever taken out before it is due.
+//! The core's timers. Which of them are still wanted is the core's business (it knows by the
+//! generation), so one that is no longer wanted is fired all the same.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::time::{ClockId, clock_gettime};
 use o2bridge_core::timer::Timer;
@@ -25,22 +24,27 @@ pub fn boot_us() -> u64 {
     us.ok().and_then(|us| u64::try_from(us).ok()).unwrap_or(0)
 }
 
-/// All settings of timers that have not fired.
+/// All timers that are set, by what they are and by when they are due. A timer that is set again is
+/// only due at its new time, so this grows with the number of timers, not of settings.
 #[derive(Debug, Default)]
 pub struct Timers {
-    due: BinaryHeap<Reverse<(Now, u64, Timer)>>,
+    set: BTreeMap<Timer, (Now, u64)>,
+    due: BTreeSet<(Now, u64, Timer)>,
 }
 
 impl Timers {
     /// Takes an [`o2bridge_core::Action::Arm`].
     pub fn arm(&mut self, timer: Timer, generation: u64, at: Now) {
-        self.due.push(Reverse((at, generation, timer)));
+        if let Some((at, generation)) = self.set.insert(timer.clone(), (at, generation)) {
+            self.due.remove(&(at, generation, timer.clone()));
+        }
+        self.due.insert((at, generation, timer));
     }
 
     /// When the next one is due.
     #[must_use]
     pub fn next_at(&self) -> Option<Now> {
-        self.due.peek().map(|Reverse((at, ..))| *at)
+        self.due.first().map(|(at, ..)| *at)
     }
 
     /// Takes the next firing that is due.
@@ -48,7 +52,8 @@ impl Timers {
         if self.next_at()? > now {
             return None;
         }
-        let Reverse((_, generation, timer)) = self.due.pop()?;
+        let (_, generation, timer) = self.due.pop_first()?;
+        self.set.remove(&timer);
         Some(Event::Timer { timer, generation })
     }
 }
@@ -63,14 +68,35 @@ mod tests {
         let mut timers = Timers::default();
         timers.arm(Timer::Grace(NodeId(1)), 1, Now(30));
         timers.arm(Timer::Grace(NodeId(2)), 2, Now(10));
-        timers.arm(Timer::Grace(NodeId(1)), 3, Now(20));
+        timers.arm(Timer::Fence(NodeId(1)), 3, Now(20));
+        timers.arm(Timer::Grace(NodeId(3)), 4, Now(40));
         assert_eq!(timers.next_at(), Some(Now(10)));
         assert_eq!(timers.fire(Now(9)), None);
-        let fired: Vec<_> = std::iter::from_fn(|| timers.fire(Now(20))).collect();
-        let timer =
-            |node, generation| Event::Timer { timer: Timer::Grace(NodeId(node)), generation };
-        assert_eq!(fired, [timer(2, 2), timer(1, 3)]);
-        assert_eq!(timers.next_at(), Some(Now(30)), "the old setting fires too; the core drops it");
+        let fired: Vec<_> = std::iter::from_fn(|| timers.fire(Now(30))).collect();
+        let event = |timer, generation| Event::Timer { timer, generation };
+        assert_eq!(
+            fired,
+            [
+                event(Timer::Grace(NodeId(2)), 2),
+                event(Timer::Fence(NodeId(1)), 3),
+                event(Timer::Grace(NodeId(1)), 1)
+            ]
+        );
+        assert_eq!(timers.next_at(), Some(Now(40)));
+    }
+
+    #[test]
+    fn a_timer_that_is_set_again_fires_once_at_its_new_time() {
+        let mut timers = Timers::default();
+        for generation in 1..1_000 {
+            timers.arm(Timer::Grace(NodeId(1)), generation, Now(10));
+        }
+        timers.arm(Timer::Grace(NodeId(1)), 1_000, Now(50));
+        assert_eq!(timers.fire(Now(49)), None);
+        let timer = Timer::Grace(NodeId(1));
+        assert_eq!(timers.fire(Now(50)), Some(Event::Timer { timer, generation: 1_000 }));
+        assert_eq!((timers.fire(Now(99)), timers.next_at()), (None, None));
+        assert!(timers.set.is_empty() && timers.due.is_empty());
     }
 
     #[test]

@@ -30,9 +30,8 @@ impl Repeats {
     /// line. Two complaints are alike if they have the same key.
     pub fn ask(&self, now: Now, key: &str) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(complaint) = known.get_mut(key)
-            && now < complaint.last.after(FORGET_MS)
-        {
+        let lately = |complaint: &&mut Complaint| now < complaint.last.after(FORGET_MS);
+        if let Some(complaint) = known.get_mut(key).filter(lately) {
             return complaint.again(now);
         }
         if known.len() >= KEYS_MAX {
