@@ -24,6 +24,7 @@ fn every_call() {
         _ => Some(Reply::Done),
     });
     let mut client = Client::connect(&stub.socket).unwrap();
+    client.set_timeout(Duration::MAX);
     assert_eq!(client.begin(&Begin::new(group(), "s")).unwrap(), Begun::Ready);
     let begin = Begin::new(group(), "s").cluster("demo").device("/dev/null").hold();
     assert_eq!(client.begin(&begin).unwrap(), Begun::Already);

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use o2bridge::door::legacy::codec::{MESSAGE_BYTES, Response};
 use o2bridge::door::{CLIENTS_MAX, STRANGERS_MAX};
@@ -231,6 +232,20 @@ fn two_messages_in_one_edge_and_a_thousand_ahead() {
 }
 
 #[test]
+fn what_a_batch_leaves_over_is_done_without_another_edge() {
+    let stub = Stub::start(silent);
+    let mut tool = stub.legacy();
+    // More than a batch, less than the socket's buffer: the client does not read, so no edge comes.
+    for _ in 0..40 {
+        say(&mut tool, "LISTCLUSTERS");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    tool.set_nonblocking(true).unwrap();
+    let mut answers = vec![0; 40 * 3 * MESSAGE_BYTES];
+    tool.read_exact(&mut answers).unwrap();
+}
+
+#[test]
 fn a_client_that_dies_between_begin_and_complete() {
     let stub = Stub::start(done);
     let mut tool = stub.legacy();
@@ -320,7 +335,7 @@ fn a_client_that_never_reads_is_sent_away() {
     say(&mut other, "LISTCLUSTERS");
     assert_eq!(hear_list(&mut other), ["demo"], "a slow client holds up the others");
     stub.skip_ms(15_000);
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    std::thread::sleep(Duration::from_millis(1_500));
     let mut all = Vec::new();
     let _ = tool.read_to_end(&mut all);
     assert!(all.len() < 1 << 20, "it was never sent away");

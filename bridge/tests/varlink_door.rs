@@ -264,6 +264,35 @@ fn garbage_gets_an_error_and_the_end() {
 }
 
 #[test]
+fn calls_with_a_few_wrong_bytes_are_answered() {
+    let stub = Stub::start(done);
+    let parameters = json!({ "group": UUID, "service": "s", "device": "/dev/null", "hold": true });
+    let good = format!("{}\0", call("Begin", parameters)).into_bytes();
+    let mut seed = 1_u32;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    for round in 0..500 {
+        let mut bad = good.clone();
+        for _ in 0..=random(3) {
+            let (at, byte) = (random(bad.len() - 1), random(256) as u8);
+            match random(3) {
+                0 => bad[at] = byte,
+                1 => bad.insert(at, byte),
+                _ => drop(bad.remove(at)),
+            }
+        }
+        let mut tool = stub.varlink();
+        tool.write_all(&bad).unwrap();
+        let mut byte = [0];
+        tool.read_exact(&mut byte).unwrap_or_else(|error| {
+            panic!("round {round}: no answer to {}: {error}", String::from_utf8_lossy(&bad))
+        });
+    }
+}
+
+#[test]
 fn calls_ahead_are_answered_in_order_and_oneway_calls_not_at_all() {
     let stub = Stub::start(done);
     let mut tool = stub.varlink();

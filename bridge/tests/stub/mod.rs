@@ -41,7 +41,7 @@ pub(crate) struct World {
 
 enum Order {
     Reply(RequestId, Reply),
-    Changed,
+    Changed(Sender<()>),
     Stop,
 }
 
@@ -172,10 +172,13 @@ impl Stub {
         self.order(Order::Reply(request, reply));
     }
 
-    /// Changes what status shows, and tells the doors.
+    /// Changes what status shows, and tells the doors. They know when this returns, as they do in the
+    /// daemon.
     pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.world.lock().unwrap());
-        self.order(Order::Changed);
+        let (told, is_told) = channel();
+        self.order(Order::Changed(told));
+        is_told.recv_timeout(PATIENCE).unwrap();
     }
 
     /// Lets time pass for the doors.
@@ -256,7 +259,10 @@ impl Loop {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Reply(request, reply) => self.doors.reply(request, &reply, now),
-                Order::Changed => self.doors.changed(),
+                Order::Changed(told) => {
+                    self.doors.changed();
+                    told.send(()).unwrap();
+                }
                 Order::Stop => return true,
             }
         }
