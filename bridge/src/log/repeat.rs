@@ -31,7 +31,8 @@ impl Repeats {
     pub fn ask(&self, now: Now, key: &str) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = |complaint: &&mut Complaint| now < complaint.last.after(FORGET_MS);
-        if let Some(complaint) = known.get_mut(key).filter(lately) {
+        let heard_lately = |complaint: &&mut Complaint| now < complaint.last.after(FORGET_MS);
+        if let Some(complaint) = known.get_mut(key).filter(heard_lately) {
             return complaint.again(now);
         }
         if known.len() >= KEYS_MAX {
