@@ -196,10 +196,8 @@ impl Drop for Stub {
     fn drop(&mut self) {
         let _ = self.orders.send(Order::Stop);
         let _ = self.waker.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        if thread.join().is_err() && !std::thread::panicking() {
             panic!("the loop behind the doors panicked");
         }
     }
