@@ -30,7 +30,6 @@ impl Repeats {
     /// line. Two complaints are alike if they have the same key.
     pub fn ask(&self, now: Now, key: &str) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = |complaint: &&mut Complaint| now < complaint.last.after(FORGET_MS);
         let heard_lately = |complaint: &&mut Complaint| now < complaint.last.after(FORGET_MS);
         if let Some(complaint) = known.get_mut(key).filter(heard_lately) {
             return complaint.again(now);
