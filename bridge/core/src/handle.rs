@@ -205,6 +205,10 @@ impl Core {
 
     fn handle_quorum(&mut self, quorate: bool, ring: RingId, nodes: Vec<NodeId>) -> Scope {
         let ring = Ring { id: ring, nodes: nodes.into_iter().collect() };
+        if self.link == Link::Up && self.nodes.ring.is_none() {
+            // We joined before the quorum service spoke.
+            self.nodes.handle_ring(ring.clone());
+        }
         self.nodes.handle_quorum(Quorum { quorate, ring });
         Scope::All
     }
@@ -218,7 +222,7 @@ impl Core {
     ) -> Scope {
         match channel {
             Channel::Control => {
-                self.handle_control_confchg(members, joined);
+                self.handle_control_confchg(members, left, joined);
                 Scope::All
             }
             Channel::Group(id) => {
@@ -231,7 +235,7 @@ impl Core {
         }
     }
 
-    fn handle_control_confchg(&mut self, members: &[Member], joined: &[Change]) {
+    fn handle_control_confchg(&mut self, members: &[Member], left: &[Change], joined: &[Change]) {
         let ours = joined.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
         if matches!(self.link, Link::Joining(_)) && ours {
             self.link = Link::Up;
@@ -240,6 +244,8 @@ impl Core {
                 self.nodes.handle_ring(ring);
             }
         }
+        // While a predecessor's process was still listed, nobody took our word for the node's.
+        self.nodes.stale_hello |= left.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
         let came: Vec<NodeId> = joined.iter().map(|(member, _)| member.node).collect();
         self.nodes.handle_confchg(members, &came);
     }

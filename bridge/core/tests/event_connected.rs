@@ -1,0 +1,191 @@
+//! Corosync answers: the way into the control group, and what a predecessor left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+use common::*;
+
+fn saved(image: SavedGroup) -> Saved {
+    Saved { memory_from: Some(inc(1)), groups: [(G, image)].into() }
+}
+
+#[test]
+fn down_joins_the_control_group() {
+    let mut rig = Rig::new(Fencing::None, Saved::default());
+    let joins = vec![Action::Join { op: OpId(1), channel: Channel::Control }];
+    expect(rig.handle(connected(&[1, 2])), joins);
+    let snapshot = rig.core.snapshot();
+    assert_eq!((snapshot.node, snapshot.cluster.as_str()), (Some(node(1)), "east"));
+    assert!(snapshot.connected && !snapshot.quorate && !snapshot.settled);
+}
+
+/// From the first answer of corosync to the first agreement, step by step.
+#[test]
+fn alone_in_the_cluster() {
+    let mut rig = Rig::new(Fencing::Ack, Saved::default());
+    let mute = Hello { witness: false, ..hello(1, 1) };
+    rig.steps(vec![
+        (connected(&[1]), vec![Action::Join { op: OpId(1), channel: Channel::Control }]),
+        (quorum(true, 1, &[1]), vec![]),
+        (done(OpId(1)), vec![]),
+        (joined(Channel::Control, &[1], &[1], Reason::Join), vec![say_hello(mute.clone())]),
+    ]);
+    assert!(!rig.core.snapshot().settled, "we have not heard ourselves");
+    // All configured nodes are here, so we know all users there are.
+    expect(rig.handle(hello_of(1, mute)), vec![say_hello(hello(1, 1))]);
+    assert!(rig.core.snapshot().settled);
+    expect_nothing(rig.handle(hello_of(1, hello(1, 1))));
+}
+
+/// The quorum service may be slower than the control group.
+#[test]
+fn quorum_is_told_after_our_own_join() {
+    let mut rig = Rig::new(Fencing::None, Saved::default());
+    rig.handle(connected(&[1]));
+    rig.handle(done(OpId(1)));
+    expect_nothing(rig.handle(joined(Channel::Control, &[1], &[1], Reason::Join)));
+    let mute = Hello { witness: false, ..hello(1, 1) };
+    expect(rig.handle(quorum(true, 1, &[1])), vec![say_hello(mute)]);
+}
+
+/// What was used before corosync went is still used: the group joins again, and the shim hears
+/// nothing, because nothing changed.
+#[test]
+fn again_with_a_group_in_use() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    rig.handle(Event::Disconnected);
+    let (op, next) = (rig.op(1), rig.op(2));
+    expect(rig.handle(connected(&[1, 2])), vec![Action::Join { op, channel: Channel::Control }]);
+    let mute = Hello { witness: false, ..hello_using(1, 2) };
+    rig.steps(vec![
+        (quorum(true, 2, &[1, 2]), vec![]),
+        (
+            joined(Channel::Control, &[1, 2], &[1], Reason::Join),
+            vec![say_hello(mute.clone()), rig.arm(Timer::Grace(node(2)), GRACE_MS)],
+        ),
+        (hello_of(1, mute), vec![Action::Join { op: next, channel: group_channel() }]),
+        (
+            hello_of(2, hello_using(2, 2)),
+            vec![say_hello(hello_using(1, 2)), note(Note::DebtPaid(node(2)))],
+        ),
+        (done(next), vec![]),
+        (
+            joined(group_channel(), &[1, 2], &[1], Reason::Join),
+            vec![note(Note::GroupReady(G)), say_state(&[1, 2])],
+        ),
+    ]);
+    assert_eq!((rig.state(), rig.service(&mnt())), ("ready", "live"));
+}
+
+/// A daemon that was killed and is back: no verb, no save, no reply, and the peers know it again.
+#[test]
+fn a_saved_group_resumes_without_a_verb() {
+    let mut rig = Rig::new(Fencing::None, saved(image(&[1, 2], true, false)));
+    let mute = Hello { witness: false, ..hello_using(1, 1) };
+    let grace = rig.arm(Timer::Grace(node(2)), GRACE_MS);
+    rig.steps(vec![
+        (connected(&[1, 2]), vec![Action::Join { op: OpId(1), channel: Channel::Control }]),
+        (quorum(true, 1, &[1, 2]), vec![]),
+        (done(OpId(1)), vec![]),
+        (
+            joined(Channel::Control, &[1, 2], &[1], Reason::Join),
+            vec![say_hello(mute.clone()), grace],
+        ),
+        (hello_of(1, mute), vec![Action::Join { op: OpId(2), channel: group_channel() }]),
+        (
+            hello_of(2, hello_using(2, 1)),
+            vec![say_hello(hello_using(1, 1)), note(Note::DebtPaid(node(2)))],
+        ),
+        (done(OpId(2)), vec![]),
+        (joined(group_channel(), &[1, 2], &[1], Reason::Join), vec![say_state(&[1, 2])]),
+        (state_of(1, &[1, 2]), vec![]),
+    ]);
+    assert_eq!((rig.state(), rig.waiting()), ("settling", Waiting::Peer(node(2))));
+    expect(rig.handle(state_of(2, &[1, 2])), vec![note(Note::GroupReady(G))]);
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+    assert_eq!((rig.state(), rig.service(&mnt())), ("ready", "live"));
+}
+
+/// A predecessor died in the middle of a change: the shim hears all of it again.
+#[test]
+fn an_unfinished_saved_group_suspends_and_resumes() {
+    let mut rig = Rig::joining(Fencing::None, saved(image(&[1], true, true)), &[1]);
+    let own = rig.handle(joined(Channel::Control, &[1], &[1], Reason::Join));
+    let all = rig.pump(own);
+    let mute = Hello { witness: false, ..hello_using(1, 1) };
+    expect(
+        all,
+        vec![
+            say_hello(mute),
+            Action::Join { op: OpId(2), channel: group_channel() },
+            say_hello(hello_using(1, 1)),
+            verb(OpId(3), Verb::Suspend),
+            say_state(&[]),
+            verb(OpId(4), Verb::Resume(peers(&[1]))),
+            save(OpId(5), image(&[1], true, false)),
+            say_state(&[1]),
+            note(Note::GroupReady(G)),
+        ],
+    );
+}
+
+/// A node that the shim may know and that is in another boot died while nobody looked.
+#[test]
+fn a_told_member_rebooted_while_we_were_away() {
+    let mut rig = Rig::joining(Fencing::Ack, saved(image(&[1, 2], true, false)), &[1, 2]);
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.pump(own);
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent")]);
+    let reborn = Hello { boot: boot(22), memory_from: inc(22), ..hello(2, 1) };
+    let all = rig.run(hello_of(2, reborn));
+    expect(
+        all,
+        vec![
+            note(Note::Condemned(G, node(2), inc(2), ring(1))),
+            save(OpId(3), image(&[1, 2], true, true)),
+            say_hello(hello_using(1, 1)),
+            note(Note::DebtPaid(node(2))),
+            verb(OpId(4), Verb::Suspend),
+            verb(OpId(5), Verb::NodeDown(node(2), inc(2))),
+            note(Note::Buried(G, node(2), inc(2))),
+            verb(OpId(6), Verb::Resume(peers(&[1]))),
+            save(OpId(7), image(&[1], true, false)),
+            say_state(&[1]),
+            note(Note::GroupReady(G)),
+        ],
+    );
+}
+
+/// A node that the shim may know and that is not in the ring died while nobody looked.
+#[test]
+fn a_told_member_is_gone_from_the_ring() {
+    let mut rig = Rig::joining(Fencing::Ack, saved(image(&[1, 2], true, false)), &[1]);
+    let all = rig.run(joined(Channel::Control, &[1], &[1], Reason::Join));
+    assert!(all.contains(&note(Note::FenceNeeded(node(2), boot(2)))), "{all:?}");
+    assert!(
+        !all.iter().any(|action| matches!(action, Action::Verb { verb: Verb::NodeDown(..), .. }))
+    );
+    assert_eq!(rig.node(2), ("absent", "waiting for ack", false));
+    assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(2))));
+}
+
+/// The tool of a service that was not live is gone with the predecessor: the mount table decides.
+#[test]
+fn a_saved_service_that_was_not_live_is_looked_for() {
+    for (finding, state, service) in [
+        (Finding::Mounted, "apart", "live"),
+        (Finding::Unknown, "apart", "live"),
+        (Finding::NotMounted, "leaving", "leaving"),
+    ] {
+        let mut rig = Rig::new(Fencing::None, saved(image(&[1], false, false)));
+        let look = Action::Look { op: OpId(1), group: G, service: mnt(), device: None };
+        let join = Action::Join { op: OpId(2), channel: Channel::Control };
+        expect(rig.handle(connected(&[1])), vec![look, join]);
+        let actions = rig.handle(Event::Looked { op: OpId(1), finding });
+        let services = match finding {
+            Finding::NotMounted => vec![],
+            Finding::Mounted | Finding::Unknown => vec![SavedService { name: mnt(), live: true }],
+        };
+        expect(actions, vec![save(OpId(3), SavedGroup { services, ..image(&[1], false, false) })]);
+        assert_eq!((rig.state(), rig.service(&mnt())), (state, service));
+    }
+}

@@ -1,0 +1,191 @@
+//! The quorum service: nothing is decided against it or before it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+use common::*;
+
+/// The effects on shim and state file among these actions.
+fn verbs(actions: &[Action]) -> Vec<Action> {
+    let is_effect = |action: &&Action| matches!(action, Action::Verb { .. } | Action::Save { .. });
+    actions.iter().filter(is_effect).cloned().collect()
+}
+
+/// All ways to merge these sequences, each in its own order.
+fn interleavings(sources: &[Vec<Event>]) -> Vec<Vec<Event>> {
+    if sources.iter().all(Vec::is_empty) {
+        return vec![vec![]];
+    }
+    let mut all = vec![];
+    for (index, source) in sources.iter().enumerate() {
+        let Some((first, rest)) = source.split_first() else { continue };
+        let mut remaining = sources.to_vec();
+        *remaining.get_mut(index).unwrap() = rest.to_vec();
+        for mut tail in interleavings(&remaining) {
+            tail.insert(0, first.clone());
+            all.push(tail);
+        }
+    }
+    all
+}
+
+/// A death reaches the shim once, exactly when the last of its sources has spoken, and in the same
+/// words whatever the order in which they speak.
+#[test]
+fn a_death_in_every_order_of_its_sources() {
+    for reason in [Reason::NodeDown, Reason::ProcDown] {
+        let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+        let [quorum, control, ring, group, group_ring] = rig.loss(&[1, 2], &[3], reason);
+        let word = hello_of(2, hello_using(2, 2));
+        let orders =
+            interleavings(&[vec![quorum], vec![control, ring, word], vec![group, group_ring]]);
+        assert_eq!(orders.len(), 60);
+        for order in orders {
+            let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+            let op = |n| rig.op(n);
+            let expected = vec![
+                save(op(1), image(&[1, 2, 3], true, true)),
+                verb(op(2), Verb::Suspend),
+                verb(op(3), Verb::NodeDown(node(3), inc(3))),
+                verb(op(4), Verb::Resume(peers(&[1, 2]))),
+                save(op(5), image(&[1, 2], true, false)),
+            ];
+            let (last, first) = order.split_last().unwrap();
+            for event in first {
+                assert_eq!(verbs(&rig.run(event.clone())), vec![], "{order:#?}");
+            }
+            assert_eq!(verbs(&rig.run(last.clone())), expected, "{order:#?}");
+            assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+        }
+    }
+}
+
+/// A node that is cut off hears NODEDOWN of everyone, then that it is inquorate. The kernel hears
+/// nothing, nobody is fenced, no grace runs.
+#[test]
+fn inquorate_nothing_is_told() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let seq = rig.next_ring(&[1]);
+    let mute = Hello { witness: false, ..hello_using(1, seq) };
+    rig.steps(vec![
+        (quorum(false, seq, &[1]), vec![]),
+        (left(Channel::Control, &[1], &[2, 3], Reason::NodeDown), vec![]),
+        (totem(Channel::Control, seq, &[1]), vec![say_hello(mute.clone())]),
+        (left(group_channel(), &[1], &[2, 3], Reason::NodeDown), vec![]),
+        (
+            totem(group_channel(), seq, &[1]),
+            vec![
+                note(Note::UserLost(G, node(2), inc(2))),
+                note(Note::UserLost(G, node(3), inc(3))),
+            ],
+        ),
+        (hello_of(1, mute), vec![]),
+    ]);
+    assert_eq!((rig.state(), rig.waiting()), ("settling", Waiting::Quorum));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "lost"), (3, "lost")]);
+    assert!(!rig.core.snapshot().quorate);
+}
+
+/// The cable is back before anybody decided: nothing was told, and nothing has to be.
+#[test]
+fn inquorate_and_back() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let seq = rig.next_ring(&[1]);
+    let loss = [
+        quorum(false, seq, &[1]),
+        left(Channel::Control, &[1], &[2], Reason::NodeDown),
+        totem(Channel::Control, seq, &[1]),
+        left(group_channel(), &[1], &[2], Reason::NodeDown),
+        totem(group_channel(), seq, &[1]),
+    ];
+    for event in loss {
+        assert_eq!(verbs(&rig.run(event)), vec![]);
+    }
+    let seq = rig.next_ring(&[1, 2]);
+    let back = [
+        quorum(true, seq, &[1, 2]),
+        joined(Channel::Control, &[1, 2], &[2], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2]),
+        joined(group_channel(), &[1, 2], &[2], Reason::NodeUp),
+        totem(group_channel(), seq, &[1, 2]),
+        hello_of(2, hello_using(2, seq)),
+        state_of(2, &[1, 2]),
+    ];
+    for event in back {
+        assert_eq!(verbs(&rig.run(event)), vec![]);
+    }
+    assert_eq!((rig.state(), rig.waiting()), ("ready", Waiting::Nothing));
+}
+
+/// A quorate word about another ring than the control group's says nothing about this one.
+#[test]
+fn quorum_of_another_ring_tells_nothing() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    let [_, control, ring_two, group, group_ring] = rig.loss(&[1, 2], &[3], Reason::NodeDown);
+    let (grace, until) = (rig.arm(Timer::Grace(node(3)), GRACE_MS), rig.now.after(GRACE_MS));
+    rig.steps(vec![
+        // In the ring before, this would be a daemon without its node.
+        (control, vec![grace, note(Note::Debt(node(3), until))]),
+        (ring_two, vec![]),
+        (group, vec![]),
+        (group_ring, vec![note(Note::UserLost(G, node(3), inc(3)))]),
+        (quorum(true, 3, &[1, 2]), vec![]),
+        (quorum(true, 1, &[1, 2]), vec![]),
+    ]);
+    assert_eq!(rig.node(3), ("absent", "none", false));
+    assert_eq!((rig.state(), rig.waiting()), ("settling", Waiting::Quorum));
+    // The same number of another representative names another ring.
+    let other = RingId { seq: 2, node: node(2) };
+    expect_nothing(rig.handle(Event::Quorum { quorate: true, ring: other, nodes: nodes(&[1, 2]) }));
+    assert!(!rig.core.snapshot().quorate);
+}
+
+/// Quorate, but a daemon of the ring has not said that it has seen the ring: it may know more.
+#[test]
+fn a_missing_hello_holds_everything_back() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        assert_eq!(verbs(&rig.run(event)), vec![]);
+    }
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    // What it said in the ring before does not count.
+    assert_eq!(verbs(&rig.run(hello_of(2, hello_using(2, 1)))), vec![]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    let op = rig.op(1);
+    let actions = rig.handle(hello_of(2, hello_using(2, 2)));
+    expect(actions, vec![save(op, image(&[1, 2, 3], true, true)), note(Note::DebtPaid(node(2)))]);
+}
+
+/// Quorum is lost between two verbs: the rest waits.
+#[test]
+fn quorum_is_lost_in_the_middle() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    let save_op = rig.op(1);
+    rig.handle(hello_of(2, hello_using(2, 2)));
+    let suspend = rig.op(1);
+    expect(rig.handle(done(save_op)), vec![verb(suspend, Verb::Suspend)]);
+    let mute = Hello {
+        witness: false,
+        testimony: vec![testimony(3, Fate::Condemned { turn: 0 })],
+        ..hello_using(1, 2)
+    };
+    expect(rig.handle(quorum(false, 2, &[1, 2])), vec![say_hello(mute)]);
+    expect_nothing(rig.handle(done(suspend)));
+    assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Quorum));
+    let op = rig.op(1);
+    let actions = rig.handle(quorum(true, 2, &[1, 2]));
+    assert_eq!(verbs(&actions), vec![verb(op, Verb::NodeDown(node(3), inc(3)))]);
+}
+
+/// Before we are in the control group, the quorum service alone changes nothing.
+#[test]
+fn while_joining() {
+    for quorate in [true, false] {
+        let mut rig = Rig::new(Fencing::None, Saved::default());
+        rig.handle(connected(&[1, 2]));
+        expect_nothing(rig.handle(quorum(quorate, 1, &[1, 2])));
+        assert!(!rig.core.snapshot().quorate);
+    }
+}
