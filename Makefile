@@ -2,6 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help demo check test bench doc deps build
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 help: ## this list
@@ -11,7 +12,7 @@ demo: ## three real corosync nodes, one dies without warning: a timeline of who 
 	@.ci/deps build
 	@echo "demo: building (the first time takes a few minutes)"
 	@cargo build --bins -p o2bridge -p o2bridge-e2e
-	@target/debug/demo
+	@$(TARGET)/debug/demo
 
 check: ## format, clippy, unit tests: a minute or two, no cluster
 	@.ci/deps check
@@ -24,7 +25,7 @@ test: ## every test there is, on real clusters; ends with the counts
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
-	@target/release/latency
+	@$(TARGET)/release/latency
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build
