@@ -459,7 +459,8 @@ impl Group {
             fx.note(Note::GroupReady(self.id));
         }
         self.noted_ready = ready;
-        self.settle_services(ready, saved, fx);
+        let grant = ready && self.attach_waits_for(nodes).is_none();
+        self.settle_services(grant, saved, fx);
         self.speak(nodes, fx);
         self.is_gone()
     }

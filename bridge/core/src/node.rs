@@ -68,6 +68,8 @@ pub(crate) struct Peer {
     heard_in: Option<RingId>,
     /// Whether some of its uses are older than its daemon's memory: they may still be mounted.
     forgot: bool,
+    /// Whether these are all its uses: it said so itself, or a witness did.
+    complete: bool,
     witness: bool,
     highest: u16,
 }
@@ -79,6 +81,7 @@ impl Peer {
         uses: Uses::new(),
         heard_in: None,
         forgot: false,
+        complete: false,
         witness: false,
         highest: 0,
     };
@@ -309,6 +312,7 @@ impl Nodes {
             uses,
             heard_in: hello.ring,
             forgot,
+            complete: true,
             witness: hello.witness,
             highest,
         };
@@ -377,7 +381,7 @@ impl Nodes {
             return;
         }
         match testimony.fate {
-            Fate::Missing => self.hear_missing(testimony),
+            Fate::Missing => self.hear_missing(from, testimony),
             Fate::Condemned { turn } => {
                 if let Some(lost) = self.bury(testimony) {
                     lost.turn = lost.turn.max(turn);
@@ -410,13 +414,16 @@ impl Nodes {
         }
     }
 
-    /// A daemon that is away while its node is in the ring, and that we never heard ourselves.
-    fn hear_missing(&mut self, testimony: &Testimony) {
+    /// A daemon that is away while its node is in the ring, and that we have not heard ourselves.
+    fn hear_missing(&mut self, from: NodeId, testimony: &Testimony) {
+        let witness = self.peers.get(&from).is_some_and(|peer| peer.witness);
         let buried = self.lost.contains_key(&testimony.node);
         let peer = self.peers.entry(testimony.node).or_insert(Peer::UNKNOWN);
-        if peer.boot.is_none() && !buried {
+        let absent = matches!(peer.daemon, Daemon::Absent | Daemon::Ignored);
+        if absent && !peer.complete && !buried {
             peer.boot = Some(testimony.boot);
-            peer.uses.clone_from(&testimony.uses);
+            peer.uses.extend(&testimony.uses);
+            peer.complete = witness;
         }
     }
 
@@ -475,11 +482,13 @@ impl Nodes {
             .peers
             .values()
             .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
-        if heard || self.unseen().is_empty() || fx.tunables.fencing == Fencing::None {
+        let fenced = self.unseen().is_empty() || fx.tunables.fencing == Fencing::None;
+        if heard || (fenced && self.unheard().is_none()) {
             self.witness = true;
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
             self.lost.values_mut().for_each(|lost| lost.complete = true);
+            self.peers.values_mut().for_each(|peer| peer.complete = true);
         }
     }
 
@@ -487,6 +496,7 @@ impl Nodes {
     fn forget_witness(&mut self) {
         self.witness = false;
         self.lost.values_mut().for_each(|lost| lost.complete = false);
+        self.peers.values_mut().for_each(|peer| peer.complete = false);
     }
 
     /// Configured nodes that are not in the ring, and that may be doing more than we know.
@@ -497,9 +507,9 @@ impl Nodes {
         unseen.filter(|node| !known(node)).copied().collect()
     }
 
-    /// A node of the ring without a daemon, of which nothing is known: it is awaited for a grace.
+    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace.
     pub(crate) fn unheard(&self) -> Option<NodeId> {
-        let unheard = |peer: &Peer| peer.boot.is_none() && matches!(peer.daemon, Daemon::Absent);
+        let unheard = |peer: &Peer| !peer.complete && matches!(peer.daemon, Daemon::Absent);
         self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)
     }
 
@@ -726,7 +736,7 @@ impl Peer {
     /// Whether it owes a return or a word about this ring.
     fn owes(&self, ring: &RingId) -> bool {
         match self.daemon {
-            Daemon::Absent => !self.uses.is_empty() || self.boot.is_none(),
+            Daemon::Absent => !self.uses.is_empty() || !self.complete,
             Daemon::Ignored => !self.uses.is_empty(),
             Daemon::Silent => true,
             Daemon::Speaking(_) => self.forgot || self.heard_in.as_ref() != Some(ring),

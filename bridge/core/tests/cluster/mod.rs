@@ -195,10 +195,8 @@ impl World {
     }
 
     fn drop_daemon(&mut self, index: usize, reason: Reason) {
-        let now = self.now;
         let machine = &mut self.machines[index];
         machine.core = None;
-        machine.daemonless_since = now;
         machine.pending.clear();
         machine.timers.clear();
         machine.requests.clear();
@@ -772,9 +770,13 @@ impl World {
     /// The keeper: a node with a volume mounted whose daemon stays away resets itself within a grace.
     fn keep(&mut self, ms: u64) {
         for index in 0..self.machines.len() {
-            let machine = &self.machines[index];
-            let away = self.now + ms >= machine.daemonless_since + GRACE_MS;
-            if machine.core.is_none() && !machine.mounted.is_empty() && away {
+            let machine = &mut self.machines[index];
+            let nodes = machine.core.as_ref().map(|core| core.snapshot().nodes).unwrap_or_default();
+            if nodes.iter().any(|node| node.node == machine.id && node.daemon == "speaking") {
+                machine.daemonless_since = self.now;
+            }
+            let away = self.now + ms >= machine.daemonless_since + GRACE_MS * 4 / 5;
+            if !machine.mounted.is_empty() && away {
                 self.crash(index);
             }
         }
