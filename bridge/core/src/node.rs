@@ -567,7 +567,8 @@ impl Nodes {
                 }
             } else if !owes && fx.timers.is_armed(&timer) {
                 fx.cancel(&timer);
-                if ring.nodes.contains(node) && matches!(peer.daemon, Daemon::Speaking(_)) {
+                let speaks = matches!(peer.daemon, Daemon::Speaking(_));
+                if in_force && ring.nodes.contains(node) && speaks {
                     fx.note(Note::DebtPaid(*node));
                 }
             }

@@ -1,0 +1,386 @@
+//! What other daemons say, and what is made of words that nobody should say.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+use common::*;
+
+/// What node n says of others.
+fn hello_with(n: u32, words: Vec<Testimony>) -> Event {
+    hello_of(n, Hello { testimony: words, ..hello_using(n, 1) })
+}
+
+fn condemned(n: u32) -> Testimony {
+    testimony(n, Fate::Condemned { turn: 0 })
+}
+
+/// The cluster went on without us: reset the node, leave the group, tell the tools.
+#[test]
+fn our_own_condemnation() {
+    for fate in [Fate::Condemned { turn: 3 }, Fate::Fenced] {
+        let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+        let op = rig.op(1);
+        expect(
+            rig.handle(hello_with(2, vec![testimony(1, fate)])),
+            vec![
+                note(Note::Expelled(G)),
+                Action::FenceSelf { group: G, incarnation: inc(1) },
+                Action::Depart { op, channel: group_channel() },
+            ],
+        );
+        assert_eq!((rig.state(), rig.waiting()), ("expelled", Waiting::Fencing(node(1))));
+        expect_nothing(rig.handle(hello_with(2, vec![testimony(1, fate)])));
+        expect_nothing(rig.handle(done(op)));
+        let again = Event::Begin(begin(9, &name("/other")));
+        expect(rig.handle(again), vec![refused(9, Refusal::Expelled)]);
+    }
+}
+
+/// Whoever waits to begin is refused, and the group goes.
+#[test]
+fn our_own_condemnation_while_a_tool_waits() {
+    let mut rig = Rig::begun(Fencing::None, &[1, 2]);
+    let op = rig.op(1);
+    expect(
+        rig.handle(hello_with(2, vec![condemned(1)])),
+        vec![
+            note(Note::Expelled(G)),
+            Action::FenceSelf { group: G, incarnation: inc(1) },
+            refused(1, Refusal::Expelled),
+            Action::Depart { op, channel: group_channel() },
+        ],
+    );
+    expect(rig.handle(done(op)), vec![note(Note::GroupGone(G)), say_hello(hello(1, 1))]);
+}
+
+/// An expelled group that all tools have left is detached, forgotten, and said to be so.
+#[test]
+fn the_end_of_an_expelled_group() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    rig.run(hello_with(2, vec![condemned(1)]));
+    let (first, second, third) = (rig.op(1), rig.op(2), rig.op(3));
+    let leave_timer = rig.arm(Timer::Leave(G, mnt()), LEAVE_MS);
+    let without = SavedGroup { services: vec![], ..image(&[1, 2], true, false) };
+    rig.steps(vec![
+        (leave(5, &mnt()), vec![leave_timer, save(first, without)]),
+        (done(first), vec![verb(second, Verb::Detach)]),
+        (done(second), vec![Action::Save { op: third, group: G, image: None }]),
+        (
+            done(third),
+            vec![reply(5, Reply::Done), note(Note::GroupGone(G)), say_hello(hello(1, 1))],
+        ),
+    ]);
+    // Buried still: a new use waits until the others let go.
+    rig.run(Event::Begin(begin(6, &mnt())));
+    assert_eq!(rig.waiting(), Waiting::Fencing(node(1)));
+}
+
+/// Words about us that are not about this use.
+#[test]
+fn condemnations_of_something_else() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let other_boot = Testimony { boot: boot(11), ..condemned(1) };
+    expect_nothing(rig.handle(hello_with(2, vec![other_boot])));
+    expect_nothing(rig.handle(hello_with(2, vec![testimony(1, Fate::Missing)])));
+    let other_use = Testimony { uses: [(G, inc(9))].into(), ..condemned(1) };
+    expect_nothing(rig.handle(hello_with(2, vec![other_use])));
+    assert_eq!(rig.state(), "settling", "this boot was buried, so nothing goes on here");
+    assert_eq!(rig.waiting(), Waiting::Fencing(node(1)));
+    expect(rig.handle(hello_with(2, vec![])), vec![note(Note::GroupReady(G))]);
+    assert_eq!(rig.state(), "ready");
+}
+
+/// A buried node that returns in the same boot is told so by us; the kernel hears of its death only
+/// after its process left the group.
+#[test]
+fn a_buried_node_returns() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    let seq = rig.next_ring(&[1, 2, 3]);
+    for event in
+        [quorum(true, seq, &[1, 2, 3]), joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp)]
+    {
+        expect_nothing(rig.handle(event));
+    }
+    let buried = Hello { testimony: vec![condemned(3)], ..hello_using(1, seq) };
+    let actions = rig.handle(totem(Channel::Control, seq, &[1, 2, 3]));
+    expect(actions.iter().take(1).cloned().collect(), vec![say_hello(buried)]);
+    rig.pump(actions);
+    rig.run(joined(group_channel(), &[1, 2, 3], &[3], Reason::NodeUp));
+    rig.run(totem(group_channel(), seq, &[1, 2, 3]));
+    rig.run(hello_of(2, hello_using(2, seq)));
+    let all = rig.run(hello_of(3, hello_using(3, seq)));
+    assert!(
+        !all.iter().any(|action| matches!(action, Action::Verb { verb: Verb::NodeDown(..), .. }))
+    );
+    assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(3))));
+    expect_nothing(rig.run(state_of(3, &[1, 2, 3])));
+    let op = |n| rig.op(n);
+    let expected = vec![
+        verb(op(1), Verb::NodeDown(node(3), inc(3))),
+        note(Note::Buried(G, node(3), inc(3))),
+        verb(op(2), Verb::Resume(peers(&[1, 2]))),
+        save(op(3), image(&[1, 2], true, false)),
+        say_state(&[1, 2]),
+        note(Note::GroupReady(G)),
+    ];
+    expect(rig.run(left(group_channel(), &[1, 2], &[3], Reason::Leave)), expected);
+}
+
+/// It has ended what it was buried in: it may start anew in the same boot.
+#[test]
+fn a_buried_node_is_released() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, 2)));
+    assert_eq!(rig.node(3), ("absent", "fenced", false));
+    let seq = rig.next_ring(&[1, 2, 3]);
+    for event in [
+        quorum(true, seq, &[1, 2, 3]),
+        joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2, 3]),
+        totem(group_channel(), seq, &[1, 2, 3]),
+        hello_of(2, hello_using(2, seq)),
+        hello_of(3, hello_using(3, seq)),
+    ] {
+        rig.run(event);
+    }
+    assert_eq!(rig.node(3), ("speaking", "fenced", false));
+    let actions = rig.handle(hello_of(3, hello(3, seq)));
+    expect(actions, vec![say_hello(hello_using(1, seq))]);
+    assert_eq!(rig.node(3), ("speaking", "none", false));
+    // A daemon that lost its memory cannot say that a use has ended.
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    rig.run(hello_with(2, vec![condemned(3)]));
+    let amnesiac = Hello { memory_from: inc(4), ..hello(3, 1) };
+    rig.run(joined(Channel::Control, &[1, 2, 3], &[3], Reason::Join));
+    rig.run(hello_of(3, amnesiac));
+    assert_eq!(rig.node(3), ("speaking", "fenced", false));
+}
+
+/// Another daemon's proof is proof here.
+#[test]
+fn a_proof_by_testimony() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, Hello { testimony: vec![condemned(3)], ..hello_using(2, 2) }));
+    assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(3))));
+    let op = rig.op(1);
+    let fenced = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(2, 2) };
+    let ours = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(1, 2) };
+    expect(
+        rig.handle(hello_of(2, fenced.clone())),
+        vec![
+            note(Note::Fenced(node(3), boot(3), fence::Proof::Testimony)),
+            verb(op, Verb::NodeDown(node(3), inc(3))),
+            say_hello(ours),
+        ],
+    );
+    expect_nothing(rig.handle(hello_of(2, fenced)));
+}
+
+/// Daemons that knew different uses of a lost node agree after one word each.
+#[test]
+fn testimonies_that_differ_do_not_bounce() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let word = |n: u32, use_| Testimony { uses: [(G, Incarnation(use_))].into(), ..condemned(n) };
+    rig.run(hello_with(2, vec![word(3, 3_000)]));
+    let later = rig.run(hello_with(2, vec![word(3, 3_007)]));
+    let ours = Hello { testimony: vec![word(3, 3_007)], ..hello_using(1, 1) };
+    assert!(later.contains(&say_hello(ours)), "{later:?}");
+    for use_ in [3_000, 3_007, 3_000, 3_006] {
+        expect_nothing(rig.run(hello_with(2, vec![word(3, use_)])));
+    }
+}
+
+/// A use that a Hello no longer lists has ended cleanly, if its daemon would remember it.
+#[test]
+fn a_use_ended() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let op = rig.op(1);
+    expect(
+        rig.handle(hello_of(2, hello(2, 1))),
+        vec![note(Note::UserLeft(G, node(2), inc(2))), save(op, image(&[1, 2], true, true))],
+    );
+}
+
+/// A daemon that lost its memory cannot end what it does not remember: its node has to be reset.
+#[test]
+fn a_use_is_forgotten() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let amnesiac = Hello { memory_from: Incarnation(2_001), ..hello(2, 1) };
+    let grace = rig.arm(Timer::Grace(node(2)), GRACE_MS);
+    expect(rig.handle(hello_of(2, amnesiac.clone())), vec![grace]);
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+    assert_eq!(rig.node(2), ("speaking", "none", true));
+    let (op, again) = (rig.op(1), rig.arm(Timer::Grace(node(2)), GRACE_MS));
+    expect(
+        rig.fire_last(Timer::Grace(node(2))),
+        vec![note(Note::DebtOverdue(node(2))), Action::KillNode { op, node: node(2) }, again],
+    );
+    expect_nothing(rig.handle(hello_of(2, amnesiac)));
+}
+
+/// Of a use of the same boot that neither ended nor died, no later one can be made.
+#[test]
+fn a_state_that_cannot_be() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let state = State { incarnation: Incarnation(2_001), boot: boot(2), told: users(&[1, 2]) };
+    let bytes = proto::encode(1, true, &Body::State(state));
+    expect_nothing(rig.handle(said(group_channel(), 2, bytes)));
+    let snapshot = rig.core.snapshot();
+    let seen = snapshot.groups.first().unwrap().members.last().unwrap().incarnation;
+    assert_eq!(seen, inc(2));
+}
+
+/// States of those who are not in the group, or whose node speaks of another boot, are not heard.
+#[test]
+fn states_that_do_not_count() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    expect_nothing(rig.handle(state_of(3, &[1, 2, 3])));
+    rig.handle(joined(group_channel(), &[1, 2, 3], &[3], Reason::Join));
+    expect_nothing(rig.handle(state_of(3, &[1, 2, 3])));
+    let late = State { incarnation: Incarnation(1), boot: boot(21), told: users(&[1]) };
+    let bytes = proto::encode(1, true, &Body::State(late));
+    expect_nothing(rig.handle(said(group_channel(), 2, bytes.clone())));
+    expect_nothing(rig.handle(said(Channel::Group(H), 2, bytes)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}
+
+/// What is not of our protocol is dropped and counted, and said at powers of two only.
+#[test]
+fn garbage_is_dropped_and_counted() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let state = State { incarnation: inc(2), boot: boot(2), told: Users::new() };
+    let junk = [
+        (Channel::Control, vec![]),
+        (Channel::Control, b"O2BR".to_vec()),
+        (group_channel(), vec![0; 1_000]),
+        (Channel::Control, proto::encode(1, true, &Body::State(state))),
+        (group_channel(), proto::encode(1, true, &Body::Hello(hello(2, 1)))),
+        (group_channel(), proto::encode(1, true, &Body::Refuse(node(1)))),
+        (group_channel(), foreign_bytes(1)),
+        (Channel::Group(H), vec![1]),
+    ];
+    for (count, (channel, bytes)) in (1..).zip(junk) {
+        let noted = note(Note::Garbage(channel, member(2), count));
+        let expected = if count.is_power_of_two() { vec![noted] } else { vec![] };
+        expect(rig.handle(said(channel, 2, bytes)), expected);
+        assert_eq!(rig.core.snapshot().garbage_messages, count);
+    }
+    assert_eq!(rig.state(), "ready");
+}
+
+/// One process speaks for a node; another one there is not heard.
+#[test]
+fn two_processes_of_one_node() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let other = Member { node: node(2), pid: Pid(999) };
+    let mut members = members(&[1, 2]);
+    members.push(other);
+    let joined = vec![(other, Reason::Join)];
+    let came = Event::Confchg { channel: Channel::Control, members, left: vec![], joined };
+    expect(rig.handle(came), vec![say_hello(hello_using(1, 1))]);
+    let bytes = proto::encode(1, false, &Body::Hello(hello(2, 1)));
+    let event = Event::Message { channel: Channel::Control, from: other, bytes };
+    expect(rig.handle(event), vec![note(Note::Garbage(Channel::Control, other, 1))]);
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}
+
+/// Whoever is not in the control group is not heard there.
+#[test]
+fn words_of_a_stranger() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    expect_nothing(rig.handle(hello_of(3, hello_using(3, 1))));
+    expect_nothing(rig.handle(said(Channel::Control, 3, foreign_bytes(1))));
+    assert_eq!(rig.core.snapshot().nodes.len(), 2);
+}
+
+/// A message of a daemon that speaks versions 7 to 9 only, whose node uses OCFS2.
+fn foreign_bytes(kind: u8) -> Vec<u8> {
+    vec![b'O', b'2', b'B', b'R', kind, 7, 0, 9, 0, 1, 9, 0]
+}
+
+fn foreign_refusal(n: u8) -> Vec<u8> {
+    [foreign_bytes(3), vec![n, 0, 0, 0]].concat()
+}
+
+fn incompatible() -> Refusal {
+    Refusal::Incompatible { node: node(2), theirs: (7, 9), ours: proto::SPEAKS }
+}
+
+/// Whoever uses OCFS2 first keeps it: we do, so the daemon of another version is refused.
+#[test]
+fn a_foreign_daemon_comes_later() {
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    let seq = rig.next_ring(&[1, 2]);
+    for event in [
+        quorum(true, seq, &[1, 2]),
+        joined(Channel::Control, &[1, 2], &[2], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2]),
+        totem(group_channel(), seq, &[1, 2]),
+    ] {
+        rig.run(event);
+    }
+    let bytes = proto::encode(1, true, &Body::Refuse(node(2)));
+    let refuse = Action::Mcast { channel: Channel::Control, bytes };
+    let actions = rig.handle(said(Channel::Control, 2, foreign_bytes(1)));
+    expect(
+        actions,
+        vec![note(Note::Incompatible(node(2), (7, 9))), refuse.clone(), note(Note::GroupReady(G))],
+    );
+    assert_eq!((rig.state(), rig.node(2).0), ("ready", "incompatible"));
+    // Said once more, it is refused once more, but noted once.
+    expect(rig.handle(said(Channel::Control, 2, foreign_bytes(1))), vec![refuse]);
+    // Its refusal of us changes nothing for what is in use.
+    expect_nothing(rig.handle(said(Channel::Control, 2, foreign_refusal(1))));
+    assert_eq!(rig.state(), "ready");
+}
+
+/// It uses OCFS2 already, so we may not begin.
+#[test]
+fn a_foreign_daemon_was_first() {
+    for bytes in [foreign_bytes(1), foreign_refusal(1)] {
+        let mut rig = Rig::up(Fencing::None, &[1, 2]);
+        rig.handle(said(Channel::Control, 2, bytes));
+        expect(rig.handle(Event::Begin(begin(1, &mnt()))), vec![refused(1, incompatible())]);
+        assert_eq!(rig.state(), "none");
+    }
+}
+
+/// It was first, but we hear of it only after our tool asked.
+#[test]
+fn a_foreign_daemon_is_heard_while_a_tool_waits() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    expect(
+        rig.handle(said(Channel::Control, 2, foreign_refusal(1))),
+        vec![refused(1, incompatible()), note(Note::GroupGone(G)), say_hello(hello(1, 1))],
+    );
+}
+
+/// A foreign refusal of a third node is no business of ours.
+#[test]
+fn a_foreign_refusal_of_another_node() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    expect_nothing(rig.handle(said(Channel::Control, 2, foreign_refusal(3))));
+    assert_eq!(rig.node(2).0, "speaking");
+}
+
+/// A daemon of our version is back on that node: all is well again.
+#[test]
+fn a_foreign_daemon_is_replaced() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    rig.run(hello_of(2, hello(2, 1)));
+    assert_eq!(rig.node(2).0, "speaking");
+    rig.ring = vec![1];
+    assert_eq!(rig.run(Event::Begin(begin(1, &mnt()))).last(), Some(&reply(1, Reply::Done)));
+}

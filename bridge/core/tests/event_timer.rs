@@ -1,0 +1,241 @@
+//! Every timeout, and timers that nobody waits for any more.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+use common::*;
+
+fn begin_timer() -> Timer {
+    Timer::Begin(G, mnt())
+}
+
+/// A begin that waits too long is refused with the reason, and undone.
+#[test]
+fn a_begin_is_overdue() {
+    let mut rig = Rig::begun(Fencing::None, &[1, 2]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    let op = rig.op(1);
+    expect(
+        rig.fire_last(begin_timer()),
+        vec![
+            refused(1, Refusal::TimedOut(Waiting::Peer(node(2)))),
+            Action::Depart { op, channel: group_channel() },
+        ],
+    );
+    expect(rig.handle(done(op)), vec![note(Note::GroupGone(G)), say_hello(hello(1, 1))]);
+    assert_eq!(rig.state(), "none");
+}
+
+/// The reason is what has to be settled first.
+#[test]
+fn a_begin_is_overdue_without_cluster_or_quorum() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    rig.handle(quorum(false, 1, &[1, 2]));
+    expect(
+        rig.fire_last(begin_timer()),
+        vec![
+            refused(1, Refusal::TimedOut(Waiting::Quorum)),
+            note(Note::GroupGone(G)),
+            say_hello(Hello { witness: false, ..hello(1, 1) }),
+        ],
+    );
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    rig.handle(Event::Disconnected);
+    expect(
+        rig.fire_last(begin_timer()),
+        vec![refused(1, Refusal::TimedOut(Waiting::Cluster)), note(Note::GroupGone(G))],
+    );
+}
+
+/// A tool that is not tied to its connection and never completes: the mount table knows.
+#[test]
+fn a_complete_is_overdue() {
+    let mut rig = Rig::up(Fencing::None, &[1]);
+    let loose = Begin { held: false, ..begin(1, &mnt()) };
+    let all = rig.run(Event::Begin(loose));
+    let arm = rig.arm_nth(0, Timer::Complete(G, mnt()), COMPLETE_MS);
+    assert_eq!(all.iter().rev().take(2).collect::<Vec<_>>(), [&reply(1, Reply::Done), &arm]);
+    let op = rig.op(1);
+    let look = Action::Look { op, group: G, service: mnt(), device: None };
+    expect(rig.fire_last(Timer::Complete(G, mnt())), vec![look]);
+    assert_eq!(rig.service(&mnt()), "looking");
+}
+
+/// A leave that takes too long is answered, and goes on.
+#[test]
+fn a_leave_is_overdue() {
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    let save_op = rig.op(1);
+    rig.handle(leave(5, &mnt()));
+    expect(
+        rig.fire_last(Timer::Leave(G, mnt())),
+        vec![refused(5, Refusal::TimedOut(Waiting::Shim("save")))],
+    );
+    assert_eq!(rig.state(), "leaving");
+    let all = rig.run(done(save_op));
+    let is_reply = |action: &Action| matches!(action, Action::Reply { .. });
+    assert!(!all.iter().any(is_reply), "answered already: {all:?}");
+    assert_eq!(rig.state(), "none");
+}
+
+/// A failed verb is said again, in the same words, after the pause.
+#[test]
+fn a_verb_is_due_again() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let mark = rig.op(1);
+    rig.handle(left(group_channel(), &[1], &[2], Reason::Leave));
+    let suspend = rig.op(1);
+    expect(rig.handle(done(mark)), vec![verb(suspend, Verb::Suspend)]);
+    for _ in 0..3 {
+        let op = rig.op(0);
+        let pause = rig.arm(Timer::Lane(G), RETRY_MS);
+        expect(
+            rig.handle(failed(op, 5)),
+            vec![note(Note::OpFailed(G, "suspend", OpError::Errno(5))), pause],
+        );
+        assert_eq!(rig.waiting(), Waiting::Shim("retry"));
+        let again = rig.op(1);
+        expect(rig.fire_last(Timer::Lane(G)), vec![verb(again, Verb::Suspend)]);
+    }
+}
+
+/// A failed join is tried again.
+#[test]
+fn a_join_is_due_again() {
+    let mut rig = Rig::new(Fencing::None, Saved::default());
+    rig.handle(connected(&[1]));
+    let pause = rig.arm(Timer::Channel(Channel::Control), RETRY_MS);
+    expect(rig.handle(failed(OpId(1), 6)), vec![pause]);
+    let join = Action::Join { op: OpId(2), channel: Channel::Control };
+    expect(rig.fire_last(Timer::Channel(Channel::Control)), vec![join]);
+
+    let mut rig = Rig::up(Fencing::None, &[1]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    let join = rig.op(1);
+    rig.handle(hello_of(1, hello_using(1, 1)));
+    let pause = rig.arm(Timer::Channel(group_channel()), RETRY_MS);
+    expect(rig.handle(failed(join, 6)), vec![pause]);
+    let again = Action::Join { op: rig.op(1), channel: group_channel() };
+    expect(rig.fire_last(Timer::Channel(group_channel())), vec![again]);
+}
+
+/// A silent daemon whose node uses nothing is ignored after the grace; one that uses something costs
+/// its node the ring.
+#[test]
+fn a_grace_is_over() {
+    for (in_use, expected) in [(false, "ignored"), (true, "silent")] {
+        let mut rig = Rig::up_with(Fencing::None, Saved::default(), &[1, 2], in_use);
+        let seq = rig.next_ring(&[1, 2]);
+        rig.run(quorum(true, seq, &[1, 2]));
+        let arm = rig.arm(Timer::Grace(node(2)), GRACE_MS);
+        let other = Event::Confchg {
+            channel: Channel::Control,
+            members: vec![member(1), Member { node: node(2), pid: Pid(201) }],
+            left: changes(&[2], Reason::ProcDown),
+            joined: vec![(Member { node: node(2), pid: Pid(201) }, Reason::Join)],
+        };
+        rig.handle(other);
+        let actions = rig.handle(totem(Channel::Control, seq, &[1, 2]));
+        assert_eq!(actions.last(), Some(&arm));
+        rig.echo(&actions);
+        assert!(!rig.core.snapshot().settled);
+        let (op, again) = (rig.op(1), rig.arm(Timer::Grace(node(2)), GRACE_MS));
+        let actions = rig.fire_last(Timer::Grace(node(2)));
+        if in_use {
+            let kill = Action::KillNode { op, node: node(2) };
+            expect(actions, vec![note(Note::DebtOverdue(node(2))), kill, again]);
+        } else {
+            expect_nothing(actions);
+            assert!(rig.core.snapshot().settled, "nobody waits for it any more");
+        }
+        assert_eq!(rig.node(2), (expected, "none", in_use));
+    }
+}
+
+/// Agents level by level, attempt by attempt, then the next daemon's turn.
+#[test]
+fn a_fence_attempt_is_due() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let [quorum, _, ring_two, ..] = rig.loss(&[1, 2], &[3], Reason::NodeDown);
+    rig.handle(quorum);
+    let first = rig.op(1);
+    let actions = rig.handle(ring_two);
+    assert!(actions.contains(&Action::Fence { op: first, node: node(3), level: 0 }), "{actions:?}");
+    let mut running = first;
+    for level in [0, 1, 1] {
+        let pause = rig.arm(Timer::Fence(node(3)), PAUSE_MS);
+        let error = OpError::Agent(1);
+        expect(
+            rig.handle(Event::Done { op: running, result: Err(error) }),
+            vec![note(Note::FenceFailed(node(3), error)), pause],
+        );
+        assert_eq!(rig.node(3).1, "retrying");
+        running = rig.op(1);
+        let fence = Action::Fence { op: running, node: node(3), level };
+        expect(rig.fire_last(Timer::Fence(node(3))), vec![fence]);
+    }
+    let turn = Testimony { fate: Fate::Condemned { turn: 1 }, ..testimony(3, Fate::Missing) };
+    let pause = rig.arm(Timer::Fence(node(3)), PAUSE_MS);
+    expect(
+        rig.handle(Event::Done { op: running, result: Err(OpError::TimedOut) }),
+        vec![
+            note(Note::FenceFailed(node(3), OpError::TimedOut)),
+            pause,
+            say_hello(Hello { testimony: vec![turn.clone()], ..hello_using(1, 2) }),
+        ],
+    );
+    // It is the turn of node 2 now: we do nothing, until it passes the turn on.
+    expect_nothing(rig.fire_last(Timer::Fence(node(3))));
+    assert_eq!(rig.node(3).1, "needed");
+    let back = Testimony { fate: Fate::Condemned { turn: 2 }, ..turn };
+    let op = rig.op(1);
+    let actions = rig.handle(hello_of(2, Hello { testimony: vec![back], ..hello_using(2, 2) }));
+    assert!(actions.contains(&Action::Fence { op, node: node(3), level: 0 }), "{actions:?}");
+    // And the agent's success is proof.
+    let actions = rig.handle(done(op));
+    let proof = note(Note::Fenced(node(3), boot(3), fence::Proof::Agent));
+    assert_eq!(actions.first(), Some(&proof));
+}
+
+/// Each timer, with a generation that is not alive, in a state in which it would matter.
+#[test]
+fn old_generations_fire_into_nothing() {
+    let timers = [
+        begin_timer(),
+        Timer::Complete(G, mnt()),
+        Timer::Leave(G, mnt()),
+        Timer::Lane(G),
+        Timer::Channel(Channel::Control),
+        Timer::Channel(group_channel()),
+        Timer::Grace(node(2)),
+        Timer::Fence(node(2)),
+    ];
+    for mut rig in [
+        Rig::new(Fencing::None, Saved::default()),
+        Rig::begun(AGENT, &[1, 2]),
+        Rig::granted(AGENT, &[1, 2]),
+        Rig::ready(AGENT, &[1, 2, 3]),
+    ] {
+        let before = rig.core.snapshot();
+        for timer in &timers {
+            for generation in [0, u64::MAX, rig.generation(1)] {
+                expect_nothing(rig.handle(Event::Timer { timer: timer.clone(), generation }));
+            }
+        }
+        assert_eq!(rig.core.snapshot(), before);
+    }
+}
+
+/// A begin that was granted in time: its timer is void, although it still fires.
+#[test]
+fn a_timer_that_is_no_longer_wanted() {
+    let mut rig = Rig::up(Fencing::None, &[1]);
+    let arm = rig.arm(begin_timer(), BEGIN_MS);
+    let actions = rig.handle(Event::Begin(begin(1, &mnt())));
+    assert_eq!(actions.first(), Some(&arm));
+    let generation = rig.generation(0);
+    rig.pump(actions);
+    assert_eq!(rig.service(&mnt()), "granted");
+    expect_nothing(rig.handle(Event::Timer { timer: begin_timer(), generation }));
+}
