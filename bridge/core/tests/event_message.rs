@@ -152,12 +152,24 @@ fn a_buried_node_is_released() {
     let actions = rig.handle(hello_of(3, hello(3, seq)));
     expect(actions, vec![say_hello(hello_using(1, seq))]);
     assert_eq!(rig.node(3), ("speaking", "none", false));
-    // A daemon that lost its memory cannot say that a use has ended.
-    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
-    rig.run(hello_with(2, vec![condemned(3)]));
-    let amnesiac = Hello { memory_from: inc(4), ..hello(3, 1) };
-    rig.run(joined(Channel::Control, &[1, 2, 3], &[3], Reason::Join));
-    rig.run(hello_of(3, amnesiac));
+}
+
+/// A daemon that lost its memory cannot say that what it was buried in has ended.
+#[test]
+fn a_buried_node_without_memory_is_not_released() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    let seq = rig.next_ring(&[1, 2, 3]);
+    for event in [
+        quorum(true, seq, &[1, 2, 3]),
+        joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2, 3]),
+        hello_of(3, Hello { memory_from: inc(4), ..hello(3, seq) }),
+    ] {
+        rig.run(event);
+    }
     assert_eq!(rig.node(3), ("speaking", "fenced", false));
 }
 
