@@ -410,6 +410,20 @@ fn a_watcher_that_does_not_read_gets_the_latest_status_when_it_does() {
 }
 
 #[test]
+fn a_strangers_stream_ends_with_the_latest_status_too() {
+    let stub = Stub::start_for(silent, Vec::new());
+    let mut tool = watch(&stub);
+    hear(&mut tool);
+    std::thread::sleep(Duration::from_millis(250));
+    // The status that strangers may see for a moment is made before the change.
+    let mut other = stub.varlink();
+    stub.change(|_| ());
+    assert_eq!(ask(&mut other, "Status", json!({}))["parameters"]["protocol"], 1);
+    stub.change(|world| world.snapshot.protocol = 2);
+    assert_eq!(hear(&mut tool)["parameters"]["protocol"], 2);
+}
+
+#[test]
 fn one_watcher_too_many() {
     let stub = Stub::start(silent);
     let mut tools: Vec<UnixStream> = (0..STREAMS_MAX).map(|_| watch(&stub)).collect();

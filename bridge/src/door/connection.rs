@@ -11,7 +11,6 @@
 //! is all that the output ever holds, and a client that does not read is not served.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 
 use mio::net::UnixStream;
 use o2bridge_core::{ClientId, Now, Reply, RequestId};
@@ -19,7 +18,6 @@ use o2bridge_core::{ClientId, Now, Reply, RequestId};
 use super::desk::{Call, Desk};
 use super::dialect::{Dialect, Next};
 use super::{STREAM_PAUSE_MS, Turn};
-use crate::status::Status;
 
 /// A message has to arrive whole, and an answer has to be taken on, in this time.
 const PATIENCE_MS: u64 = 10_000;
@@ -42,12 +40,12 @@ pub(crate) enum Phase {
     Waiting(RequestId),
     /// Ours, as often as status changes.
     Streaming {
-        /// The version of the last status that was considered.
+        /// The version of the last status that was looked at.
         seen: u64,
         /// When.
         at: Now,
-        /// The last status that was sent.
-        last: Arc<Status>,
+        /// The edition of the last status that was sent.
+        sent: u64,
     },
     /// The connection ends with the output.
     Closing,
@@ -172,17 +170,16 @@ impl<D: Dialect> Connection<D> {
 
     /// Sends the status to a stream if it shows anything new.
     pub(crate) fn publish(&mut self, desk: &mut Desk, turn: &mut Turn<'_>) {
-        let version = desk.version();
         let now = turn.now;
         let mut call = self.call(desk, turn);
-        let status = call.status();
-        let Phase::Streaming { seen, at, last } = &mut self.phase else { return };
-        (*seen, *at) = (version, now);
-        if status.is_same_but_for_time(last) {
-            return;
+        let shown = call.status();
+        let Phase::Streaming { seen, at, sent } = &mut self.phase else { return };
+        // Perhaps not the newest version: then it is due again after the pause.
+        (*seen, *at) = (shown.version, now);
+        if *sent != shown.edition {
+            *sent = shown.edition;
+            self.dialect.publish(&shown, &mut self.output);
         }
-        *last = Arc::clone(&status);
-        self.dialect.publish(&status, &mut self.output);
     }
 
     /// Whether its client has kept us waiting for too long.
@@ -227,7 +224,8 @@ impl<D: Dialect> Connection<D> {
                 Phase::Waiting(request)
             }
             Next::Streams => {
-                Phase::Streaming { seen: call.desk.version(), at: now, last: call.status() }
+                let shown = call.status();
+                Phase::Streaming { seen: shown.version, at: now, sent: shown.edition }
             }
             Next::Closes => Phase::Closing,
         };

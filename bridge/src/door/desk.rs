@@ -1,7 +1,7 @@
 //! What both doors share: the ids that they give out, whom they trust, and the last status that was
 //! made, so that a crowd of readers costs one.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mio::Token;
 use o2bridge_core::{ClientId, Event, Now, RequestId};
@@ -10,6 +10,27 @@ use super::{LogLevel, STREAM_PAUSE_MS, Status, Turn, View};
 
 /// How old a status may be when nothing was said to have changed: its uptime is part of it.
 const STATUS_AGE_MAX_MS: u64 = 1_000;
+
+/// One status as it is shown, to as many readers as want it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) status: Status,
+    /// Of which version it is; see [`Desk::version`].
+    pub(crate) version: u64,
+    /// Grows when more than the time is different.
+    pub(crate) edition: u64,
+    json: OnceLock<String>,
+}
+
+impl Shown {
+    /// The same as JSON, made once.
+    pub(crate) fn json(&self) -> &str {
+        // Plain data of strings and numbers: it cannot fail, and if it ever did, an empty reply is
+        // better than a dead daemon.
+        let make = || serde_json::to_string(&self.status).unwrap_or_else(|_| "{}".to_owned());
+        self.json.get_or_init(make)
+    }
+}
 
 /// The shared part of the doors.
 #[derive(Debug)]
@@ -22,7 +43,8 @@ pub(crate) struct Desk {
     version: u64,
     /// How many clients watch the status.
     pub(crate) streams: usize,
-    last: Option<(u64, Now, Arc<Status>)>,
+    /// The last status that was made, and when.
+    last: Option<(Now, Arc<Shown>)>,
 }
 
 impl Desk {
@@ -74,17 +96,24 @@ impl Desk {
 
     /// The status now. For strangers it may be as old as one in a stream: they must not be able to
     /// make the loop copy the core's state as fast as they can ask.
-    fn status(&mut self, trusted: bool, now: Now, view: &dyn View) -> Arc<Status> {
-        if let Some((version, at, status)) = &self.last {
+    fn status(&mut self, trusted: bool, now: Now, view: &dyn View) -> Arc<Shown> {
+        if let Some((at, shown)) = &self.last {
             let age_ms = now.0.saturating_sub(at.0);
-            let unchanged = *version == self.version && age_ms < STATUS_AGE_MAX_MS;
+            let unchanged = shown.version == self.version && age_ms < STATUS_AGE_MAX_MS;
             if unchanged || (!trusted && age_ms < STREAM_PAUSE_MS) {
-                return Arc::clone(status);
+                return Arc::clone(shown);
             }
         }
-        let status = Arc::new(view.status());
-        self.last = Some((self.version, now, Arc::clone(&status)));
-        status
+        let status = view.status();
+        let edition = match &self.last {
+            Some((_, last)) if last.status.is_same_but_for_time(&status) => last.edition,
+            Some((_, last)) => last.edition + 1,
+            None => 0,
+        };
+        let shown =
+            Arc::new(Shown { status, version: self.version, edition, json: OnceLock::new() });
+        self.last = Some((now, Arc::clone(&shown)));
+        shown
     }
 }
 
@@ -100,7 +129,7 @@ pub(crate) struct Call<'a, 'b> {
 }
 
 impl Call<'_, '_> {
-    pub(crate) fn status(&mut self) -> Arc<Status> {
+    pub(crate) fn status(&mut self) -> Arc<Shown> {
         self.desk.status(self.trusted, self.turn.now, self.turn.view)
     }
 

@@ -2,8 +2,7 @@
 
 use o2bridge_core::Reply;
 
-use super::desk::Call;
-use crate::status::Status;
+use super::desk::{Call, Shown};
 
 /// What a connection does after a request was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub(crate) trait Dialect: Default + std::fmt::Debug {
     fn answer(&mut self, reply: &Reply, output: &mut Vec<u8>);
 
     /// Sends one more status to a stream.
-    fn publish(&mut self, status: &Status, output: &mut Vec<u8>);
+    fn publish(&mut self, shown: &Shown, output: &mut Vec<u8>);
 
     /// Whether a client that closed only its sending side still gets the answer that it waits for.
     /// If not, the end of what it sends is its death.

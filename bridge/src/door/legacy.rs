@@ -11,7 +11,7 @@ use std::num::IntErrorKind;
 use nix::errno::Errno;
 use o2bridge_core::{Begin, Event, GroupId, Reply, ServiceName};
 
-use super::desk::Call;
+use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
 use crate::status::Status;
@@ -79,7 +79,7 @@ impl Dialect for Legacy {
     }
 
     /// Never called: this door has no streams.
-    fn publish(&mut self, _status: &Status, _output: &mut Vec<u8>) {}
+    fn publish(&mut self, _shown: &Shown, _output: &mut Vec<u8>) {}
 
     fn outlives_input(&self) -> bool {
         false
@@ -127,10 +127,10 @@ fn take(request: Request<'_>, call: &mut Call<'_, '_>) -> Result<Answer, Refused
             let (request, client) = (call.request, call.client);
             Ok(Answer::Later(Event::Leave { request, client, group, service }))
         }
-        Request::ListFs { fstype, cluster } => list_groups(fstype, cluster, &call.status()),
-        Request::ListMounts { fstype, uuid } => list_services(fstype, uuid, &call.status()),
+        Request::ListFs { fstype, cluster } => list_groups(fstype, cluster, &call.status().status),
+        Request::ListMounts { fstype, uuid } => list_services(fstype, uuid, &call.status().status),
         Request::ListClusters => {
-            let cluster = call.status().cluster.clone();
+            let cluster = call.status().status.cluster.clone();
             Ok(Answer::List(if cluster.is_empty() { Vec::new() } else { vec![cluster] }))
         }
         Request::Dump => {

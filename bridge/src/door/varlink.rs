@@ -3,14 +3,16 @@
 
 mod message;
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 use o2bridge_core::{Begin, Event, GroupId, NodeId, Reply, ServiceName};
 use serde_json::{Value, json};
 
-use super::desk::Call;
+use super::STREAMS_MAX;
+use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
-use super::{STREAMS_MAX, Status};
 use message::{InvalidParameter, Parameters, Response, SERVICE};
 
 /// The description of our interface.
@@ -49,8 +51,9 @@ enum Asked {
 /// What a call leads to.
 enum Answer {
     Now(Value),
+    Status(Arc<Shown>),
     Later(Asked, Event),
-    Stream(Value),
+    Stream(Arc<Shown>),
 }
 
 /// Why it leads to nothing.
@@ -103,9 +106,15 @@ impl Dialect for Varlink {
                 call.hand_over(event);
                 return Next::Waits;
             }
-            Ok(Answer::Stream(value)) => {
-                Response::More(value).encode(output);
+            Ok(Answer::Stream(shown)) => {
+                self.publish(&shown, output);
                 return Next::Streams;
+            }
+            Ok(Answer::Status(shown)) => {
+                if !oneway {
+                    message::put_json(shown.json(), false, output);
+                }
+                return Next::Answered;
             }
             Ok(Answer::Now(value)) => Response::Last(value),
             Err(refused) => refused.into_response(),
@@ -140,8 +149,8 @@ impl Dialect for Varlink {
         response.encode(output);
     }
 
-    fn publish(&mut self, status: &Status, output: &mut Vec<u8>) {
-        Response::More(to_json(status)).encode(output);
+    fn publish(&mut self, shown: &Shown, output: &mut Vec<u8>) {
+        message::put_json(shown.json(), true, output);
     }
 
     fn outlives_input(&self) -> bool {
@@ -180,15 +189,15 @@ impl Varlink {
         call: &mut Call<'_, '_>,
     ) -> Result<Answer, Refused> {
         match method {
-            "List" => Ok(Answer::Now(json!({ "groups": call.status().uses() }))),
+            "List" => Ok(Answer::Now(json!({ "groups": call.status().status.uses() }))),
             "Status" if more => {
                 if call.desk.streams >= STREAMS_MAX {
                     let message = format!("more than {STREAMS_MAX} clients watch the status");
                     return Err(Refused::No { code: "TooMany", errno: Errno::ENFILE, message });
                 }
-                Ok(Answer::Stream(to_json(&call.status())))
+                Ok(Answer::Stream(call.status()))
             }
-            "Status" => Ok(Answer::Now(to_json(&call.status()))),
+            "Status" => Ok(Answer::Status(call.status())),
             "Begin" => self.begin(parameters, need_root(call)?),
             "Complete" => complete(parameters, need_root(call)?),
             "Leave" => leave(parameters, need_root(call)?),
@@ -255,7 +264,7 @@ fn about(
         "GetInfo" => Ok(Answer::Now(json!({
             "vendor": "o2bridge",
             "product": "o2bridged",
-            "version": call.status().version,
+            "version": call.status().status.version,
             "url": "",
             "interfaces": [SERVICE, INTERFACE],
         }))),
@@ -317,10 +326,4 @@ fn refused(code: &str, errno: i32, message: &str) -> Response {
 fn bad_message(message: &str, output: &mut Vec<u8>) {
     let parameters = json!({ "message": message });
     Response::Error(format!("{INTERFACE}.BadMessage"), parameters).encode(output);
-}
-
-fn to_json(status: &Status) -> Value {
-    // Plain data of strings and numbers: it cannot fail, and if it ever did, an empty reply is better
-    // than a dead daemon.
-    serde_json::to_value(status).unwrap_or_default()
 }

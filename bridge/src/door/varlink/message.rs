@@ -49,10 +49,8 @@ impl Call {
 /// A reply to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Response {
-    /// The last or only one.
+    /// The only one.
     Last(Value),
-    /// One of several.
-    More(Value),
     /// An error, by its full name, with its parameters.
     Error(String, Value),
 }
@@ -67,12 +65,18 @@ impl Response {
     pub(crate) fn encode(self, output: &mut Vec<u8>) {
         let value = match self {
             Self::Last(parameters) => json!({ "parameters": parameters }),
-            Self::More(parameters) => json!({ "parameters": parameters, "continues": true }),
             Self::Error(error, parameters) => json!({ "error": error, "parameters": parameters }),
         };
         output.extend_from_slice(value.to_string().as_bytes());
         output.push(END);
     }
+}
+
+/// Appends a reply whose parameters are JSON already.
+pub(crate) fn put_json(parameters: &str, continues: bool, output: &mut Vec<u8>) {
+    let continues = if continues { ",\"continues\":true" } else { "" };
+    output.extend_from_slice(format!("{{\"parameters\":{parameters}{continues}}}").as_bytes());
+    output.push(END);
 }
 
 /// The parameters of a call, taken out one by one, so that an error can name the one that is wrong.
