@@ -13,7 +13,13 @@
 mod lab;
 mod line;
 mod record;
+mod story;
+mod told;
+mod tools;
 
 pub use lab::{Builder, Lab, LabError};
 pub use line::Line;
 pub use record::{Record, Verb};
+pub use story::{GROUPS, Row, Told, group_id};
+pub use told::Told;
+pub use tools::Stranger;

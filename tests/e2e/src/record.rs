@@ -1,5 +1,6 @@
 //! The record shim's file, read back.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub struct Record {
     pub group: String,
     /// What was told.
     pub verb: Verb,
+    /// Which use of each node that the verb names.
+    pub uses: BTreeMap<u32, u64>,
 }
 
 impl Record {
@@ -56,11 +59,16 @@ impl Record {
 
     fn parse(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
+        let mut uses = BTreeMap::new();
         let verb = match value["verb"].as_str()? {
-            "attach" => Verb::Attach(nodes(&value["peers"])?),
+            "attach" => Verb::Attach(nodes(&value["peers"], &mut uses)?),
             "suspend" => Verb::Suspend,
-            "node_down" => Verb::NodeDown(u32::try_from(value["node"].as_u64()?).ok()?),
-            "resume" => Verb::Resume(nodes(&value["peers"])?),
+            "node_down" => {
+                let node = u32::try_from(value["node"].as_u64()?).ok()?;
+                uses.insert(node, incarnation(&value["incarnation"])?);
+                Verb::NodeDown(node)
+            }
+            "resume" => Verb::Resume(nodes(&value["peers"], &mut uses)?),
             "detach" => Verb::Detach,
             _ => return None,
         };
@@ -69,15 +77,20 @@ impl Record {
             boot_us: value["boot_us"].as_i64()?,
             group: value["group"].as_str()?.to_owned(),
             verb,
+            uses,
         })
     }
 }
 
-fn nodes(peers: &Value) -> Option<Vec<u32>> {
-    let mut nodes: Vec<u32> =
-        peers.as_object()?.keys().map(|key| key.parse().ok()).collect::<Option<_>>()?;
-    nodes.sort_unstable();
-    Some(nodes)
+fn nodes(peers: &Value, uses: &mut BTreeMap<u32, u64>) -> Option<Vec<u32>> {
+    for (node, use_) in peers.as_object()? {
+        uses.insert(node.parse().ok()?, incarnation(use_)?);
+    }
+    Some(uses.keys().copied().collect())
+}
+
+fn incarnation(value: &Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -87,10 +100,14 @@ mod tests {
     const GROUP: &str = "19D19F8ECA01475EBA67AFD6D84C3B45";
 
     fn parse(rest: &str) -> Option<Verb> {
+        record(rest).map(|record| record.verb)
+    }
+
+    fn record(rest: &str) -> Option<Record> {
         let line = format!("{{\"at_us\":5,\"boot_us\":6,\"group\":\"{GROUP}\",{rest}}}");
         Record::parse(&line).map(|record| {
             assert_eq!((record.at_us, record.boot_us, record.group.as_str()), (5, 6, GROUP));
-            record.verb
+            record
         })
     }
 
@@ -103,6 +120,8 @@ mod tests {
         assert_eq!(parse(down), Some(Verb::NodeDown(3)));
         assert_eq!(parse("\"verb\":\"resume\",\"peers\":{}"), Some(Verb::Resume(vec![])));
         assert_eq!(parse("\"verb\":\"detach\""), Some(Verb::Detach));
+        assert_eq!(record(attach).unwrap().uses, BTreeMap::from([(2, 0xb), (10, 0xa)]));
+        assert_eq!(record(down).unwrap().uses, BTreeMap::from([(3, 0x1f)]));
     }
 
     #[test]
@@ -110,6 +129,7 @@ mod tests {
         assert_eq!(parse("\"verb\":\"explode\""), None);
         assert_eq!(parse("\"verb\":\"node_down\""), None);
         assert_eq!(parse("\"verb\":\"attach\",\"peers\":{\"x\":\"a\"}"), None);
+        assert_eq!(parse("\"verb\":\"node_down\",\"node\":3,\"incarnation\":\"?\""), None);
         assert!(Record::parse("").is_none());
     }
 }

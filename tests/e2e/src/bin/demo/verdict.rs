@@ -111,7 +111,7 @@ mod tests {
 
     fn told(lists: [&[Verb]; 3]) -> BTreeMap<u32, Vec<Record>> {
         let record =
-            |verb: &Verb| Record { at_us: 0, boot_us: 0, group: String::new(), verb: verb.clone() };
+            |verb: &Verb| Record { at_us: 0, boot_us: 0, group: String::new(), verb: verb.clone(), uses: BTreeMap::new() };
         (1..).zip(lists.map(|list| list.iter().map(record).collect())).collect()
     }
 
