@@ -3,8 +3,8 @@
 //! ```no_run
 //! use o2bridge_e2e::Lab;
 //!
-//! let mut lab = Lab::builder().nodes(3).start()?;
-//! lab.mount(1, "19D19F8ECA01475EBA67AFD6D84C3B45", "/mnt")?;
+//! let lab = Lab::builder().nodes(3).start()?;
+//! lab.o2bridge(1, &["begin", "19D19F8ECA01475EBA67AFD6D84C3B45", "/mnt"])?;
 //! lab.cluster().node(3).crash();
 //! let told = lab.records(1)?;
 //! # Ok::<(), o2bridge_e2e::LabError>(())
