@@ -20,6 +20,7 @@
 mod error;
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -140,8 +141,8 @@ impl Client {
     /// About to use a group. Returns when the kernel knows who else uses it.
     ///
     /// # Errors
-    /// After [`ClientError::Refused`] nothing is left of the begin. After a timeout or a lost
-    /// connection it may go on, unless the client holds: [`Self::leave`] takes it back.
+    /// After [`ClientError::Refused`] nothing is left of the begin. After a timeout the daemon takes it
+    /// back, unless it was granted in that very moment: then [`Self::leave`] does.
     pub fn begin(&mut self, begin: &Begin) -> Answer<Begun> {
         let parameters = json!({
             "group": begin.group.to_string(),
@@ -285,9 +286,11 @@ impl Client {
         }
     }
 
-    /// The connection is of no use any more.
+    /// The connection is of no use any more; the daemon hears of it at once.
     fn fail(&mut self, method: &'static str, error: io::Error) -> ClientError {
         self.is_dead = true;
+        // It may be gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 ClientError::TimedOut { method, timeout: self.timeout }

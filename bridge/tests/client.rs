@@ -106,6 +106,9 @@ fn a_timeout_ends_the_connection() {
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(5), "{took:?}");
     assert!(matches!(client.status(), Err(ClientError::Dead)));
+    // The daemon knows at once, and may take the begin back.
+    let Event::Begin(begin) = stub.event() else { panic!("no begin") };
+    assert_eq!(stub.event(), Event::ClientGone { client: begin.client });
 }
 
 /// A daemon that sends these bytes to its one client, then closes.
