@@ -108,10 +108,20 @@ impl Group {
 
     /// Takes over from a predecessor. Services whose tools had not finished come back with their
     /// names: the mount table decides about them.
-    pub(crate) fn restore(id: GroupId, image: SavedGroup) -> (Self, Vec<ServiceName>) {
+    /// `boots`: the latest boot of each node; who was known in an earlier one died in it.
+    pub(crate) fn restore(
+        id: GroupId,
+        image: SavedGroup,
+        boots: &BTreeMap<NodeId, User>,
+    ) -> (Self, Vec<ServiceName>) {
         let mut group = Self::new(id, image.incarnation, image.device);
-        let using = |user: &User| Using { user: *user, pid: None, told: Users::new() };
-        group.users = image.told.iter().map(|(node, user)| (*node, using(user))).collect();
+        for (node, user) in &image.told {
+            if boots.get(node).is_some_and(|latest| latest.boot != user.boot) {
+                group.dead.insert(*node, Death { user: *user, pid: None, proven: true });
+            } else {
+                group.users.insert(*node, Using { user: *user, pid: None, told: Users::new() });
+            }
+        }
         let mut unsettled = Vec::new();
         for service in &image.services {
             group.services.insert(service.name.clone(), Service::Live);

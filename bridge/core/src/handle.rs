@@ -22,7 +22,7 @@ use crate::fence::Proof;
 use crate::group::Group;
 use crate::node::{Consequence, Nodes, Quorum, Ring};
 use crate::proto::{self, Body, Envelope, Hello, Uses};
-use crate::saved::Saved;
+use crate::saved::{Saved, User};
 use crate::timer::{Timer, Timers};
 use crate::types::{
     Channel, ClientId, GroupId, Incarnation, Member, NodeId, Now, OpId, Reason, RequestId, RingId,
@@ -77,11 +77,14 @@ impl Core {
         let mut nodes = Nodes::new(config.boot);
         let mut groups = BTreeMap::new();
         let mut unsettled = Vec::new();
+        let boots = latest_boots(&saved);
         for (id, image) in saved.groups {
             for (node, user) in &image.told {
-                nodes.remember(*node, user.boot, id, user.incarnation);
+                if boots.get(node).is_some_and(|latest| latest.boot == user.boot) {
+                    nodes.remember(*node, user.boot, id, user.incarnation);
+                }
             }
-            let (group, services) = Group::restore(id, image);
+            let (group, services) = Group::restore(id, image, &boots);
             unsettled.extend(services.into_iter().map(|service| (id, service)));
             groups.insert(id, group);
         }
@@ -640,6 +643,18 @@ impl Core {
         let bytes = proto::encode(self.nodes.protocol(), in_use, &Body::Hello(hello));
         out.push(Action::Mcast { channel: Channel::Control, bytes });
     }
+}
+
+/// Each node's last known use in any group. Incarnations of a node grow from boot to boot.
+fn latest_boots(saved: &Saved) -> BTreeMap<NodeId, User> {
+    let mut latest: BTreeMap<NodeId, User> = BTreeMap::new();
+    for (node, user) in saved.groups.values().flat_map(|image| &image.told) {
+        let known = latest.entry(*node).or_insert(*user);
+        if known.incarnation < user.incarnation {
+            *known = *user;
+        }
+    }
+    latest
 }
 
 /// The parts that handlers change beside the effects.

@@ -381,7 +381,7 @@ impl Nodes {
             return;
         }
         match testimony.fate {
-            Fate::Missing => self.hear_missing(from, testimony),
+            Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { turn } => {
                 if let Some(lost) = self.bury(testimony) {
                     lost.turn = lost.turn.max(turn);
@@ -415,16 +415,30 @@ impl Nodes {
     }
 
     /// A daemon that is away while its node is in the ring, and that we have not heard ourselves.
-    fn hear_missing(&mut self, from: NodeId, testimony: &Testimony) {
+    fn hear_missing(
+        &mut self,
+        from: NodeId,
+        testimony: &Testimony,
+        consequences: &mut Vec<Consequence>,
+    ) {
         let witness = self.peers.get(&from).is_some_and(|peer| peer.witness);
         let buried = self.lost.contains_key(&testimony.node);
         let peer = self.peers.entry(testimony.node).or_insert(Peer::UNKNOWN);
         let absent = matches!(peer.daemon, Daemon::Absent | Daemon::Ignored);
-        if absent && !peer.complete && !buried {
-            peer.boot = Some(testimony.boot);
-            peer.uses.extend(&testimony.uses);
-            peer.complete = witness;
+        if !absent || peer.complete || buried {
+            return;
         }
+        match peer.boot {
+            Some(old) if old != testimony.boot && !witness => return,
+            Some(old) if old != testimony.boot => {
+                consequences.push(Consequence::Rebooted(testimony.node, old));
+                peer.uses.clear();
+            }
+            Some(_) | None => {}
+        }
+        peer.boot = Some(testimony.boot);
+        peer.uses.extend(&testimony.uses);
+        peer.complete = witness;
     }
 
     /// The entry of a node that others condemned; `None` if we know the node in a later boot.
