@@ -80,7 +80,8 @@ pub(crate) enum Grip {
     Detached,
     Granting,
     Suspended,
-    /// A predecessor died in the middle of a change: the shim may hear a verb twice.
+    /// A predecessor died in the middle of a change, or an attach failed: the shim may hear a verb
+    /// twice.
     Unfinished,
 }
 
@@ -264,6 +265,10 @@ impl Lane {
             Step::Resume(users) => Action::Verb { op, group, verb: Verb::Resume(peers(users)) },
             Step::Detach => Action::Verb { op, group, verb: Verb::Detach },
         });
+        if let Step::Attach(users) | Step::Resume(users) = &step {
+            // Whether it succeeds or not, the shim may know them from now on.
+            self.told.extend(users.iter().map(|(node, user)| (*node, *user)));
+        }
         self.work = Work::Busy(op, step);
     }
 
@@ -278,6 +283,10 @@ impl Lane {
         };
         if let Err(error) = result {
             self.work = Work::Pausing;
+            if let Step::Attach(_) = &step {
+                // Half of it may have been done, and must be undone.
+                self.grip = Grip::Unfinished;
+            }
             fx.note(Note::OpFailed(self.group, step.name(), error));
             fx.arm(Timer::Lane(self.group), fx.tunables.retry_ms);
             return Some(Ended::Failed(step, error));

@@ -72,7 +72,11 @@ impl Group {
     pub(crate) fn client_gone(&mut self, client: ClientId, fx: &mut Effects<'_>) {
         let names: Vec<ServiceName> = self.services.keys().cloned().collect();
         for name in names {
-            if let Some(moved) = self.services.get_mut(&name).map(|svc| svc.client_gone(client)) {
+            let Some(service) = self.services.get_mut(&name) else { continue };
+            let before = *service;
+            let moved = service.client_gone(client);
+            // The timers of services that this client has nothing to do with run on.
+            if moved != Moved::Quietly || *service != before {
                 self.follow(&name, moved, fx);
             }
         }

@@ -240,6 +240,7 @@ pub fn note(note: Note) -> Action {
 // ---- the rig ----
 
 /// One core, and the ids that it has given out.
+#[derive(Clone)]
 pub struct Rig {
     pub core: Core,
     pub now: Now,

@@ -1,0 +1,75 @@
+//! A tool says how its mount ended.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+use common::*;
+
+/// Answered when a successor would know it, not before.
+#[test]
+fn it_is_mounted() {
+    let mut rig = Rig::granted(Fencing::None, &[1, 2]);
+    let op = rig.op(1);
+    expect(rig.handle(complete(2, &mnt(), 0)), vec![save(op, image(&[1, 2], true, false))]);
+    assert_eq!(rig.service(&mnt()), "completing");
+    expect(rig.handle(complete(3, &mnt(), 0)), vec![refused(3, Refusal::Busy)]);
+    expect(rig.handle(done(op)), vec![note(Note::GroupReady(G)), reply(2, Reply::Done)]);
+    assert_eq!(rig.service(&mnt()), "live");
+    expect(rig.handle(complete(4, &mnt(), 0)), vec![refused(4, Refusal::NotBegun)]);
+}
+
+/// The mount failed: the begin is undone, then the tool is answered.
+#[test]
+fn it_is_not_mounted() {
+    let mut rig = Rig::granted(Fencing::None, &[1, 2]);
+    let op = |n| rig.op(n);
+    let timer = rig.arm(Timer::Leave(G, mnt()), LEAVE_MS);
+    let without = SavedGroup { services: vec![], ..image(&[1, 2], false, false) };
+    let expected = vec![
+        timer,
+        save(op(1), without),
+        verb(op(2), Verb::Detach),
+        Action::Depart { op: op(3), channel: group_channel() },
+        Action::Save { op: op(4), group: G, image: None },
+        reply(2, Reply::Done),
+        note(Note::GroupGone(G)),
+        say_hello(hello(1, 1)),
+    ];
+    expect(rig.run(complete(2, &mnt(), 32)), expected);
+    assert_eq!(rig.state(), "none");
+}
+
+/// The begin was tied to another connection.
+#[test]
+fn a_stranger_completes() {
+    let mut rig = Rig::granted(Fencing::None, &[1, 2]);
+    for code in [0, 1] {
+        let (request, client) = (RequestId(5), ClientId(77));
+        let event = Event::Complete { request, client, group: G, service: mnt(), code };
+        expect(rig.handle(event), vec![refused(5, Refusal::NotBegun)]);
+    }
+    assert_eq!(rig.service(&mnt()), "granted");
+}
+
+#[test]
+fn nothing_to_complete() {
+    let mut rig = Rig::up(Fencing::None, &[1]);
+    expect(rig.handle(complete(1, &mnt(), 0)), vec![refused(1, Refusal::NoGroup)]);
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    expect(rig.handle(complete(1, &name("/x"), 0)), vec![refused(1, Refusal::NoService)]);
+    let mut rig = Rig::begun(Fencing::None, &[1, 2]);
+    expect(rig.handle(complete(2, &mnt(), 0)), vec![refused(2, Refusal::NotBegun)]);
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    rig.handle(leave(3, &mnt()));
+    expect(rig.handle(complete(4, &mnt(), 0)), vec![refused(4, Refusal::NotBegun)]);
+}
+
+/// Not even the loss of corosync keeps a mounted volume from being saved as such.
+#[test]
+fn without_corosync() {
+    let mut rig = Rig::granted(Fencing::None, &[1, 2]);
+    rig.handle(Event::Disconnected);
+    let op = rig.op(1);
+    expect(rig.handle(complete(2, &mnt(), 0)), vec![save(op, image(&[1, 2], true, false))]);
+    expect(rig.handle(done(op)), vec![reply(2, Reply::Done)]);
+    assert_eq!((rig.state(), rig.service(&mnt())), ("apart", "live"));
+}
