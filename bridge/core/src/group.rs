@@ -25,7 +25,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::action::{Action, Note, Waiting};
+use crate::action::{Action, Note};
 use crate::effects::Effects;
 use crate::event::OpError;
 use crate::lane::{Ended, Lane, Want};
@@ -345,55 +345,6 @@ impl Group {
         if self.presence == Presence::Pausing {
             self.presence = Presence::Out;
         }
-    }
-
-    /// Whether this group's view is the one that the cluster agreed on.
-    pub(crate) fn is_gate_open(&self, nodes: &Nodes) -> bool {
-        self.presence == Presence::In
-            && nodes.is_agreed()
-            && !nodes.is_buried()
-            && self.ring.as_ref().map(|ring| ring.id) == nodes.ring.as_ref().map(|ring| ring.id)
-    }
-
-    /// What keeps the first attach from naming everyone whom it must name.
-    pub(crate) fn attach_waits_for(&self, nodes: &Nodes) -> Option<Waiting> {
-        let me = nodes.me?;
-        if self.users.get(&me).is_none_or(|own| own.user.incarnation != self.incarnation) {
-            return Some(Waiting::Peer(me));
-        }
-        if let Some(node) = nodes.unheard() {
-            return Some(Waiting::Peer(node));
-        }
-        if let Some(node) = nodes.unwitnessed() {
-            return Some(Waiting::Fencing(node));
-        }
-        let mut lost = nodes.lost.iter();
-        if let Some((node, _)) =
-            lost.find(|(_, lost)| lost.uses.contains_key(&self.id) && !lost.is_fenced())
-        {
-            return Some(Waiting::Fencing(*node));
-        }
-        let silent = self.members.iter().find(|member| {
-            let said = self.users.get(&member.node).and_then(|using| using.pid);
-            nodes.is_expected(**member) && said != Some(member.pid)
-        });
-        let elsewhere = nodes.peers.iter().find(|(node, peer)| {
-            peer.uses.contains_key(&self.id)
-                && !self.users.contains_key(node)
-                && !nodes.lost.contains_key(node)
-        });
-        let node = silent.map(|member| member.node).or(elsewhere.map(|(node, _)| *node));
-        node.map(Waiting::Peer)
-    }
-
-    /// A user whose shim does not know us yet.
-    pub(crate) fn unaware(&self, me: Option<NodeId>) -> Option<NodeId> {
-        let knows = |using: &Using| {
-            me.and_then(|me| using.told.get(&me))
-                .is_some_and(|user| user.incarnation == self.incarnation)
-        };
-        let mut users = self.users.iter().filter(|(node, _)| Some(**node) != me);
-        users.find(|(_, using)| !knows(using)).map(|(node, _)| *node)
     }
 
     /// Moves the users of condemned nodes to the dead, and forgets deaths that the shim never knew.

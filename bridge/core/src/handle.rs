@@ -10,7 +10,7 @@
 //! | Up       | - | → Down | - | - | - | → Leaving |
 //! | Leaving  | - | Exit | depart done: Exit | - | - | - |
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -20,13 +20,12 @@ use crate::effects::Effects;
 use crate::event::{Begin, Event, OpError};
 use crate::fence::Proof;
 use crate::group::Group;
-use crate::node::{Consequence, Nodes, Quorum, Ring};
-use crate::proto::{self, Body, Envelope, Hello, Uses};
+use crate::node::Nodes;
+use crate::proto::{self, Body, Hello, Uses};
 use crate::saved::{Saved, User};
 use crate::timer::{Timer, Timers};
 use crate::types::{
-    Channel, ClientId, GroupId, Incarnation, Member, NodeId, Now, OpId, Reason, RequestId, RingId,
-    ServiceName,
+    Channel, ClientId, GroupId, Incarnation, NodeId, Now, OpId, RequestId, ServiceName,
 };
 
 /// Where we stand with corosync and the control group.
@@ -59,12 +58,9 @@ pub struct Core {
     pub(crate) now: Now,
 }
 
-/// One entry of a joined or left list.
-type Change = (Member, Reason);
-
 /// What one event made worth looking at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     Nothing,
     Group(GroupId),
     All,
@@ -174,221 +170,6 @@ impl Core {
                 group.look(&service, &mut fx);
             }
         }
-    }
-
-    fn handle_connected(&mut self, node: NodeId, cluster: String, out: &mut Actions) -> Scope {
-        self.nodes.me = Some(node);
-        self.cluster = cluster;
-        self.join_control(out);
-        Scope::All
-    }
-
-    fn join_control(&mut self, out: &mut Actions) {
-        let (mut fx, _) = self.effects(out);
-        let op = fx.op();
-        fx.push(Action::Join { op, channel: Channel::Control });
-        self.link = Link::Joining(op);
-    }
-
-    fn handle_disconnected(&mut self, out: &mut Actions) -> Scope {
-        let leaving = matches!(self.link, Link::Leaving(_));
-        self.link = Link::Down;
-        let (mut fx, parts) = self.effects(out);
-        fx.cancel(&Timer::Channel(Channel::Control));
-        parts.kills.clear();
-        parts.nodes.handle_disconnected(&mut fx);
-        for group in parts.groups.values_mut() {
-            group.handle_disconnected(&mut fx);
-        }
-        if leaving {
-            fx.push(Action::Exit);
-        }
-        Scope::All
-    }
-
-    fn handle_quorum(&mut self, quorate: bool, ring: RingId, nodes: Vec<NodeId>) -> Scope {
-        let ring = Ring { id: ring, nodes: nodes.into_iter().collect() };
-        if self.link == Link::Up && self.nodes.ring.is_none() {
-            // We joined before the quorum service spoke.
-            self.nodes.handle_ring(ring.clone());
-        }
-        self.nodes.handle_quorum(Quorum { quorate, ring });
-        Scope::All
-    }
-
-    fn handle_confchg(
-        &mut self,
-        channel: Channel,
-        members: &[Member],
-        (left, joined): (&[Change], &[Change]),
-        out: &mut Actions,
-    ) -> Scope {
-        match channel {
-            Channel::Control => {
-                self.handle_control_confchg(members, left, joined);
-                Scope::All
-            }
-            Channel::Group(id) => {
-                let (mut fx, parts) = self.effects(out);
-                if let Some(group) = parts.groups.get_mut(&id) {
-                    group.handle_confchg(parts.nodes, members, left, joined, &mut fx);
-                }
-                Scope::Group(id)
-            }
-        }
-    }
-
-    fn handle_control_confchg(&mut self, members: &[Member], left: &[Change], joined: &[Change]) {
-        let ours = joined.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
-        if matches!(self.link, Link::Joining(_)) && ours {
-            self.link = Link::Up;
-            // No totem change is told for the ring that one joins in; the quorum service knows it.
-            if let Some(ring) = self.nodes.quorum.as_ref().map(|quorum| quorum.ring.clone()) {
-                self.nodes.handle_ring(ring);
-            }
-        }
-        // While a predecessor's process was still listed, nobody took our word for the node's.
-        self.nodes.stale_hello |= left.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
-        let came: Vec<NodeId> = joined.iter().map(|(member, _)| member.node).collect();
-        self.nodes.handle_confchg(members, &came);
-    }
-
-    fn handle_totem(
-        &mut self,
-        channel: Channel,
-        ring: RingId,
-        nodes: Vec<NodeId>,
-        out: &mut Actions,
-    ) -> Scope {
-        let ring = Ring { id: ring, nodes: nodes.into_iter().collect::<BTreeSet<_>>() };
-        let (mut fx, parts) = self.effects(out);
-        match channel {
-            Channel::Control => {
-                parts.nodes.handle_ring(ring);
-                for member in parts.nodes.ghosts() {
-                    fx.note(Note::Ghost(channel, member));
-                }
-                Scope::All
-            }
-            Channel::Group(id) => {
-                if let Some(group) = parts.groups.get_mut(&id) {
-                    group.handle_totem(ring, parts.nodes, &mut fx);
-                }
-                Scope::Group(id)
-            }
-        }
-    }
-
-    fn handle_message(
-        &mut self,
-        channel: Channel,
-        from: Member,
-        bytes: &[u8],
-        out: &mut Actions,
-    ) -> Scope {
-        let Ok((envelope, body)) = proto::decode(bytes) else {
-            return self.drop_garbage(channel, from, out);
-        };
-        match (channel, body) {
-            (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
-            (Channel::Group(id), Body::State(state)) => {
-                let (mut fx, parts) = self.effects(out);
-                if let Some(group) = parts.groups.get_mut(&id) {
-                    group.handle_state(parts.nodes, from, state, &mut fx);
-                }
-                Scope::Group(id)
-            }
-            (Channel::Group(_), Body::Hello(_) | Body::Refuse(_) | Body::Foreign) => {
-                self.drop_garbage(channel, from, out)
-            }
-        }
-    }
-
-    fn drop_garbage(&mut self, channel: Channel, from: Member, out: &mut Actions) -> Scope {
-        self.garbage_messages = self.garbage_messages.saturating_add(1);
-        // Said at powers of two: a flood must not become a flood of log lines.
-        if self.garbage_messages.is_power_of_two() {
-            out.push(Action::Note(Note::Garbage(channel, from, self.garbage_messages)));
-        }
-        Scope::Nothing
-    }
-
-    fn handle_control_message(
-        &mut self,
-        from: Member,
-        envelope: Envelope,
-        body: Body,
-        out: &mut Actions,
-    ) -> Scope {
-        if !self.nodes.is_control_member(from) || !self.nodes.is_in_ring(from.node) {
-            return Scope::Nothing;
-        }
-        let speaker = self.nodes.speaker(from.node);
-        if speaker.is_some_and(|pid| pid != from.pid) {
-            return self.drop_garbage(Channel::Control, from, out);
-        }
-        match body {
-            Body::Hello(hello) => self.handle_hello(from, envelope, &hello, out),
-            Body::Refuse(node)
-                if Some(node) == self.nodes.me && Some(from.node) != self.nodes.me =>
-            {
-                self.nodes.handle_refused(from.node, envelope);
-                Scope::All
-            }
-            Body::Refuse(_) => Scope::Nothing,
-            Body::Foreign => self.handle_foreign(from, envelope, out),
-            Body::State(_) => self.drop_garbage(Channel::Control, from, out),
-        }
-    }
-
-    fn handle_hello(
-        &mut self,
-        from: Member,
-        envelope: Envelope,
-        hello: &Hello,
-        out: &mut Actions,
-    ) -> Scope {
-        let mut consequences = Vec::new();
-        let (mut fx, parts) = self.effects(out);
-        let speaker = (from, envelope.speaks.1);
-        parts.nodes.handle_hello(speaker, hello, &mut consequences, &mut fx);
-        for consequence in consequences {
-            match consequence {
-                Consequence::Ended(node, id, incarnation) => {
-                    if let Some(group) = parts.groups.get_mut(&id) {
-                        group.handle_ended(node, incarnation, &mut fx);
-                    }
-                }
-                Consequence::Rebooted(node, boot) => {
-                    for group in parts.groups.values_mut() {
-                        group.handle_death(node, |user| user.boot == boot, true, &mut fx);
-                    }
-                }
-                Consequence::Released(node, id, old) => {
-                    if let Some(group) = parts.groups.get_mut(&id) {
-                        group.handle_death(node, |user| user.incarnation == old, true, &mut fx);
-                    }
-                }
-                Consequence::Expelled(id, incarnation) => {
-                    if let Some(group) = parts.groups.get_mut(&id) {
-                        group.handle_expelled(incarnation, &mut fx);
-                    }
-                }
-            }
-        }
-        Scope::All
-    }
-
-    fn handle_foreign(&mut self, from: Member, envelope: Envelope, out: &mut Actions) -> Scope {
-        let in_use = !self.groups.is_empty();
-        let version = self.nodes.protocol();
-        let (mut fx, parts) = self.effects(out);
-        parts.nodes.handle_foreign(from, envelope, &mut fx);
-        if in_use {
-            let bytes = proto::encode(version, true, &Body::Refuse(from.node));
-            fx.push(Action::Mcast { channel: Channel::Control, bytes });
-        }
-        Scope::All
     }
 
     fn handle_done(&mut self, op: OpId, result: Result<(), OpError>, out: &mut Actions) -> Scope {
@@ -660,9 +441,9 @@ fn latest_boots(saved: &Saved) -> BTreeMap<NodeId, User> {
 /// The parts that handlers change beside the effects.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
-    nodes: &'a mut Nodes,
-    groups: &'a mut BTreeMap<GroupId, Group>,
-    kills: &'a mut BTreeMap<OpId, NodeId>,
+    pub(crate) nodes: &'a mut Nodes,
+    pub(crate) groups: &'a mut BTreeMap<GroupId, Group>,
+    pub(crate) kills: &'a mut BTreeMap<OpId, NodeId>,
 }
 
 impl Parts<'_> {

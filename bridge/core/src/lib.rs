@@ -28,11 +28,13 @@ extern crate alloc;
 
 pub mod action;
 pub mod config;
+mod corosync;
 mod effects;
 pub mod event;
 pub mod fence;
 mod group;
 mod handle;
+mod hello;
 mod invariant;
 mod lane;
 mod node;
@@ -43,6 +45,8 @@ mod service;
 pub mod snapshot;
 pub mod timer;
 pub mod types;
+mod waiting;
+mod witness;
 
 pub use action::{Action, Actions, Note, Refusal, Reply, Verb, Waiting};
 pub use config::{Config, Fencing, Tunables};

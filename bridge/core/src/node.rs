@@ -13,11 +13,6 @@
 //! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
 //! node, or the end of all uses that it was buried in, undoes that.
 //!
-//! A daemon is a *witness* when it knows all users there are. One that has just started, or comes out
-//! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
-//! becomes one when another witness in the ring has spoken, or when every configured node was seen
-//! or, after the grace period, fenced. Nothing is attached before that.
-//!
 //! "Agreed" is the gate before the kernel: quorate, the control group has seen the same ring as the
 //! quorum service, and every daemon in that ring has said that it has seen it too. A node that was
 //! cut off hears NODEDOWN of everyone before it hears that it is inquorate, and one that returns must
@@ -27,10 +22,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::action::Note;
-use crate::config::Fencing;
 use crate::effects::Effects;
-use crate::fence::{Lost, Proof};
-use crate::proto::{self, Envelope, Fate, Hello, Testimony, Uses};
+use crate::fence::Lost;
+use crate::proto::{self, Envelope, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
 
@@ -65,17 +59,17 @@ pub(crate) struct Peer {
     pub(crate) boot: Option<BootId>,
     pub(crate) uses: Uses,
     /// The ring that its last Hello was said in.
-    heard_in: Option<RingId>,
+    pub(crate) heard_in: Option<RingId>,
     /// Whether some of its uses are older than its daemon's memory: they may still be mounted.
-    forgot: bool,
+    pub(crate) forgot: bool,
     /// Whether these are all its uses: it said so itself, or a witness did.
-    complete: bool,
-    witness: bool,
-    highest: u16,
+    pub(crate) complete: bool,
+    pub(crate) witness: bool,
+    pub(crate) highest: u16,
 }
 
 impl Peer {
-    const UNKNOWN: Self = Self {
+    pub(crate) const UNKNOWN: Self = Self {
         daemon: Daemon::Absent,
         boot: None,
         uses: Uses::new(),
@@ -87,19 +81,6 @@ impl Peer {
     };
 }
 
-/// What a Hello means for the groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Consequence {
-    /// The use ended cleanly.
-    Ended(NodeId, GroupId, Incarnation),
-    /// The node was seen in another boot than this one: what it used then died.
-    Rebooted(NodeId, BootId),
-    /// The node lives on and has ended what it was buried in: that use died, and writes no more.
-    Released(NodeId, GroupId, Incarnation),
-    /// The others buried our use of this group.
-    Expelled(GroupId, Incarnation),
-}
-
 /// All nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct Nodes {
@@ -108,13 +89,13 @@ pub(crate) struct Nodes {
     pub(crate) quorum: Option<Quorum>,
     /// The ring of the control group; `None` while we are not in it.
     pub(crate) ring: Option<Ring>,
-    members: BTreeSet<Member>,
+    pub(crate) members: BTreeSet<Member>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) lost: BTreeMap<NodeId, Lost>,
     /// Who holds this boot of ours for dead.
-    buried_by: BTreeSet<NodeId>,
+    pub(crate) buried_by: BTreeSet<NodeId>,
     /// Daemons that refused us, with what they speak.
-    refused_by: BTreeMap<NodeId, (u16, u16)>,
+    pub(crate) refused_by: BTreeMap<NodeId, (u16, u16)>,
     /// The nodelist of corosync.conf.
     pub(crate) configured: BTreeSet<NodeId>,
     /// Whether we know all users there are.
@@ -280,189 +261,6 @@ impl Nodes {
         }
     }
 
-    /// Takes a Hello. What it means for our groups is appended to `consequences`.
-    pub(crate) fn handle_hello(
-        &mut self,
-        (from, highest): (Member, u16),
-        hello: &Hello,
-        consequences: &mut Vec<Consequence>,
-        fx: &mut Effects<'_>,
-    ) {
-        let node = from.node;
-        let mut peer = self.peers.remove(&node).unwrap_or(Peer::UNKNOWN);
-        self.meet_other_boot(node, &peer, hello.boot, consequences, fx);
-        let same_boot = peer.boot.is_none_or(|boot| boot == hello.boot);
-        let mut uses = hello.uses.clone();
-        let mut forgot = false;
-        for (group, old) in peer.uses.iter().filter(|_| same_boot) {
-            if hello.uses.get(group) == Some(old) {
-                continue;
-            }
-            if *old >= hello.memory_from {
-                consequences.push(Consequence::Ended(node, *group, *old));
-            } else {
-                // That daemon lost its memory, and the kernel may still have the volume mounted.
-                forgot = true;
-                uses.insert(*group, *old);
-            }
-        }
-        peer = Peer {
-            daemon: Daemon::Speaking(from.pid),
-            boot: Some(hello.boot),
-            uses,
-            heard_in: hello.ring,
-            forgot,
-            complete: true,
-            witness: hello.witness,
-            highest,
-        };
-        self.peers.insert(node, peer);
-        self.release(node, hello, consequences);
-        if Some(node) != self.me {
-            self.refused_by.remove(&node);
-            self.buried_by.remove(&node);
-            for testimony in &hello.testimony {
-                self.handle_testimony(node, testimony, consequences, fx);
-            }
-        }
-    }
-
-    /// A node seen in another boot: what it used in the earlier one died, and provably so.
-    fn meet_other_boot(
-        &mut self,
-        node: NodeId,
-        known: &Peer,
-        boot: BootId,
-        consequences: &mut Vec<Consequence>,
-        fx: &mut Effects<'_>,
-    ) {
-        if let Some(old) = known.boot.filter(|old| *old != boot && !known.uses.is_empty()) {
-            consequences.push(Consequence::Rebooted(node, old));
-        }
-        if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
-            self.lost.remove(&node);
-            self.stale_hello = true;
-            fx.cancel(&Timer::Fence(node));
-        } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
-            if let Some(mut lost) = self.lost.remove(&node) {
-                lost.prove(node, Proof::Reboot, fx);
-                consequences.push(Consequence::Rebooted(node, lost.boot));
-                self.stale_hello = true;
-            }
-        }
-    }
-
-    /// A buried node that has ended all the uses that it was buried in may start anew.
-    fn release(&mut self, node: NodeId, hello: &Hello, consequences: &mut Vec<Consequence>) {
-        let released = self.lost.get(&node).is_some_and(|lost| {
-            lost.boot == hello.boot
-                && lost.is_fenced()
-                && lost.uses.iter().all(|(group, old)| hello.uses.get(group) != Some(old))
-                && lost.uses.values().all(|old| *old >= hello.memory_from)
-        });
-        let lost = if released { self.lost.remove(&node) } else { None };
-        if let Some(lost) = lost {
-            self.stale_hello = true;
-            let uses = lost.uses.iter();
-            consequences.extend(uses.map(|(id, old)| Consequence::Released(node, *id, *old)));
-        }
-    }
-
-    fn handle_testimony(
-        &mut self,
-        from: NodeId,
-        testimony: &Testimony,
-        consequences: &mut Vec<Consequence>,
-        fx: &mut Effects<'_>,
-    ) {
-        let node = testimony.node;
-        if Some(node) == self.me {
-            self.hear_of_ourselves(from, testimony, consequences);
-            return;
-        }
-        match testimony.fate {
-            Fate::Missing => self.hear_missing(from, testimony, consequences),
-            Fate::Condemned { turn } => {
-                if let Some(lost) = self.bury(testimony) {
-                    lost.turn = lost.turn.max(turn);
-                }
-            }
-            Fate::Fenced => {
-                let proven =
-                    self.bury(testimony).is_some_and(|lost| lost.prove(node, Proof::Testimony, fx));
-                self.stale_hello |= proven;
-            }
-        }
-    }
-
-    fn hear_of_ourselves(
-        &mut self,
-        from: NodeId,
-        testimony: &Testimony,
-        consequences: &mut Vec<Consequence>,
-    ) {
-        match testimony.fate {
-            Fate::Missing => {}
-            Fate::Condemned { .. } | Fate::Fenced => {
-                if testimony.boot == self.boot {
-                    self.buried_by.insert(from);
-                    let uses = testimony.uses.iter();
-                    consequences
-                        .extend(uses.map(|(group, old)| Consequence::Expelled(*group, *old)));
-                }
-            }
-        }
-    }
-
-    /// A daemon that is away while its node is in the ring, and that we have not heard ourselves.
-    fn hear_missing(
-        &mut self,
-        from: NodeId,
-        testimony: &Testimony,
-        consequences: &mut Vec<Consequence>,
-    ) {
-        let witness = self.peers.get(&from).is_some_and(|peer| peer.witness);
-        let buried = self.lost.contains_key(&testimony.node);
-        let peer = self.peers.entry(testimony.node).or_insert(Peer::UNKNOWN);
-        let absent = matches!(peer.daemon, Daemon::Absent | Daemon::Ignored);
-        if !absent || peer.complete || buried {
-            return;
-        }
-        match peer.boot {
-            Some(old) if old != testimony.boot && !witness => return,
-            Some(old) if old != testimony.boot => {
-                consequences.push(Consequence::Rebooted(testimony.node, old));
-                peer.uses.clear();
-            }
-            Some(_) | None => {}
-        }
-        peer.boot = Some(testimony.boot);
-        peer.uses.extend(&testimony.uses);
-        peer.complete = witness;
-    }
-
-    /// The entry of a node that others condemned; `None` if we know the node in a later boot.
-    fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
-        let node = testimony.node;
-        let known = self.peers.get(&node).and_then(|peer| peer.boot);
-        let is_speaking =
-            self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
-        if is_speaking && known != Some(testimony.boot) {
-            return None;
-        }
-        // Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both.
-        if self.lost.get(&node).is_some_and(|lost| lost.boot != testimony.boot) {
-            return None;
-        }
-        let new = Lost::new(testimony.boot, testimony.uses.clone());
-        let lost = self.lost.entry(node).or_insert_with(|| {
-            self.stale_hello = true;
-            new
-        });
-        self.stale_hello |= lost.add(&testimony.uses);
-        Some(lost)
-    }
-
     /// Condemns every user that the quorate ring goes on without, and forgets other absentees.
     pub(crate) fn condemn(&mut self, fx: &mut Effects<'_>) {
         let Some(ring) = self.ring.clone().filter(|_| self.is_in_force()) else { return };
@@ -485,54 +283,6 @@ impl Nodes {
                 fx.note(Note::FenceNeeded(node, boot));
             }
         }
-    }
-
-    /// Whether we know all users there are by now.
-    pub(crate) fn review_witness(&mut self, fx: &Effects<'_>) {
-        if self.witness || !self.is_agreed() {
-            return;
-        }
-        let heard = self
-            .peers
-            .values()
-            .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
-        let fenced = self.unseen().is_empty() || fx.tunables.fencing == Fencing::None;
-        if heard || (fenced && self.unheard().is_none()) {
-            self.witness = true;
-            self.stale_hello = true;
-            self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
-            self.lost.values_mut().for_each(|lost| lost.complete = true);
-            self.peers.values_mut().for_each(|peer| peer.complete = true);
-        }
-    }
-
-    /// Others may have let nodes in and out since: what we know of the lost is not all any more.
-    fn forget_witness(&mut self) {
-        self.witness = false;
-        self.lost.values_mut().for_each(|lost| lost.complete = false);
-        self.peers.values_mut().for_each(|peer| peer.complete = false);
-    }
-
-    /// Configured nodes that are not in the ring, and that may be doing more than we know.
-    fn unseen(&self) -> Vec<NodeId> {
-        let Some(ring) = &self.ring else { return Vec::new() };
-        let known = |node: &NodeId| self.lost.get(node).is_some_and(|lost| lost.complete);
-        let unseen = self.configured.iter().filter(|node| !ring.nodes.contains(node));
-        unseen.filter(|node| !known(node)).copied().collect()
-    }
-
-    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace.
-    pub(crate) fn unheard(&self) -> Option<NodeId> {
-        let unheard = |peer: &Peer| !peer.complete && matches!(peer.daemon, Daemon::Absent);
-        self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)
-    }
-
-    /// A node that may be a user for all that we know.
-    pub(crate) fn unwitnessed(&self) -> Option<NodeId> {
-        if self.witness {
-            return None;
-        }
-        self.unseen().first().copied().or(self.me)
     }
 
     /// Moves every fencing on. Says whether one was settled.
@@ -585,35 +335,6 @@ impl Nodes {
                 if in_force && ring.nodes.contains(node) && speaks {
                     fx.note(Note::DebtPaid(*node));
                 }
-            }
-        }
-    }
-
-    /// Configured nodes that nobody here has seen have a grace period to show up.
-    fn await_unseen(&self, fx: &mut Effects<'_>) {
-        let wanted = !self.witness && self.is_agreed();
-        for node in self.unseen() {
-            let timer = Timer::Grace(node);
-            let awaited = wanted && self.lost.get(&node).is_none_or(Lost::is_fenced);
-            if awaited && !fx.timers.is_armed(&timer) {
-                fx.arm(timer, fx.tunables.grace_ms);
-            } else if !awaited {
-                fx.cancel(&timer);
-            }
-        }
-    }
-
-    /// A configured node did not show up: it may have a volume mounted, so it is fenced.
-    fn miss_unseen(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        if self.witness || !self.is_agreed() || !self.unseen().contains(&node) {
-            return;
-        }
-        self.stale_hello = true;
-        match self.lost.get_mut(&node) {
-            Some(lost) => lost.doubt(node, fx),
-            None => {
-                self.lost.insert(node, Lost::new(BootId::UNSEEN, Uses::new()));
-                fx.note(Note::FenceNeeded(node, BootId::UNSEEN));
             }
         }
     }
@@ -706,23 +427,6 @@ impl Nodes {
             matches!(peer.daemon, Daemon::Speaking(_))
                 && peer.uses.get(&group) == Some(&incarnation)
         })
-    }
-
-    /// What we say of nodes that cannot speak for themselves.
-    pub(crate) fn testimony(&self) -> Vec<Testimony> {
-        let lost = self.lost.iter().map(|(node, lost)| Testimony {
-            node: *node,
-            boot: lost.boot,
-            uses: lost.uses.clone(),
-            fate: if lost.is_proven() { Fate::Fenced } else { Fate::Condemned { turn: lost.turn } },
-        });
-        let missing = self.peers.iter().filter_map(|(node, peer)| {
-            let absent = matches!(peer.daemon, Daemon::Absent) && self.is_in_ring(*node);
-            let boot = peer.boot.filter(|_| absent && !peer.uses.is_empty())?;
-            let uses = peer.uses.clone();
-            Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
-        });
-        lost.chain(missing).take(proto::NODES_MAX).collect()
     }
 
     /// Whether others hold this boot of ours for dead.

@@ -6,7 +6,6 @@ use crate::action::{Action, Refusal, Reply, Waiting};
 use crate::effects::Effects;
 use crate::event::{Begin, Finding, OpError};
 use crate::group::Group;
-use crate::node::Nodes;
 use crate::service::{Moved, Service};
 use crate::timer::Timer;
 use crate::types::{ClientId, OpId, RequestId, ServiceName};
@@ -210,33 +209,5 @@ impl Group {
                 fx.reply(request, Reply::Done);
             }
         }
-    }
-
-    /// What the group waits for, in the order in which it has to be settled.
-    pub(crate) fn waits_for(&self, nodes: &Nodes, connected: bool) -> Waiting {
-        if !connected {
-            return Waiting::Cluster;
-        }
-        if !nodes.is_in_force() {
-            return Waiting::Quorum;
-        }
-        if let Some(node) = nodes.first_owing() {
-            return Waiting::Peer(node);
-        }
-        if nodes.is_buried() {
-            return nodes.me.map_or(Waiting::Nothing, Waiting::Fencing);
-        }
-        if let Some(step) = self.lane.busy_with() {
-            return Waiting::Shim(step);
-        }
-        if let Some(node) = self.dead.keys().next() {
-            return Waiting::Fencing(*node);
-        }
-        if !self.lane.is_attached() && !self.is_closing() {
-            if let Some(waiting) = self.attach_waits_for(nodes) {
-                return waiting;
-            }
-        }
-        self.unaware(nodes.me).map_or(Waiting::Nothing, Waiting::Peer)
     }
 }

@@ -1,0 +1,258 @@
+//! What corosync says: connection, quorum, membership, messages.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::action::{Action, Actions, Note};
+use crate::handle::{Core, Link, Scope};
+use crate::hello::Consequence;
+use crate::node::{Quorum, Ring};
+use crate::proto::{self, Body, Envelope, Hello};
+use crate::timer::Timer;
+use crate::types::{Channel, Member, NodeId, Reason, RingId};
+
+/// One entry of a joined or left list.
+type Change = (Member, Reason);
+
+impl Core {
+    pub(crate) fn handle_connected(
+        &mut self,
+        node: NodeId,
+        cluster: String,
+        out: &mut Actions,
+    ) -> Scope {
+        self.nodes.me = Some(node);
+        self.cluster = cluster;
+        self.join_control(out);
+        Scope::All
+    }
+
+    pub(crate) fn join_control(&mut self, out: &mut Actions) {
+        let (mut fx, _) = self.effects(out);
+        let op = fx.op();
+        fx.push(Action::Join { op, channel: Channel::Control });
+        self.link = Link::Joining(op);
+    }
+
+    pub(crate) fn handle_disconnected(&mut self, out: &mut Actions) -> Scope {
+        let leaving = matches!(self.link, Link::Leaving(_));
+        self.link = Link::Down;
+        let (mut fx, parts) = self.effects(out);
+        fx.cancel(&Timer::Channel(Channel::Control));
+        parts.kills.clear();
+        parts.nodes.handle_disconnected(&mut fx);
+        for group in parts.groups.values_mut() {
+            group.handle_disconnected(&mut fx);
+        }
+        if leaving {
+            fx.push(Action::Exit);
+        }
+        Scope::All
+    }
+
+    pub(crate) fn handle_quorum(
+        &mut self,
+        quorate: bool,
+        ring: RingId,
+        nodes: Vec<NodeId>,
+    ) -> Scope {
+        let ring = Ring { id: ring, nodes: nodes.into_iter().collect() };
+        if self.link == Link::Up && self.nodes.ring.is_none() {
+            // We joined before the quorum service spoke.
+            self.nodes.handle_ring(ring.clone());
+        }
+        self.nodes.handle_quorum(Quorum { quorate, ring });
+        Scope::All
+    }
+
+    pub(crate) fn handle_confchg(
+        &mut self,
+        channel: Channel,
+        members: &[Member],
+        (left, joined): (&[Change], &[Change]),
+        out: &mut Actions,
+    ) -> Scope {
+        match channel {
+            Channel::Control => {
+                self.handle_control_confchg(members, left, joined);
+                Scope::All
+            }
+            Channel::Group(id) => {
+                let (mut fx, parts) = self.effects(out);
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_confchg(parts.nodes, members, left, joined, &mut fx);
+                }
+                Scope::Group(id)
+            }
+        }
+    }
+
+    pub(crate) fn handle_control_confchg(
+        &mut self,
+        members: &[Member],
+        left: &[Change],
+        joined: &[Change],
+    ) {
+        let ours = joined.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
+        if matches!(self.link, Link::Joining(_)) && ours {
+            self.link = Link::Up;
+            // No totem change is told for the ring that one joins in; the quorum service knows it.
+            if let Some(ring) = self.nodes.quorum.as_ref().map(|quorum| quorum.ring.clone()) {
+                self.nodes.handle_ring(ring);
+            }
+        }
+        // While a predecessor's process was still listed, nobody took our word for the node's.
+        self.nodes.stale_hello |= left.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
+        let came: Vec<NodeId> = joined.iter().map(|(member, _)| member.node).collect();
+        self.nodes.handle_confchg(members, &came);
+    }
+
+    pub(crate) fn handle_totem(
+        &mut self,
+        channel: Channel,
+        ring: RingId,
+        nodes: Vec<NodeId>,
+        out: &mut Actions,
+    ) -> Scope {
+        let ring = Ring { id: ring, nodes: nodes.into_iter().collect::<BTreeSet<_>>() };
+        let (mut fx, parts) = self.effects(out);
+        match channel {
+            Channel::Control => {
+                parts.nodes.handle_ring(ring);
+                for member in parts.nodes.ghosts() {
+                    fx.note(Note::Ghost(channel, member));
+                }
+                Scope::All
+            }
+            Channel::Group(id) => {
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_totem(ring, parts.nodes, &mut fx);
+                }
+                Scope::Group(id)
+            }
+        }
+    }
+
+    pub(crate) fn handle_message(
+        &mut self,
+        channel: Channel,
+        from: Member,
+        bytes: &[u8],
+        out: &mut Actions,
+    ) -> Scope {
+        let Ok((envelope, body)) = proto::decode(bytes) else {
+            return self.drop_garbage(channel, from, out);
+        };
+        match (channel, body) {
+            (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
+            (Channel::Group(id), Body::State(state)) => {
+                let (mut fx, parts) = self.effects(out);
+                if let Some(group) = parts.groups.get_mut(&id) {
+                    group.handle_state(parts.nodes, from, state, &mut fx);
+                }
+                Scope::Group(id)
+            }
+            (Channel::Group(_), Body::Hello(_) | Body::Refuse(_) | Body::Foreign) => {
+                self.drop_garbage(channel, from, out)
+            }
+        }
+    }
+
+    pub(crate) fn drop_garbage(
+        &mut self,
+        channel: Channel,
+        from: Member,
+        out: &mut Actions,
+    ) -> Scope {
+        self.garbage_messages = self.garbage_messages.saturating_add(1);
+        // Said at powers of two: a flood must not become a flood of log lines.
+        if self.garbage_messages.is_power_of_two() {
+            out.push(Action::Note(Note::Garbage(channel, from, self.garbage_messages)));
+        }
+        Scope::Nothing
+    }
+
+    pub(crate) fn handle_control_message(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        body: Body,
+        out: &mut Actions,
+    ) -> Scope {
+        if !self.nodes.is_control_member(from) || !self.nodes.is_in_ring(from.node) {
+            return Scope::Nothing;
+        }
+        let speaker = self.nodes.speaker(from.node);
+        if speaker.is_some_and(|pid| pid != from.pid) {
+            return self.drop_garbage(Channel::Control, from, out);
+        }
+        match body {
+            Body::Hello(hello) => self.handle_hello(from, envelope, &hello, out),
+            Body::Refuse(node)
+                if Some(node) == self.nodes.me && Some(from.node) != self.nodes.me =>
+            {
+                self.nodes.handle_refused(from.node, envelope);
+                Scope::All
+            }
+            Body::Refuse(_) => Scope::Nothing,
+            Body::Foreign => self.handle_foreign(from, envelope, out),
+            Body::State(_) => self.drop_garbage(Channel::Control, from, out),
+        }
+    }
+
+    pub(crate) fn handle_hello(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        hello: &Hello,
+        out: &mut Actions,
+    ) -> Scope {
+        let mut consequences = Vec::new();
+        let (mut fx, parts) = self.effects(out);
+        let speaker = (from, envelope.speaks.1);
+        parts.nodes.handle_hello(speaker, hello, &mut consequences, &mut fx);
+        for consequence in consequences {
+            match consequence {
+                Consequence::Ended(node, id, incarnation) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_ended(node, incarnation, &mut fx);
+                    }
+                }
+                Consequence::Rebooted(node, boot) => {
+                    for group in parts.groups.values_mut() {
+                        group.handle_death(node, |user| user.boot == boot, true, &mut fx);
+                    }
+                }
+                Consequence::Released(node, id, old) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_death(node, |user| user.incarnation == old, true, &mut fx);
+                    }
+                }
+                Consequence::Expelled(id, incarnation) => {
+                    if let Some(group) = parts.groups.get_mut(&id) {
+                        group.handle_expelled(incarnation, &mut fx);
+                    }
+                }
+            }
+        }
+        Scope::All
+    }
+
+    pub(crate) fn handle_foreign(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        out: &mut Actions,
+    ) -> Scope {
+        let in_use = !self.groups.is_empty();
+        let version = self.nodes.protocol();
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.handle_foreign(from, envelope, &mut fx);
+        if in_use {
+            let bytes = proto::encode(version, true, &Body::Refuse(from.node));
+            fx.push(Action::Mcast { channel: Channel::Control, bytes });
+        }
+        Scope::All
+    }
+}

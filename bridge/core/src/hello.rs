@@ -1,0 +1,225 @@
+//! What daemons say of themselves, and of nodes that cannot speak: taken in and given out.
+
+use alloc::vec::Vec;
+
+use crate::effects::Effects;
+use crate::fence::{Lost, Proof};
+use crate::node::{Daemon, Nodes, Peer};
+use crate::proto::{self, Fate, Hello, Testimony};
+use crate::timer::Timer;
+use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
+
+/// What a Hello means for the groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// The use ended cleanly.
+    Ended(NodeId, GroupId, Incarnation),
+    /// The node was seen in another boot than this one: what it used then died.
+    Rebooted(NodeId, BootId),
+    /// The node lives on and has ended what it was buried in: that use died, and writes no more.
+    Released(NodeId, GroupId, Incarnation),
+    /// The others buried our use of this group.
+    Expelled(GroupId, Incarnation),
+}
+
+impl Nodes {
+    /// Takes a Hello. What it means for our groups is appended to `consequences`.
+    pub(crate) fn handle_hello(
+        &mut self,
+        (from, highest): (Member, u16),
+        hello: &Hello,
+        consequences: &mut Vec<Consequence>,
+        fx: &mut Effects<'_>,
+    ) {
+        let node = from.node;
+        let mut peer = self.peers.remove(&node).unwrap_or(Peer::UNKNOWN);
+        self.meet_other_boot(node, &peer, hello.boot, consequences, fx);
+        let same_boot = peer.boot.is_none_or(|boot| boot == hello.boot);
+        let mut uses = hello.uses.clone();
+        let mut forgot = false;
+        for (group, old) in peer.uses.iter().filter(|_| same_boot) {
+            if hello.uses.get(group) == Some(old) {
+                continue;
+            }
+            if *old >= hello.memory_from {
+                consequences.push(Consequence::Ended(node, *group, *old));
+            } else {
+                // That daemon lost its memory, and the kernel may still have the volume mounted.
+                forgot = true;
+                uses.insert(*group, *old);
+            }
+        }
+        peer = Peer {
+            daemon: Daemon::Speaking(from.pid),
+            boot: Some(hello.boot),
+            uses,
+            heard_in: hello.ring,
+            forgot,
+            complete: true,
+            witness: hello.witness,
+            highest,
+        };
+        self.peers.insert(node, peer);
+        self.release(node, hello, consequences);
+        if Some(node) != self.me {
+            self.refused_by.remove(&node);
+            self.buried_by.remove(&node);
+            for testimony in &hello.testimony {
+                self.handle_testimony(node, testimony, consequences, fx);
+            }
+        }
+    }
+
+    /// A node seen in another boot: what it used in the earlier one died, and provably so.
+    fn meet_other_boot(
+        &mut self,
+        node: NodeId,
+        known: &Peer,
+        boot: BootId,
+        consequences: &mut Vec<Consequence>,
+        fx: &mut Effects<'_>,
+    ) {
+        if let Some(old) = known.boot.filter(|old| *old != boot && !known.uses.is_empty()) {
+            consequences.push(Consequence::Rebooted(node, old));
+        }
+        if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
+            self.lost.remove(&node);
+            self.stale_hello = true;
+            fx.cancel(&Timer::Fence(node));
+        } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
+            if let Some(mut lost) = self.lost.remove(&node) {
+                lost.prove(node, Proof::Reboot, fx);
+                consequences.push(Consequence::Rebooted(node, lost.boot));
+                self.stale_hello = true;
+            }
+        }
+    }
+
+    /// A buried node that has ended all the uses that it was buried in may start anew.
+    fn release(&mut self, node: NodeId, hello: &Hello, consequences: &mut Vec<Consequence>) {
+        let released = self.lost.get(&node).is_some_and(|lost| {
+            lost.boot == hello.boot
+                && lost.is_fenced()
+                && lost.uses.iter().all(|(group, old)| hello.uses.get(group) != Some(old))
+                && lost.uses.values().all(|old| *old >= hello.memory_from)
+        });
+        let lost = if released { self.lost.remove(&node) } else { None };
+        if let Some(lost) = lost {
+            self.stale_hello = true;
+            let uses = lost.uses.iter();
+            consequences.extend(uses.map(|(id, old)| Consequence::Released(node, *id, *old)));
+        }
+    }
+
+    fn handle_testimony(
+        &mut self,
+        from: NodeId,
+        testimony: &Testimony,
+        consequences: &mut Vec<Consequence>,
+        fx: &mut Effects<'_>,
+    ) {
+        let node = testimony.node;
+        if Some(node) == self.me {
+            self.hear_of_ourselves(from, testimony, consequences);
+            return;
+        }
+        match testimony.fate {
+            Fate::Missing => self.hear_missing(from, testimony, consequences),
+            Fate::Condemned { turn } => {
+                if let Some(lost) = self.bury(testimony) {
+                    lost.turn = lost.turn.max(turn);
+                }
+            }
+            Fate::Fenced => {
+                let proven =
+                    self.bury(testimony).is_some_and(|lost| lost.prove(node, Proof::Testimony, fx));
+                self.stale_hello |= proven;
+            }
+        }
+    }
+
+    fn hear_of_ourselves(
+        &mut self,
+        from: NodeId,
+        testimony: &Testimony,
+        consequences: &mut Vec<Consequence>,
+    ) {
+        match testimony.fate {
+            Fate::Missing => {}
+            Fate::Condemned { .. } | Fate::Fenced => {
+                if testimony.boot == self.boot {
+                    self.buried_by.insert(from);
+                    let uses = testimony.uses.iter();
+                    consequences
+                        .extend(uses.map(|(group, old)| Consequence::Expelled(*group, *old)));
+                }
+            }
+        }
+    }
+
+    /// A daemon that is away while its node is in the ring, and that we have not heard ourselves.
+    fn hear_missing(
+        &mut self,
+        from: NodeId,
+        testimony: &Testimony,
+        consequences: &mut Vec<Consequence>,
+    ) {
+        let witness = self.peers.get(&from).is_some_and(|peer| peer.witness);
+        let buried = self.lost.contains_key(&testimony.node);
+        let peer = self.peers.entry(testimony.node).or_insert(Peer::UNKNOWN);
+        let absent = matches!(peer.daemon, Daemon::Absent | Daemon::Ignored);
+        if !absent || peer.complete || buried {
+            return;
+        }
+        match peer.boot {
+            Some(old) if old != testimony.boot && !witness => return,
+            Some(old) if old != testimony.boot => {
+                consequences.push(Consequence::Rebooted(testimony.node, old));
+                peer.uses.clear();
+            }
+            Some(_) | None => {}
+        }
+        peer.boot = Some(testimony.boot);
+        peer.uses.extend(&testimony.uses);
+        peer.complete = witness;
+    }
+
+    /// The entry of a node that others condemned; `None` if we know the node in a later boot.
+    fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
+        let node = testimony.node;
+        let known = self.peers.get(&node).and_then(|peer| peer.boot);
+        let is_speaking =
+            self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
+        if is_speaking && known != Some(testimony.boot) {
+            return None;
+        }
+        // Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both.
+        if self.lost.get(&node).is_some_and(|lost| lost.boot != testimony.boot) {
+            return None;
+        }
+        let new = Lost::new(testimony.boot, testimony.uses.clone());
+        let lost = self.lost.entry(node).or_insert_with(|| {
+            self.stale_hello = true;
+            new
+        });
+        self.stale_hello |= lost.add(&testimony.uses);
+        Some(lost)
+    }
+
+    /// What we say of nodes that cannot speak for themselves.
+    pub(crate) fn testimony(&self) -> Vec<Testimony> {
+        let lost = self.lost.iter().map(|(node, lost)| Testimony {
+            node: *node,
+            boot: lost.boot,
+            uses: lost.uses.clone(),
+            fate: if lost.is_proven() { Fate::Fenced } else { Fate::Condemned { turn: lost.turn } },
+        });
+        let missing = self.peers.iter().filter_map(|(node, peer)| {
+            let absent = matches!(peer.daemon, Daemon::Absent) && self.is_in_ring(*node);
+            let boot = peer.boot.filter(|_| absent && !peer.uses.is_empty())?;
+            let uses = peer.uses.clone();
+            Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
+        });
+        lost.chain(missing).take(proto::NODES_MAX).collect()
+    }
+}
