@@ -20,6 +20,6 @@ mod tools;
 pub use lab::{Builder, Lab, LabError};
 pub use line::Line;
 pub use record::{Record, Verb};
-pub use story::{GROUPS, Row, Told, group_id};
+pub use story::GROUPS;
 pub use told::Told;
 pub use tools::Stranger;

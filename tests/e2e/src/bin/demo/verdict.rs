@@ -110,8 +110,13 @@ mod tests {
     const STORY: Story = Story { stayed: 1, left: 2, killed: 3 };
 
     fn told(lists: [&[Verb]; 3]) -> BTreeMap<u32, Vec<Record>> {
-        let record =
-            |verb: &Verb| Record { at_us: 0, boot_us: 0, group: String::new(), verb: verb.clone(), uses: BTreeMap::new() };
+        let record = |verb: &Verb| Record {
+            at_us: 0,
+            boot_us: 0,
+            group: String::new(),
+            verb: verb.clone(),
+            uses: BTreeMap::new(),
+        };
         (1..).zip(lists.map(|list| list.iter().map(record).collect())).collect()
     }
 
