@@ -98,29 +98,36 @@ impl Lab {
     }
 }
 
-/// Each node's incarnations in their order: daemons give out larger ones later.
-struct Names(BTreeMap<u32, BTreeSet<u64>>);
+/// The rank of each node's incarnations: daemons give out larger ones later.
+struct Names(BTreeMap<(u32, u64), usize>);
 
 impl Names {
     fn new<'a>(lines: impl Iterator<Item = &'a Value>) -> Self {
-        let mut names: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
-        for (node, incarnation) in lines.flat_map(uses) {
-            names.entry(node).or_default().insert(incarnation);
-        }
-        Self(names)
+        let uses: BTreeSet<(u32, u64)> = lines.flat_map(uses).collect();
+        let mut next = BTreeMap::new();
+        let rank = |use_: (u32, u64)| {
+            let next: &mut usize = next.entry(use_.0).or_default();
+            *next += 1;
+            (use_, *next - 1)
+        };
+        Self(uses.into_iter().map(rank).collect())
     }
 
     fn spell(&self, line: &Value) -> String {
         let mut text = line["verb"].as_str().unwrap_or("?").to_owned();
         for (node, incarnation) in uses(line) {
-            let uses = self.0.get(&node).into_iter().flatten();
-            let rank = uses.take_while(|earlier| **earlier < incarnation).count();
-            let letter =
-                u8::try_from(rank).map_or('?', |rank| char::from(b'a'.saturating_add(rank)));
-            text.push_str(&format!(" {node}{letter}"));
+            let rank = self.0.get(&(node, incarnation)).copied().unwrap_or_default();
+            text.push_str(&format!(" {node}{}", letters(rank)));
         }
         text
     }
+}
+
+/// `a` to `z`, then `ba` to `zz`, and so on.
+fn letters(rank: usize) -> String {
+    let more = if rank < 26 { String::new() } else { letters(rank / 26) };
+    let last = u8::try_from(rank % 26).map_or('?', |rank| char::from(b'a' + rank));
+    more + &last.to_string()
 }
 
 /// The uses that a line names, by node.
@@ -149,6 +156,12 @@ mod tests {
         let names = Names::new(lines.iter());
         let spelt: Vec<String> = lines.iter().map(|line| names.spell(line)).collect();
         assert_eq!(spelt, ["attach 2a 10a", "node_down 10a", "resume 2a 10b", "detach"]);
+    }
+
+    #[test]
+    fn letters_go_on_after_z() {
+        let spelt = [0, 25, 26, 27, 26 * 26 - 1, 26 * 26].map(letters);
+        assert_eq!(spelt, ["a", "z", "ba", "bb", "zz", "baa"]);
     }
 
     #[test]
