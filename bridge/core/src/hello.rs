@@ -187,6 +187,10 @@ impl Nodes {
     /// The entry of a node that others condemned; `None` if we know the node in a later boot.
     fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
         let node = testimony.node;
+        if self.witness && testimony.boot == BootId::UNSEEN {
+            // We know what they do not: a word that crossed ours must not fence the node once more.
+            return None;
+        }
         let known = self.peers.get(&node).and_then(|peer| peer.boot);
         let is_speaking =
             self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));

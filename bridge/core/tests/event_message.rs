@@ -396,3 +396,15 @@ fn a_foreign_daemon_is_replaced() {
     rig.ring = vec![1];
     assert_eq!(rig.run(Event::Begin(begin(1, &mnt()))).last(), Some(&reply(1, Reply::Done)));
 }
+
+/// A daemon that knows all users there are needs nobody's word about nodes that nobody has seen: it
+/// would fence a node that is not missing anything.
+#[test]
+fn a_witness_does_not_hear_of_the_unseen() {
+    for fate in [Fate::Condemned { turn: 0 }, Fate::Fenced] {
+        let mut rig = Rig::ready(AGENT, &[1, 2]);
+        let (node, uses) = (node(3), proto::Uses::new());
+        let unseen = Testimony { node, boot: BootId::UNSEEN, uses, fate };
+        expect_nothing(rig.handle(hello_with(2, vec![unseen])));
+    }
+}
