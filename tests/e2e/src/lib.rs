@@ -10,6 +10,7 @@
 //! # Ok::<(), o2bridge_e2e::LabError>(())
 //! ```
 
+mod delay;
 mod lab;
 mod line;
 mod record;
@@ -17,6 +18,7 @@ mod story;
 mod told;
 mod tools;
 
+pub use delay::Delay;
 pub use lab::{Builder, Lab, LabError};
 pub use line::Line;
 pub use record::{Record, Verb};

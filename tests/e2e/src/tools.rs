@@ -69,7 +69,7 @@ impl Lab {
         Ok(stranger)
     }
 
-    fn program(&self, name: &'static str) -> Result<PathBuf, LabError> {
+    pub(crate) fn program(&self, name: &'static str) -> Result<PathBuf, LabError> {
         let place = std::env::current_exe()
             .map_err(|source| LabError::Io { path: "current_exe".to_owned(), source })?;
         let found = place.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
