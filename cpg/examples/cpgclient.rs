@@ -70,7 +70,7 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T, CsError>) -> T {
 fn unhex(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         hex.chars().map(|c| u8::try_from(c.to_digit(16).expect("hex")).unwrap()).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    digits.chunks(2).map(|pair| (pair[0] << 4) | pair[1]).collect()
 }
 
 fn on_deliver(_: &Handle, _: String, node: NodeId, pid: u32, bytes: &[u8], _: usize) {

@@ -105,10 +105,9 @@ mod tests {
 
     fn record(rest: &str) -> Option<Record> {
         let line = format!("{{\"at_us\":5,\"boot_us\":6,\"group\":\"{GROUP}\",{rest}}}");
-        Record::parse(&line).map(|record| {
-            assert_eq!((record.at_us, record.boot_us, record.group.as_str()), (5, 6, GROUP));
-            record
-        })
+        let record = Record::parse(&line)?;
+        assert_eq!((record.at_us, record.boot_us, record.group.as_str()), (5, 6, GROUP));
+        Some(record)
     }
 
     #[test]

@@ -255,7 +255,8 @@ fn damaged_messages_never_panic() {
     for round in 0..50_000_usize {
         let mut bytes = encode(1, true, &all[round % all.len()]);
         for _ in 0..=round % 3 {
-            let index = (usize::from(noise.byte()) << 8 | usize::from(noise.byte())) % bytes.len();
+            let index =
+                ((usize::from(noise.byte()) << 8) | usize::from(noise.byte())) % bytes.len();
             bytes[index] = noise.byte();
         }
         match decode(&bytes) {
