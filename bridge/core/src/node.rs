@@ -245,6 +245,7 @@ impl Nodes {
         for (node, peer) in &mut self.peers {
             let speaks = |pid| present.contains(&Member { node: *node, pid });
             let any = present.iter().any(|member| member.node == *node);
+            let spoke = matches!(peer.daemon, Daemon::Speaking(_));
             peer.daemon = match peer.daemon {
                 Daemon::Speaking(pid) | Daemon::Incompatible(pid, _) if speaks(pid) => peer.daemon,
                 // Only coming anew, or a word of its own, brings an ignored daemon back.
@@ -258,6 +259,9 @@ impl Nodes {
                 | Daemon::Incompatible(..)
                 | Daemon::Ignored => Daemon::Absent,
             };
+            // From now on others must speak for it: newcomers may not have heard it.
+            let fell_silent = spoke && peer.daemon == Daemon::Absent && !peer.uses.is_empty();
+            self.stale_hello |= fell_silent;
         }
     }
 

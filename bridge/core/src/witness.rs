@@ -30,7 +30,6 @@ impl Nodes {
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
             self.lost.values_mut().for_each(|lost| lost.complete = true);
-            self.peers.values_mut().for_each(|peer| peer.complete = true);
         }
     }
 
