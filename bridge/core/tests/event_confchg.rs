@@ -10,10 +10,12 @@ fn a_daemon_that_does_not_come_back() {
     let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
     let grace = rig.arm(Timer::Grace(node(3)), GRACE_MS);
     let until = rig.now.after(GRACE_MS);
+    let missing = Hello { testimony: vec![testimony(3, Fate::Missing)], ..hello_using(1, 1) };
     rig.steps(vec![
         (
             left(Channel::Control, &[1, 2], &[3], Reason::ProcDown),
-            vec![grace, note(Note::Debt(node(3), until))],
+            // From now on others must speak for it.
+            vec![say_hello(missing), grace, note(Note::Debt(node(3), until))],
         ),
         (left(group_channel(), &[1, 2], &[3], Reason::ProcDown), vec![]),
     ]);

@@ -122,9 +122,10 @@ fn quorum_of_another_ring_tells_nothing() {
     let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
     let [_, control, ring_two, group, group_ring] = rig.loss(&[1, 2], &[3], Reason::NodeDown);
     let (grace, until) = (rig.arm(Timer::Grace(node(3)), GRACE_MS), rig.now.after(GRACE_MS));
+    let missing = Hello { testimony: vec![testimony(3, Fate::Missing)], ..hello_using(1, 1) };
     rig.steps(vec![
         // In the ring before, this would be a daemon without its node.
-        (control, vec![grace, note(Note::Debt(node(3), until))]),
+        (control, vec![say_hello(missing), grace, note(Note::Debt(node(3), until))]),
         (ring_two, vec![]),
         (group, vec![]),
         (group_ring, vec![note(Note::UserLost(G, node(3), inc(3)))]),
