@@ -146,6 +146,10 @@ impl Core {
         };
         match (channel, body) {
             (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
+            // A daemon is in the control group before it is in any other, and that is read first.
+            (Channel::Group(_), Body::State(_)) if !self.nodes.is_control_member(from) => {
+                Scope::Nothing
+            }
             (Channel::Group(id), Body::State(state)) => {
                 let (mut fx, parts) = self.effects(out);
                 if let Some(group) = parts.groups.get_mut(&id) {
@@ -188,6 +192,12 @@ impl Core {
             return self.drop_garbage(Channel::Control, from, out);
         }
         match body {
+            // Another process of our own node that speaks our protocol is not us.
+            Body::Hello(hello)
+                if Some(from.node) == self.nodes.me && hello.boot != self.nodes.boot =>
+            {
+                self.drop_garbage(Channel::Control, from, out)
+            }
             Body::Hello(hello) => self.handle_hello(from, envelope, &hello, out),
             Body::Refuse(node)
                 if Some(node) == self.nodes.me && Some(from.node) != self.nodes.me =>
@@ -219,14 +229,9 @@ impl Core {
                         group.handle_ended(node, incarnation, &mut fx);
                     }
                 }
-                Consequence::Rebooted(node, boot) => {
+                Consequence::Seen(node, boot) => {
                     for group in parts.groups.values_mut() {
-                        group.handle_death(node, |user| user.boot == boot, true, &mut fx);
-                    }
-                }
-                Consequence::Released(node, id, old) => {
-                    if let Some(group) = parts.groups.get_mut(&id) {
-                        group.handle_death(node, |user| user.incarnation == old, true, &mut fx);
+                        group.handle_death(node, |user| user.boot != boot, true, &mut fx);
                     }
                 }
                 Consequence::Expelled(id, incarnation) => {

@@ -304,6 +304,25 @@ fn two_processes_of_one_node() {
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
 }
 
+/// A State said again by a process that is no daemon, and that then leaves, ends nobody's use.
+#[test]
+fn a_state_of_no_daemon() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let other = Member { node: node(2), pid: Pid(999) };
+    let mut members = members(&[1, 2]);
+    let staying = members.clone();
+    members.push(other);
+    let change = vec![(other, Reason::Join)];
+    rig.handle(Event::Confchg { channel: group_channel(), members, left: vec![], joined: change });
+    let state = State { incarnation: inc(2), boot: boot(2), told: users(&[1, 2]) };
+    let bytes = proto::encode(1, true, &Body::State(state));
+    expect_nothing(rig.handle(Event::Message { channel: group_channel(), from: other, bytes }));
+    let left = vec![(other, Reason::Leave)];
+    let gone = Event::Confchg { channel: group_channel(), members: staying, left, joined: vec![] };
+    expect_nothing(rig.handle(gone));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}
+
 /// Whoever is not in the control group is not heard there.
 #[test]
 fn words_of_a_stranger() {
