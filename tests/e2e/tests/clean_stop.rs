@@ -47,7 +47,7 @@ fn stop() -> Vec<&'static str> {
     }
     lab.expect(GROUPS[2], &left).unwrap();
     let log = lab.log(1);
-    let heard =
-        |reason: &&str| log.lines().any(|line| line.contains(GROUPS[0]) && line.contains(*reason));
+    let is_ours = |line: &&str| line.contains("event Confchg") && line.contains(GROUPS[0]);
+    let heard = |reason: &&str| log.lines().filter(is_ours).any(|line| line.contains(*reason));
     ["ProcDown", "NodeDown"].into_iter().filter(heard).collect()
 }
