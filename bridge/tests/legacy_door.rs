@@ -5,7 +5,6 @@ mod stub;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::time::Duration;
 
 use o2bridge::door::legacy::codec::{MESSAGE_BYTES, Response};
@@ -460,39 +459,6 @@ fn a_door_that_is_taken() {
     let mut tool = stub.legacy();
     say(&mut tool, "LISTCLUSTERS");
     assert_eq!(hear_list(&mut tool), ["demo"]);
-}
-
-/// The stock program, under the real name, in a network namespace of this test's own: abstract names
-/// belong to one.
-#[test]
-fn debugfs_reads_our_dump() {
-    let dir = tempfile::tempdir().unwrap();
-    let volume = dir.path().join("volume");
-    std::fs::File::create(&volume).unwrap().set_len(64 << 20).unwrap();
-    let mut mkfs = Command::new("mkfs.ocfs2");
-    mkfs.args(["-q", "-F", "-M", "local", "-N", "1", "-J", "size=4M"]).arg(&volume);
-    match mkfs.output() {
-        Err(error) => {
-            eprintln!("SKIPPED debugfs_reads_our_dump: no ocfs2-tools here ({error})");
-            return;
-        }
-        Ok(output) => assert!(output.status.success(), "{output:?}"),
-    }
-    // Only this thread moves.
-    if let Err(errno) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-        eprintln!("SKIPPED debugfs_reads_our_dump: no network namespace for us ({errno})");
-        return;
-    }
-    let trusted = o2bridge::door::Places::default().trusted_uids;
-    let stub = Stub::start_as(o2bridge::door::LEGACY_NAME.to_owned(), silent, trusted);
-    let dump: String = (0..5_000).map(|line| format!("line {line} with two  spaces\n")).collect();
-    stub.change(|world| world.dump = dump.clone());
-    let mut debugfs = Command::new("debugfs.ocfs2");
-    let output = debugfs.args(["-R", "controld dump"]).arg(&volume).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    let text = String::from_utf8(output.stdout).unwrap();
-    // The program ends its output with a newline of its own.
-    assert_eq!(text.trim_end(), dump.trim_end());
 }
 
 /// Both ends of all the clients are in this process.

@@ -69,7 +69,11 @@ impl Lab {
         Ok(stranger)
     }
 
-    pub(crate) fn program(&self, name: &'static str) -> Result<PathBuf, LabError> {
+    /// A program of the workspace.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn program(&self, name: &'static str) -> Result<PathBuf, LabError> {
         let place = std::env::current_exe()
             .map_err(|source| LabError::Io { path: "current_exe".to_owned(), source })?;
         let found = place.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
