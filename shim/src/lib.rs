@@ -27,8 +27,10 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 /// attach ── (suspend ── node_down* ── resume)* ── detach
 /// ```
 ///
-/// - Every `node_down` and every `resume` comes after a `suspend`, and `resume` ends it. The first
-///   verb after a restart of the daemon is `attach`, also of a group that is attached already.
+/// - Every `node_down` and every `resume` comes after a `suspend`, and `resume` ends it. A restarted
+///   daemon goes on where the last one stopped: nothing is repeated if nothing was under way; if a
+///   change was, the first verb is `suspend`, also when the attach before it had not been said yet;
+///   `resume` then attaches the group.
 /// - A `resume` whose peers lack a node of the last list, without a `node_down` of that node in
 ///   between, says that the node left cleanly. It is no death.
 /// - A node is told dead at most once per incarnation by one daemon, never while it is a peer of a

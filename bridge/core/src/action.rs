@@ -255,8 +255,6 @@ pub enum Note {
     DebtOverdue(NodeId),
     /// A CPG member whose node is not in the ring is not counted.
     Ghost(Channel, Member),
-    /// A member that is no o2bridge daemon is not counted.
-    Foreign(Channel, Member),
     /// A message that is not of our protocol was dropped; so many so far.
     Garbage(Channel, Member, u64),
     /// A node must be fenced before anything goes on that depends on it.

@@ -108,20 +108,10 @@ impl Group {
 
     /// Takes over from a predecessor. Services whose tools had not finished come back with their
     /// names: the mount table decides about them.
-    /// `boots`: the latest boot of each node; who was known in an earlier one died in it.
-    pub(crate) fn restore(
-        id: GroupId,
-        image: SavedGroup,
-        boots: &BTreeMap<NodeId, User>,
-    ) -> (Self, Vec<ServiceName>) {
+    pub(crate) fn restore(id: GroupId, image: SavedGroup) -> (Self, Vec<ServiceName>) {
         let mut group = Self::new(id, image.incarnation, image.device);
-        for (node, user) in &image.told {
-            if boots.get(node).is_some_and(|latest| latest.boot != user.boot) {
-                group.dead.insert(*node, Death { user: *user, pid: None, proven: true });
-            } else {
-                group.users.insert(*node, Using { user: *user, pid: None, told: Users::new() });
-            }
-        }
+        let using = |user: &User| Using { user: *user, pid: None, told: Users::new() };
+        group.users = image.told.iter().map(|(node, user)| (*node, using(user))).collect();
         let mut unsettled = Vec::new();
         for service in &image.services {
             group.services.insert(service.name.clone(), Service::Live);
@@ -233,11 +223,13 @@ impl Group {
     ) {
         let node = from.node;
         let user = User { incarnation: state.incarnation, boot: state.boot };
-        let buried = nodes.is_condemned(node, user.boot, (self.id, user.incarnation))
+        let buried = nodes.is_condemned(node, user, self.id)
             || self.dead.get(&node).is_some_and(|death| death.user == user);
         // The control group is read first: a State of an earlier boot than its Hello is a late one.
         let late = nodes.boot_of(node).is_some_and(|boot| boot != user.boot);
-        if buried || late || !self.is_counted(from) {
+        let ours = Some(node) == nodes.me;
+        let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
+        if buried || late || foreign || !self.is_counted(from) {
             return;
         }
         if let Some(known) = self.users.get(&node).map(|using| using.user) {
@@ -352,9 +344,7 @@ impl Group {
         if self.expelled || !nodes.is_in_force() {
             return;
         }
-        let condemned = |node: NodeId, user: User| {
-            nodes.is_condemned(node, user.boot, (self.id, user.incarnation))
-        };
+        let condemned = |node: NodeId, user: User| nodes.is_condemned(node, user, self.id);
         let users = self.users.iter().map(|(node, using)| (*node, using.user));
         let buried: Vec<_> = users.filter(|(node, user)| condemned(*node, *user)).collect();
         for (node, user) in buried {
@@ -369,7 +359,10 @@ impl Group {
     /// The deaths for the lane; true for those that the kernel may hear of.
     fn deaths(&self, nodes: &Nodes) -> BTreeMap<NodeId, (Incarnation, bool)> {
         let settled = |node: NodeId, death: &Death| {
-            let lost = nodes.lost.get(&node).filter(|lost| lost.boot == death.user.boot);
+            let lost = nodes
+                .lost
+                .get(&node)
+                .filter(|lost| lost.boot == death.user.boot || !nodes.is_in_ring(node));
             let pid = death.pid.map(|pid| Member { node, pid });
             // A node that came back and has not heard yet that it was buried is still a member.
             let is_here = pid.is_some_and(|member| self.is_counted(member));

@@ -73,14 +73,11 @@ impl Core {
         let mut nodes = Nodes::new(config.boot);
         let mut groups = BTreeMap::new();
         let mut unsettled = Vec::new();
-        let boots = latest_boots(&saved);
         for (id, image) in saved.groups {
             for (node, user) in &image.told {
-                if boots.get(node).is_some_and(|latest| latest.boot == user.boot) {
-                    nodes.remember(*node, user.boot, id, user.incarnation);
-                }
+                nodes.remember(*node, user.boot, id, user.incarnation);
             }
-            let (group, services) = Group::restore(id, image, &boots);
+            let (group, services) = Group::restore(id, image);
             unsettled.extend(services.into_iter().map(|service| (id, service)));
             groups.insert(id, group);
         }
@@ -372,6 +369,14 @@ impl Core {
                 let (mut fx, parts) = self.effects(out);
                 parts.nodes.condemn(&mut fx);
                 parts.nodes.review_witness(&fx);
+                for (node, uses) in parts.nodes.release() {
+                    for (id, old) in uses {
+                        if let Some(group) = parts.groups.get_mut(&id) {
+                            let is_old = |user: User| user.incarnation <= old;
+                            group.handle_death(node, is_old, true, &mut fx);
+                        }
+                    }
+                }
                 parts.nodes.advance_fencing(&mut fx);
                 let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
                 for id in ids {
@@ -421,21 +426,10 @@ impl Core {
             testimony: self.nodes.testimony(),
         };
         let in_use = !self.groups.is_empty();
-        let bytes = proto::encode(self.nodes.protocol(), in_use, &Body::Hello(hello));
+        // In the lowest version: whoever it introduces us to may speak no other.
+        let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
         out.push(Action::Mcast { channel: Channel::Control, bytes });
     }
-}
-
-/// Each node's last known use in any group. Incarnations of a node grow from boot to boot.
-fn latest_boots(saved: &Saved) -> BTreeMap<NodeId, User> {
-    let mut latest: BTreeMap<NodeId, User> = BTreeMap::new();
-    for (node, user) in saved.groups.values().flat_map(|image| &image.told) {
-        let known = latest.entry(*node).or_insert(*user);
-        if known.incarnation < user.incarnation {
-            *known = *user;
-        }
-    }
-    latest
 }
 
 /// The parts that handlers change beside the effects.

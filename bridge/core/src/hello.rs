@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
 use crate::node::{Daemon, Nodes, Peer};
-use crate::proto::{self, Fate, Hello, Testimony};
+use crate::proto::{self, Fate, Hello, Testimony, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
 
@@ -14,10 +14,8 @@ use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
 pub(crate) enum Consequence {
     /// The use ended cleanly.
     Ended(NodeId, GroupId, Incarnation),
-    /// The node was seen in another boot than this one: what it used then died.
-    Rebooted(NodeId, BootId),
-    /// The node lives on and has ended what it was buried in: that use died, and writes no more.
-    Released(NodeId, GroupId, Incarnation),
+    /// The node was seen in this boot: what it used in any other died, and writes no more.
+    Seen(NodeId, BootId),
     /// The others buried our use of this group.
     Expelled(GroupId, Incarnation),
 }
@@ -33,7 +31,7 @@ impl Nodes {
     ) {
         let node = from.node;
         let mut peer = self.peers.remove(&node).unwrap_or(Peer::UNKNOWN);
-        self.meet_other_boot(node, &peer, hello.boot, consequences, fx);
+        self.meet_other_boot(node, hello.boot, fx);
         let same_boot = peer.boot.is_none_or(|boot| boot == hello.boot);
         let mut uses = hello.uses.clone();
         let mut forgot = false;
@@ -56,11 +54,12 @@ impl Nodes {
             heard_in: hello.ring,
             forgot,
             complete: true,
+            memory_from: hello.memory_from,
             witness: hello.witness,
             highest,
         };
         self.peers.insert(node, peer);
-        self.release(node, hello, consequences);
+        consequences.push(Consequence::Seen(node, hello.boot));
         if Some(node) != self.me {
             self.refused_by.remove(&node);
             self.buried_by.remove(&node);
@@ -70,18 +69,8 @@ impl Nodes {
         }
     }
 
-    /// A node seen in another boot: what it used in the earlier one died, and provably so.
-    fn meet_other_boot(
-        &mut self,
-        node: NodeId,
-        known: &Peer,
-        boot: BootId,
-        consequences: &mut Vec<Consequence>,
-        fx: &mut Effects<'_>,
-    ) {
-        if let Some(old) = known.boot.filter(|old| *old != boot && !known.uses.is_empty()) {
-            consequences.push(Consequence::Rebooted(node, old));
-        }
+    /// A node seen in another boot than it was lost in has been reset.
+    fn meet_other_boot(&mut self, node: NodeId, boot: BootId, fx: &mut Effects<'_>) {
         if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
             self.lost.remove(&node);
             self.stale_hello = true;
@@ -89,26 +78,35 @@ impl Nodes {
         } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
                 lost.prove(node, Proof::Reboot, fx);
-                consequences.push(Consequence::Rebooted(node, lost.boot));
                 self.stale_hello = true;
             }
         }
     }
 
-    /// A buried node that has ended all the uses that it was buried in may start anew.
-    fn release(&mut self, node: NodeId, hello: &Hello, consequences: &mut Vec<Consequence>) {
-        let released = self.lost.get(&node).is_some_and(|lost| {
-            lost.boot == hello.boot
-                && lost.is_fenced()
-                && lost.uses.iter().all(|(group, old)| hello.uses.get(group) != Some(old))
-                && lost.uses.values().all(|old| *old >= hello.memory_from)
-        });
-        let lost = if released { self.lost.remove(&node) } else { None };
-        if let Some(lost) = lost {
+    /// Buried nodes that are fenced and have ended all the uses that they were buried in may start
+    /// anew: these uses died, and write no more.
+    pub(crate) fn release(&mut self) -> Vec<(NodeId, Uses)> {
+        let is_released = |node: &NodeId, lost: &Lost| {
+            lost.is_fenced() && self.has_ended(*node, lost.boot, &lost.uses)
+        };
+        let released = self.lost.iter().filter(|(node, lost)| is_released(node, lost));
+        let released: Vec<(NodeId, Uses)> =
+            released.map(|(node, lost)| (*node, lost.uses.clone())).collect();
+        for (node, _) in &released {
+            self.lost.remove(node);
             self.stale_hello = true;
-            let uses = lost.uses.iter();
-            consequences.extend(uses.map(|(id, old)| Consequence::Released(node, *id, *old)));
         }
+        released
+    }
+
+    /// Whether a node says itself, in this boot, that it has ended these uses.
+    fn has_ended(&self, node: NodeId, boot: BootId, uses: &Uses) -> bool {
+        self.peers.get(&node).is_some_and(|peer| {
+            matches!(peer.daemon, Daemon::Speaking(_))
+                && peer.boot == Some(boot)
+                && uses.iter().all(|(group, old)| peer.uses.get(group) != Some(old))
+                && uses.values().all(|old| *old >= peer.memory_from)
+        })
     }
 
     fn handle_testimony(
@@ -174,7 +172,7 @@ impl Nodes {
         match peer.boot {
             Some(old) if old != testimony.boot && !witness => return,
             Some(old) if old != testimony.boot => {
-                consequences.push(Consequence::Rebooted(testimony.node, old));
+                consequences.push(Consequence::Seen(testimony.node, testimony.boot));
                 peer.uses.clear();
             }
             Some(_) | None => {}
@@ -195,6 +193,11 @@ impl Nodes {
         let is_speaking =
             self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
         if is_speaking && known != Some(testimony.boot) {
+            return None;
+        }
+        // A word that crossed the release: what is over is not buried again.
+        let known = self.lost.contains_key(&node);
+        if !known && self.has_ended(node, testimony.boot, &testimony.uses) {
             return None;
         }
         // Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both.
@@ -221,7 +224,9 @@ impl Nodes {
         let missing = self.peers.iter().filter_map(|(node, peer)| {
             let absent = matches!(peer.daemon, Daemon::Absent) && self.is_in_ring(*node);
             let boot = peer.boot.filter(|_| absent && !peer.uses.is_empty())?;
-            let uses = peer.uses.clone();
+            // Its uses may be more than one Hello's, if its daemon forgot some.
+            let uses = peer.uses.iter().take(proto::GROUPS_MAX).map(|(id, use_)| (*id, *use_));
+            let uses = uses.collect();
             Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
         });
         lost.chain(missing).take(proto::NODES_MAX).collect()

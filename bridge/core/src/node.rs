@@ -25,6 +25,7 @@ use crate::action::Note;
 use crate::effects::Effects;
 use crate::fence::Lost;
 use crate::proto::{self, Envelope, Uses};
+use crate::saved::User;
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
 
@@ -64,6 +65,8 @@ pub(crate) struct Peer {
     pub(crate) forgot: bool,
     /// Whether these are all its uses: it said so itself, or a witness did.
     pub(crate) complete: bool,
+    /// Where its daemon's memory of its own uses begins.
+    pub(crate) memory_from: Incarnation,
     pub(crate) witness: bool,
     pub(crate) highest: u16,
 }
@@ -76,6 +79,7 @@ impl Peer {
         heard_in: None,
         forgot: false,
         complete: false,
+        memory_from: Incarnation(0),
         witness: false,
         highest: 0,
     };
@@ -404,16 +408,16 @@ impl Nodes {
         }
     }
 
-    /// Whether this use is one that its node was buried in, or an earlier one of the same group.
-    pub(crate) fn is_condemned(
-        &self,
-        node: NodeId,
-        boot: BootId,
-        use_: (GroupId, Incarnation),
-    ) -> bool {
-        self.lost
-            .get(&node)
-            .is_some_and(|lost| lost.boot == boot && lost.uses.get(&use_.0) >= Some(&use_.1))
+    /// Whether this use is one that its node was buried in, or an earlier one of the same group. Of a
+    /// node that is gone, whatever it did in other boots is over too.
+    pub(crate) fn is_condemned(&self, node: NodeId, user: User, group: GroupId) -> bool {
+        self.lost.get(&node).is_some_and(|lost| {
+            if lost.boot == user.boot {
+                lost.uses.get(&group).is_some_and(|last| *last >= user.incarnation)
+            } else {
+                lost.boot != BootId::UNSEEN && !self.is_in_ring(node)
+            }
+        })
     }
 
     pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {

@@ -12,7 +12,8 @@
 //! State     incarnation u64 | boot u128 | n u16 × (node u32 | incarnation u64 | boot u128)
 //! Refuse    node u32
 //! ```
-//! Integers are little-endian.
+//! Integers are little-endian. A Hello is written in the lowest version that its sender speaks,
+//! everything else in the highest that all daemons of the ring speak.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

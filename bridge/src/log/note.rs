@@ -19,7 +19,6 @@ pub fn note(log: &Logger, repeats: &Repeats, now: Now, note: &Note) {
 fn repeat_key(note: &Note) -> Option<String> {
     match note {
         Note::Ghost(channel, member)
-        | Note::Foreign(channel, member)
         | Note::Garbage(channel, member, _) => {
             let kind = std::mem::discriminant(note);
             Some(format!("{kind:?} {channel} {}", member.node))
@@ -89,10 +88,6 @@ fn sentence(log: &Logger, now: Now, note: &Note) {
         }
         Note::Ghost(channel, member) => {
             warn!(log, "corosync lists a member whose node is not in the ring; not counted";
-                "node" => member.node.0, "channel" => %channel, "pid" => member.pid.0);
-        }
-        Note::Foreign(channel, member) => {
-            warn!(log, "a process that is no o2bridged joined our group; not counted";
                 "node" => member.node.0, "channel" => %channel, "pid" => member.pid.0);
         }
         Note::Garbage(channel, member, count) => {

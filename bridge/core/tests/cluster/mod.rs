@@ -87,7 +87,12 @@ pub struct World {
     fencing: Fencing,
     pub counts: Counts,
     pub trace: Vec<String>,
+    messages: u64,
 }
+
+/// Far above what any run of the tests says.
+const TRACE_MAX: usize = 200_000;
+const MESSAGES_MAX: u64 = 200_000;
 
 pub const GRACE_MS: u64 = 5_000;
 
@@ -136,6 +141,7 @@ impl World {
             fencing,
             counts: Counts::default(),
             trace: Vec::new(),
+            messages: 0,
         };
         for index in 0..world.machines.len() {
             world.start_corosync(index);
@@ -145,6 +151,8 @@ impl World {
     }
 
     fn say(&mut self, text: String) {
+        // Nobody reads that much; what says that much never comes to rest.
+        assert!(self.trace.len() < TRACE_MAX, "the cluster talks for ever");
         self.trace.push(format!("{:>7} {text}", self.now));
     }
 
@@ -449,7 +457,10 @@ impl World {
         if let Err(broken) = core.check() {
             panic!("n{}: {broken} after {event:?}", index + 1);
         }
-        if !matches!(event, Event::Message { .. }) {
+        if matches!(event, Event::Message { .. }) {
+            self.messages += 1;
+            assert!(self.messages < MESSAGES_MAX, "the cluster talks for ever");
+        } else {
             self.say(format!("n{} <- {event:?}", index + 1));
         }
         for action in actions {

@@ -1,8 +1,6 @@
 //! The quorum service: nothing is decided against it or before it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// The effects on shim and state file among these actions.
 fn verbs(actions: &[Action]) -> Vec<Action> {

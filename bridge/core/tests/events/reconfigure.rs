@@ -1,8 +1,6 @@
 //! The configuration was read again.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn to(fencing: Fencing) -> Event {
     Event::Reconfigure(tunables(fencing))

@@ -1,8 +1,6 @@
 //! Who is in the control group and in the mountgroups, and how they went.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// A daemon is gone while its node is in the ring: a debt, a grace, a kill, and only then a death.
 #[test]

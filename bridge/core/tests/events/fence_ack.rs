@@ -1,8 +1,6 @@
 //! The administrator states that a node is off.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn ack(request: u64, n: u32) -> Event {
     Event::FenceAck { request: RequestId(request), client: ClientId(9), node: node(n) }

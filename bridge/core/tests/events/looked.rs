@@ -1,8 +1,6 @@
 //! What the mount table says of a service whose tool cannot be asked.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// The tool of `/mnt` died between begin and complete; the op of the look.
 fn looking() -> (Rig, OpId) {

@@ -1,8 +1,6 @@
 //! A tool says how its mount ended.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// Answered when a successor would know it, not before.
 #[test]

@@ -1,9 +1,7 @@
 //! Any event at any time: whatever corosync, peers and tools say, in whatever order, no invariant
 //! breaks and nothing panics. (A broken invariant ends the daemon, so none may come from outside.)
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// A plain generator (Knuth's MMIX constants): the same choices in each run. What it says is mostly
 /// about one ring, so that there is agreement now and then.

@@ -1,8 +1,6 @@
 //! A tool is about to use a group.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn begin_of(request: u64, service: &str) -> Event {
     Event::Begin(begin(request, &name(service)))

@@ -1,8 +1,6 @@
 //! A connection to a door ended.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 const GONE: Event = Event::ClientGone { client: ClientId(1) };
 

@@ -1,8 +1,6 @@
 //! A service ends its use of a group.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// The last service: saved as gone, the shim let go, the group left, then forgotten, then answered.
 #[test]

@@ -1,8 +1,6 @@
 //! Every timeout, and timers that nobody waits for any more.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn begin_timer() -> Timer {
     Timer::Begin(G, mnt())

@@ -1,8 +1,6 @@
 //! Ring changes: who is lost, who is back, and who is only listed.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// A member whose node is not in the ring is not counted, not waited for, and not buried.
 #[test]

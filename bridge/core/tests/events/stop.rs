@@ -1,8 +1,6 @@
 //! The service manager asks the daemon to end.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 #[test]
 fn refused_while_in_use() {

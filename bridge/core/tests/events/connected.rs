@@ -1,8 +1,6 @@
 //! Corosync answers: the way into the control group, and what a predecessor left behind.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn saved(image: SavedGroup) -> Saved {
     Saved { memory_from: Some(inc(1)), groups: [(G, image)].into() }

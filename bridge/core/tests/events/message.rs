@@ -1,8 +1,6 @@
 //! What other daemons say, and what is made of words that nobody should say.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// What node n says of others.
 fn hello_with(n: u32, words: Vec<Testimony>) -> Event {

@@ -1,8 +1,6 @@
 //! Corosync is gone. Nothing that it said counts any more; what is in use stays in use.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 #[test]
 fn in_every_state_nothing_is_done() {

@@ -1,8 +1,6 @@
 //! The end of an effect.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
-mod common;
-use common::*;
+use crate::common::*;
 
 /// An op that nobody waits for.
 #[test]

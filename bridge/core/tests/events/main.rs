@@ -1,0 +1,23 @@
+//! Every event, through the public API: one file each, the whole action list asserted.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "a test may panic")]
+
+mod common;
+
+mod begin;
+mod client_gone;
+mod complete;
+mod confchg;
+mod connected;
+mod disconnected;
+mod done;
+mod fence_ack;
+mod leave;
+mod looked;
+mod message;
+mod noise;
+mod quorum;
+mod reconfigure;
+mod stop;
+mod timer;
+mod totem;
