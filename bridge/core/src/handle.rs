@@ -367,8 +367,8 @@ impl Core {
             Scope::Group(id) => self.reconcile_group(id, out),
             Scope::All => {
                 let (mut fx, parts) = self.effects(out);
-                parts.nodes.condemn(&mut fx);
                 parts.nodes.review_witness(&fx);
+                parts.nodes.condemn(&mut fx);
                 for (node, uses) in parts.nodes.release() {
                     for (id, old) in uses {
                         if let Some(group) = parts.groups.get_mut(&id) {

@@ -269,27 +269,32 @@ impl Nodes {
         }
     }
 
-    /// Condemns every user that the quorate ring goes on without, and forgets other absentees.
+    /// Condemns every user that the quorate ring goes on without, and forgets who used nothing.
     pub(crate) fn condemn(&mut self, fx: &mut Effects<'_>) {
         let Some(ring) = self.ring.clone().filter(|_| self.is_in_force()) else { return };
         // Whoever is seen can speak for itself.
         self.lost.retain(|node, lost| lost.boot != BootId::UNSEEN || !ring.nodes.contains(node));
         let gone: Vec<NodeId> =
             self.peers.keys().copied().filter(|node| !ring.nodes.contains(node)).collect();
-        for node in gone {
+        let absentees = if self.witness { Vec::new() } else { self.absentees() };
+        for node in gone.into_iter().filter(|node| !absentees.contains(node)) {
             fx.cancel(&Timer::Grace(node));
-            let Some(peer) = self.peers.remove(&node) else { continue };
-            let Some(boot) = peer.boot.filter(|_| !peer.uses.is_empty()) else { continue };
-            let witness = self.witness;
-            let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
-            if lost.boot != boot {
-                *lost = Lost::new(boot, Uses::new());
-            }
-            if lost.add(&peer.uses) {
-                self.stale_hello = true;
-                lost.complete = witness;
-                fx.note(Note::FenceNeeded(node, boot));
-            }
+            self.condemn_node(node, fx);
+        }
+    }
+
+    /// A node that the ring goes on without is lost if it used anything, and forgotten if not.
+    pub(crate) fn condemn_node(&mut self, node: NodeId, fx: &mut Effects<'_>) {
+        let Some(peer) = self.peers.remove(&node) else { return };
+        let Some(boot) = peer.boot.filter(|_| !peer.uses.is_empty()) else { return };
+        let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
+        if lost.boot != boot {
+            *lost = Lost::new(boot, Uses::new());
+        }
+        if lost.add(&peer.uses) {
+            self.stale_hello = true;
+            lost.complete = self.witness;
+            fx.note(Note::FenceNeeded(node, boot));
         }
     }
 
@@ -324,8 +329,8 @@ impl Nodes {
     pub(crate) fn review_debts(&mut self, fx: &mut Effects<'_>) {
         let in_force = self.is_in_force();
         let Some(ring) = self.ring.clone() else { return };
-        self.await_unseen(fx);
-        for (node, peer) in &self.peers {
+        let awaited = self.await_unseen(fx);
+        for (node, peer) in self.peers.iter().filter(|(node, _)| !awaited.contains(node)) {
             let timer = Timer::Grace(*node);
             let owes = in_force
                 && Some(*node) != self.me
@@ -350,6 +355,9 @@ impl Nodes {
     /// The grace of a node is over. True: corosync must end the node.
     pub(crate) fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) -> bool {
         self.miss_unseen(node, fx);
+        if !self.is_in_ring(node) {
+            return false;
+        }
         let Some(peer) = self.peers.get_mut(&node) else { return false };
         let in_use = !peer.uses.is_empty();
         if !in_use {

@@ -12,6 +12,7 @@ impl Group {
             && nodes.is_agreed()
             && !nodes.is_buried()
             && self.ring.as_ref().map(|ring| ring.id) == nodes.ring.as_ref().map(|ring| ring.id)
+            && self.users.keys().all(|node| nodes.is_in_ring(*node))
     }
 
     /// What keeps the first attach from naming everyone whom it must name.
@@ -64,6 +65,10 @@ impl Group {
             return Waiting::Quorum;
         }
         if let Some(node) = nodes.first_owing() {
+            return Waiting::Peer(node);
+        }
+        let absent = |node: &NodeId| !nodes.is_in_ring(*node);
+        if let Some(node) = self.users.keys().copied().find(absent) {
             return Waiting::Peer(node);
         }
         if nodes.is_buried() {

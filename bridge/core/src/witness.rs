@@ -1,8 +1,10 @@
 //! A daemon is a *witness* when it knows all users there are. One that has just started, or comes out
 //! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
 //! becomes one when another witness in the ring has spoken, or when every configured node was seen
-//! or, after the grace period, fenced. Nothing is attached before that.
+//! or, after the grace period, fenced. Nothing is attached before that, and users that were out of the
+//! ring when quorum came have the same grace before they are lost.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::action::Note;
@@ -25,7 +27,8 @@ impl Nodes {
             .values()
             .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
         let fenced = self.unseen().is_empty() || fx.tunables.fencing == Fencing::None;
-        if heard || (fenced && self.unheard().is_none()) {
+        let met = self.unheard().is_none() && self.absentees().is_empty();
+        if heard || (fenced && met) {
             self.witness = true;
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
@@ -48,6 +51,15 @@ impl Nodes {
         unseen.filter(|node| !known(node)).copied().collect()
     }
 
+    /// Users that are not in the ring and not lost: they were out of it when quorum came.
+    pub(crate) fn absentees(&self) -> Vec<NodeId> {
+        let absent = |node: &NodeId, peer: &Peer| {
+            !self.is_in_ring(*node) && peer.boot.is_some() && !peer.uses.is_empty()
+        };
+        let absent = self.peers.iter().filter(|(node, peer)| absent(node, peer));
+        absent.map(|(node, _)| *node).collect()
+    }
+
     /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace.
     pub(crate) fn unheard(&self) -> Option<NodeId> {
         let unheard = |peer: &Peer| !peer.complete && matches!(peer.daemon, Daemon::Absent);
@@ -62,23 +74,35 @@ impl Nodes {
         self.unseen().first().copied().or(self.me)
     }
 
-    /// Configured nodes that nobody here has seen have a grace period to show up.
-    pub(crate) fn await_unseen(&self, fx: &mut Effects<'_>) {
+    /// Nodes that nobody here has seen since quorum came have a grace period to show up: a network
+    /// that heals comes back in pieces, and the first majority must not shoot the rest.
+    pub(crate) fn await_unseen(&self, fx: &mut Effects<'_>) -> BTreeSet<NodeId> {
         let wanted = !self.witness && self.is_agreed();
-        for node in self.unseen() {
-            let timer = Timer::Grace(node);
-            let awaited = wanted && self.lost.get(&node).is_none_or(Lost::is_fenced);
+        let absentees = self.absentees();
+        let mut awaited: BTreeSet<NodeId> = self.unseen().into_iter().chain(absentees).collect();
+        awaited.retain(|node| {
+            let timer = Timer::Grace(*node);
+            let known = self.lost.get(node).is_some_and(|lost| !lost.is_fenced());
+            let awaited = wanted && (!known || self.peers.contains_key(node));
             if awaited && !fx.timers.is_armed(&timer) {
                 fx.arm(timer, fx.tunables.grace_ms);
             } else if !awaited {
                 fx.cancel(&timer);
             }
-        }
+            awaited
+        });
+        awaited
     }
 
-    /// A configured node did not show up: it may have a volume mounted, so it is fenced.
+    /// A node did not show up: it has, or may have, a volume mounted, so it is fenced.
     pub(crate) fn miss_unseen(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        if self.witness || !self.is_agreed() || !self.unseen().contains(&node) {
+        if self.witness || !self.is_agreed() {
+            return;
+        }
+        if self.absentees().contains(&node) {
+            return self.condemn_node(node, fx);
+        }
+        if !self.unseen().contains(&node) {
             return;
         }
         self.stale_hello = true;

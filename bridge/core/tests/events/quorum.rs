@@ -188,3 +188,46 @@ fn while_joining() {
         assert!(!rig.core.snapshot().quorate);
     }
 }
+
+/// All cables out, then back in pieces: the first majority waits for the rest, which may live.
+#[test]
+fn who_was_out_of_the_ring_when_quorum_came_has_a_grace() {
+    let heal = |nodes: &[u32], rig: &mut Rig, seq: u64| {
+        let others: Vec<u32> = nodes.iter().copied().filter(|n| *n != 1).collect();
+        let mut all = rig.run(quorum(true, seq, nodes));
+        for channel in [Channel::Control, group_channel()] {
+            all.extend(rig.run(joined(channel, nodes, &others, Reason::NodeUp)));
+            all.extend(rig.run(totem(channel, seq, nodes)));
+        }
+        for n in others {
+            let word = Hello { witness: false, ..hello_using(n, seq) };
+            all.extend(rig.run(hello_of(n, word)));
+        }
+        all
+    };
+    let alone = || {
+        let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+        for event in rig.loss(&[1], &[2, 3], Reason::NodeDown) {
+            let event = match event {
+                Event::Quorum { ring, nodes, .. } => Event::Quorum { quorate: false, ring, nodes },
+                other => other,
+            };
+            assert_eq!(verbs(&rig.run(event)), vec![]);
+        }
+        rig
+    };
+    let mut rig = alone();
+    assert_eq!(verbs(&heal(&[1, 2], &mut rig, 8)), vec![]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(3)));
+    assert_eq!(verbs(&heal(&[1, 2, 3], &mut rig, 9)), vec![], "it lives");
+    assert_eq!(rig.state(), "ready");
+
+    let mut rig = alone();
+    heal(&[1, 2], &mut rig, 8);
+    let fired = rig.fire_last(Timer::Grace(node(3)));
+    let fired = rig.pump(fired);
+    let down = Verb::NodeDown(node(3), inc(3));
+    let told =
+        fired.iter().filter(|action| matches!(action, Action::Verb { verb, .. } if *verb == down));
+    assert_eq!(told.count(), 1, "{fired:?}");
+}
