@@ -141,7 +141,8 @@ impl Client {
     /// About to use a group. Returns when the kernel knows who else uses it.
     ///
     /// # Errors
-    /// After [`ClientError::Refused`] nothing is left of the begin. After a timeout the daemon takes it
+    /// After [`ClientError::Refused`] the begin is undone; for some milliseconds another one of the
+    /// same group may be `Busy`. After a timeout the daemon takes it
     /// back, unless it was granted in that very moment: then [`Self::leave`] does.
     pub fn begin(&mut self, begin: &Begin) -> Answer<Begun> {
         let parameters = json!({

@@ -195,7 +195,7 @@ fn refusals() {
     assert_eq!(run(&stub, &["begin", UUID, "s"]), failed(4, begin));
     let leave = "o2bridge: not ready in time: waiting for the shim's detach\n";
     assert_eq!(run(&stub, &["leave", UUID, "s"]), failed(4, leave));
-    let complete = "o2bridge: complete without a begin from this client\n";
+    let complete = "o2bridge: there is no begin of this service by this client to complete\n";
     assert_eq!(run(&stub, &["complete", UUID, "s", "0"]), failed(1, complete));
 }
 

@@ -112,7 +112,7 @@ fn the_replies_of_the_core() {
         (Reply::Already, 114, "in use already, go ahead"),
         (Reply::Refused(Refusal::Busy), 16, "another request for this service is under way"),
         (Reply::Refused(Refusal::NoGroup), 2, "nobody on this node uses this group"),
-        (Reply::Refused(Refusal::NotBegun), 22, "complete without a begin"),
+        (Reply::Refused(Refusal::NotBegun), 22, "there is no begin"),
         (Reply::Refused(Refusal::TimedOut(Waiting::Quorum)), 110, "not ready in time"),
         (Reply::Refused(long), 22, "the volume belongs to cluster 'vvv"),
     ];

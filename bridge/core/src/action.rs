@@ -173,7 +173,7 @@ pub enum Refusal {
     NoGroup,
     /// The group is in use here, but not by this service.
     NoService,
-    /// Complete came without a begin of this client.
+    /// Complete came without a begin of this client, of another group, or of another service.
     NotBegun,
     /// Corosync is not there. An earlier begin was undone.
     NoCluster,
@@ -302,7 +302,7 @@ impl fmt::Display for crate::event::OpError {
 
 impl Refusal {
     /// The errno of this refusal on the old door, as the ancestor's daemon chose them where it had
-    /// a case (facts/ocfs2.md 1.3).
+    /// a case.
     #[must_use]
     pub const fn errno(&self) -> i32 {
         match self {
@@ -361,8 +361,12 @@ impl fmt::Display for Refusal {
             Self::InUse => f.write_str("this service uses the group already"),
             Self::NoGroup => f.write_str("nobody on this node uses this group"),
             Self::NoService => f.write_str("this service does not use the group"),
-            Self::NotBegun => f.write_str("complete without a begin from this client"),
-            Self::NoCluster => f.write_str("corosync is not running on this node; start it first"),
+            Self::NotBegun => {
+                f.write_str("there is no begin of this service by this client to complete")
+            }
+            Self::NoCluster => f.write_str(
+                "corosync does not answer on this node: start it, or wait until it does",
+            ),
             Self::TimedOut(waiting) => write!(f, "not ready in time: waiting for {waiting}"),
             Self::Expelled => f.write_str(
                 "the cluster buried this node while it used the group: reset the node, or end all \

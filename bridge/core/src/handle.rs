@@ -124,12 +124,12 @@ impl Core {
             }
             Event::Begin(begin) => self.handle_begin(&begin, out),
             Event::Complete { request, client, group, service, code } => {
-                self.with_group(group, request, out, |group, fx| {
+                self.with_group((group, request), out, Refusal::NotBegun, |group, fx| {
                     group.complete(&service, request, (client, code), fx);
                 })
             }
             Event::Leave { request, client: _, group, service } => {
-                self.with_group(group, request, out, |group, fx| {
+                self.with_group((group, request), out, Refusal::NoGroup, |group, fx| {
                     group.leave(&service, request, fx);
                 })
             }
@@ -252,9 +252,9 @@ impl Core {
 
     fn with_group(
         &mut self,
-        id: GroupId,
-        request: RequestId,
+        (id, request): (GroupId, RequestId),
         out: &mut Actions,
+        absent: Refusal,
         act: impl FnOnce(&mut Group, &mut Effects<'_>),
     ) -> Scope {
         let (mut fx, parts) = self.effects(out);
@@ -264,7 +264,7 @@ impl Core {
                 Scope::Group(id)
             }
             None => {
-                fx.reply(request, Reply::Refused(Refusal::NoGroup));
+                fx.reply(request, Reply::Refused(absent));
                 Scope::Nothing
             }
         }

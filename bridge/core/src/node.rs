@@ -2,13 +2,16 @@
 //!
 //! One record per node; its daemon:
 //!
-//! | daemon \ event | in control group, no word | Hello we understand | Hello we do not | left the control group | grace over |
+//! | daemon \ event | came into the control group | Hello we understand | Hello we do not | left it | grace over, node in the ring |
 //! |---|---|---|---|---|---|
-//! | Absent       | Silent | -        | -            | -      | killed if in use, else forgotten |
-//! | Silent       | -      | Speaking | Incompatible | Absent | killed if in use, else Ignored |
+//! | Absent       | Silent | -        | -            | -      | killed if in use, else Ignored |
+//! | Silent       | Silent | Speaking | Incompatible | Absent | killed if in use, else Ignored |
 //! | Speaking     | -      | Speaking | Incompatible | Absent | killed if in use, else Ignored |
 //! | Incompatible | -      | Speaking | Incompatible | Absent | - |
-//! | Ignored      | -      | Speaking | Incompatible | Absent | - |
+//! | Ignored      | Silent | Speaking | Incompatible | Ignored | killed if in use, else - |
+//!
+//! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon
+//! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything.
 //!
 //! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
 //! node, or the end of all uses that it was buried in, undoes that.

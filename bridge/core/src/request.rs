@@ -54,7 +54,7 @@ impl Group {
         fx: &mut Effects<'_>,
     ) {
         let Some(service) = self.services.get_mut(name) else {
-            return fx.reply(request, Reply::Refused(Refusal::NoService));
+            return fx.reply(request, Reply::Refused(Refusal::NotBegun));
         };
         let moved = service.complete(request, client, code);
         self.follow(name, moved, fx);

@@ -61,13 +61,13 @@ fn sweep(fencing: Fencing, seeds: u64) -> Counts {
 fn fencing_by_agents() {
     let counts = sweep(AGENT, 300);
     println!("{counts:?}");
-    assert!(counts.node_downs > 100 && counts.grants > 1_000 && counts.fences > 100, "{counts:?}");
+    assert!(counts.node_downs > 100 && counts.grants > 500 && counts.fences > 100, "{counts:?}");
 }
 
 #[test]
 fn without_fencing() {
     let counts = sweep(Fencing::None, 300);
     println!("{counts:?}");
-    assert!(counts.node_downs > 100 && counts.grants > 1_000, "{counts:?}");
+    assert!(counts.node_downs > 100 && counts.grants > 500, "{counts:?}");
     assert_eq!(counts.fences, 0, "the policy is none");
 }

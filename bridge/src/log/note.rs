@@ -18,8 +18,7 @@ pub fn note(log: &Logger, repeats: &Repeats, now: Now, note: &Note) {
 /// What makes two notes alike, of those that can come again and again.
 fn repeat_key(note: &Note) -> Option<String> {
     match note {
-        Note::Ghost(channel, member)
-        | Note::Garbage(channel, member, _) => {
+        Note::Ghost(channel, member) | Note::Garbage(channel, member, _) => {
             let kind = std::mem::discriminant(note);
             Some(format!("{kind:?} {channel} {}", member.node))
         }

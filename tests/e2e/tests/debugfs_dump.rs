@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
-use o2bridge_e2e::{GROUPS, Lab, LabError, Line};
+use o2bridge_e2e::{GROUPS, Lab, LabError, Line, Told};
 use o2bridge_harness::Output;
 
 const MOUNT: &str = "/srv/shared";
@@ -60,6 +60,15 @@ fn controld_dump() -> Result<(), LabError> {
     assert!(ours.len() > 200, "only {} lines", ours.len());
     assert_eq!(told[..ours.len()], ours, "the same memory, in the same order");
     println!("{} bytes, {} lines", theirs.stdout.len(), told.len());
+
+    // Reading it told nobody anything.
+    let mut told = Told::new();
+    told.add(&[1], "attach 1a | suspend | resume 1a 2a | suspend | resume 1a 2a 3a")
+        .add(&[2], "attach 1a 2a | suspend | resume 1a 2a 3a")
+        .add(&[3], "attach 1a 2a 3a");
+    for group in &GROUPS[1..] {
+        lab.expect(group, &told)?;
+    }
 
     lab.kill_daemon(1);
     let nobody = stock(&lab, "debugfs.ocfs2", &["-R", "controld dump"])?;

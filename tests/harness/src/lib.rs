@@ -295,3 +295,11 @@ pub fn wait_until(
     }
     Ok(())
 }
+
+/// Says on standard error that a test was skipped and why, past the capture of the test runner: a
+/// skip must be seen.
+pub fn skipped(test: &str, reason: &str) {
+    use std::io::Write as _;
+    // With nobody to read standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+}

@@ -181,7 +181,10 @@ fn works_without_root() {
     let setpriv = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let probe = ["unshare", "--user", "--map-root-user", "--net", "true"];
     if !Command::new("setpriv").args(setpriv).args(probe).status().unwrap().success() {
-        eprintln!("SKIPPED works_without_root: this kernel allows no unprivileged namespaces");
+        o2bridge_harness::skipped(
+            "works_without_root",
+            "this kernel allows no unprivileged namespaces",
+        );
         return;
     }
     let scratch = tempfile::tempdir().unwrap();

@@ -51,9 +51,9 @@ fn a_stranger_completes() {
 #[test]
 fn nothing_to_complete() {
     let mut rig = Rig::up(Fencing::None, &[1]);
-    expect(rig.handle(complete(1, &mnt(), 0)), vec![refused(1, Refusal::NoGroup)]);
+    expect(rig.handle(complete(1, &mnt(), 0)), vec![refused(1, Refusal::NotBegun)]);
     let mut rig = Rig::ready(Fencing::None, &[1]);
-    expect(rig.handle(complete(1, &name("/x"), 0)), vec![refused(1, Refusal::NoService)]);
+    expect(rig.handle(complete(1, &name("/x"), 0)), vec![refused(1, Refusal::NotBegun)]);
     let mut rig = Rig::begun(Fencing::None, &[1, 2]);
     expect(rig.handle(complete(2, &mnt(), 0)), vec![refused(2, Refusal::NotBegun)]);
     let mut rig = Rig::ready(Fencing::None, &[1]);

@@ -11,6 +11,7 @@ mod confchg;
 mod connected;
 mod disconnected;
 mod done;
+mod errno;
 mod fence_ack;
 mod leave;
 mod looked;
