@@ -1,7 +1,8 @@
 //! From a command line to a running loop. The order matters:
 //!
 //! 1. the configuration, before anything is touched;
-//! 2. the signals, so that none of them ends a daemon that has begun to remember; memory, priority and limits, before there are threads, because threads inherit;
+//! 2. the signals, so that none of them ends a daemon that has begun to remember; memory, priority
+//!    and limits, before there are threads, because threads inherit them;
 //! 3. the pid file, before anything is opened that two daemons must not share;
 //! 4. the log;
 //! 5. the saved state, before any tool or peer is heard: without it a death could be lost;
