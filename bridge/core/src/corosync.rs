@@ -116,8 +116,11 @@ impl Core {
         out: &mut Actions,
     ) -> Scope {
         let ring = Ring { id: ring, nodes: nodes.into_iter().collect::<BTreeSet<_>>() };
+        let is_up = self.link == Link::Up;
         let (mut fx, parts) = self.effects(out);
         match channel {
+            // Every handle hears of every ring; who speaks in it is known only once we are in.
+            Channel::Control if !is_up => Scope::Nothing,
             Channel::Control => {
                 parts.nodes.handle_ring(ring);
                 for member in parts.nodes.ghosts() {
@@ -147,7 +150,9 @@ impl Core {
         match (channel, body) {
             (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
             // A daemon is in the control group before it is in any other, and that is read first.
-            (Channel::Group(_), Body::State(_)) if !self.nodes.is_control_member(from) => {
+            (Channel::Group(_), Body::State(_))
+                if self.nodes.speaker(from.node) != Some(from.pid) =>
+            {
                 Scope::Nothing
             }
             (Channel::Group(id), Body::State(state)) => {
@@ -253,8 +258,8 @@ impl Core {
         let in_use = !self.groups.is_empty();
         let version = self.nodes.protocol();
         let (mut fx, parts) = self.effects(out);
-        parts.nodes.handle_foreign(from, envelope, &mut fx);
-        if in_use {
+        let is_news = parts.nodes.handle_foreign(from, envelope, &mut fx);
+        if in_use && is_news {
             let bytes = proto::encode(version, true, &Body::Refuse(from.node));
             fx.push(Action::Mcast { channel: Channel::Control, bytes });
         }

@@ -1,14 +1,15 @@
 //! Fencing of one lost node: the gate between "a quorate ring went on without it" and "the kernels
 //! may recover what it held".
 //!
-//! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack | seen in another boot |
-//! |---|---|---|---|---|---|---|---|
-//! | Needed  | Fenced | run → Running | - | - | - | Fenced | Fenced |
-//! | Running | Fenced | - | Fenced | Pausing, or turn+1 → Needed | - | Fenced | Fenced |
-//! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Fenced |
-//! | Fenced  | - | - | - | - | - | refused | - |
+//! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack, or another's proof | it used more than we knew | what we know is out of date |
+//! |---|---|---|---|---|---|---|---|---|
+//! | Needed  | Fenced | run → Running | - | - | - | Fenced | - | - |
+//! | Running | Fenced | - | Fenced | Pausing, turn+1 if used up | - | Fenced | Needed | - |
+//! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Needed | - |
+//! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
 //!
-//! `-`: cannot happen, or changes nothing. Turns pass from daemon to daemon, because a fence device
+//! A node that is seen in another boot, or has ended all its buried uses once it is fenced, is lost no
+//! more. `-`: cannot happen, or changes nothing. Turns pass from daemon to daemon, because a fence device
 //! may be out of reach of one node only.
 
 use crate::action::{Action, Note};
@@ -58,7 +59,7 @@ pub(crate) struct Lost {
     /// Whether this is all that the node may be doing: known by a witness, or fenced since we have
     /// not been one.
     pub(crate) complete: bool,
-    pub(crate) turn: u8,
+    pub(crate) turn: u32,
     pub(crate) stage: Stage,
 }
 
@@ -185,7 +186,7 @@ impl Lost {
             (Attempt { level: 0, number: 1 }, true)
         };
         if turn_over {
-            self.turn = self.turn.wrapping_add(1);
+            self.turn = self.turn.saturating_add(1);
         }
         self.stage = Stage::Pausing { attempt: next };
         fx.arm(Timer::Fence(node), pause_ms);

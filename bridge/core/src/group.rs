@@ -63,7 +63,6 @@ pub(crate) struct Using {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Death {
     pub(crate) user: User,
-    pid: Option<Pid>,
     /// Whether its node was seen in another boot, or has ended all that it was buried in.
     proven: bool,
 }
@@ -264,7 +263,7 @@ impl Group {
             // Of two deaths that the shim does not know of, only the one that it knew counts.
             let unknown = self.dead.get(&node).is_none_or(|death| !self.is_told(node, death.user));
             if unknown {
-                self.dead.insert(node, Death { user: using.user, pid: using.pid, proven });
+                self.dead.insert(node, Death { user: using.user, proven });
             }
         }
         if let Some(death) = self.dead.get_mut(&node).filter(|death| which(death.user)) {
@@ -363,9 +362,10 @@ impl Group {
                 .lost
                 .get(&node)
                 .filter(|lost| lost.boot == death.user.boot || !nodes.is_in_ring(node));
-            let pid = death.pid.map(|pid| Member { node, pid });
             // A node that came back and has not heard yet that it was buried is still a member.
-            let is_here = pid.is_some_and(|member| self.is_counted(member));
+            let is_here = self.members.iter().any(|member| {
+                member.node == node && self.is_counted(*member) && nodes.is_control_member(*member)
+            });
             death.proven || (lost.is_some_and(crate::fence::Lost::is_fenced) && !is_here)
         };
         let dead = self.dead.iter();

@@ -280,11 +280,13 @@ impl Core {
 
     fn handle_fence_ack(&mut self, request: RequestId, node: NodeId, out: &mut Actions) -> Scope {
         let (mut fx, parts) = self.effects(out);
-        let proven = parts
-            .nodes
-            .lost
-            .get_mut(&node)
-            .is_some_and(|lost| lost.prove(node, Proof::Ack, &mut fx));
+        let is_undead = parts.nodes.is_undead(node);
+        let proven = !is_undead
+            && parts
+                .nodes
+                .lost
+                .get_mut(&node)
+                .is_some_and(|lost| lost.prove(node, Proof::Ack, &mut fx));
         let refused = Reply::Refused(Refusal::NothingToAck(node));
         fx.reply(request, if proven { Reply::Done } else { refused });
         parts.nodes.stale_hello |= proven;

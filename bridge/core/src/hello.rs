@@ -99,6 +99,20 @@ impl Nodes {
         released
     }
 
+    /// Whether a lost node is here, and still uses what it was buried in: not even the administrator's
+    /// word makes it dead.
+    pub(crate) fn is_undead(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        let is_here = |lost: &Lost| {
+            peer.is_some_and(|peer| {
+                matches!(peer.daemon, Daemon::Speaking(_)) && peer.boot == Some(lost.boot)
+            })
+        };
+        self.lost
+            .get(&node)
+            .is_some_and(|lost| is_here(lost) && !self.has_ended(node, lost.boot, &lost.uses))
+    }
+
     /// Whether a node says itself, in this boot, that it has ended these uses.
     fn has_ended(&self, node: NodeId, boot: BootId, uses: &Uses) -> bool {
         self.peers.get(&node).is_some_and(|peer| {
@@ -218,17 +232,20 @@ impl Nodes {
         let lost = self.lost.iter().map(|(node, lost)| Testimony {
             node: *node,
             boot: lost.boot,
-            uses: lost.uses.clone(),
+            uses: capped(&lost.uses),
             fate: if lost.is_proven() { Fate::Fenced } else { Fate::Condemned { turn: lost.turn } },
         });
         let missing = self.peers.iter().filter_map(|(node, peer)| {
             let absent = matches!(peer.daemon, Daemon::Absent) && self.is_in_ring(*node);
             let boot = peer.boot.filter(|_| absent && !peer.uses.is_empty())?;
-            // Its uses may be more than one Hello's, if its daemon forgot some.
-            let uses = peer.uses.iter().take(proto::GROUPS_MAX).map(|(id, use_)| (*id, *use_));
-            let uses = uses.collect();
+            let uses = capped(&peer.uses);
             Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
         });
         lost.chain(missing).take(proto::NODES_MAX).collect()
     }
+}
+
+/// A node's uses may be more than a message may name, if its daemon forgot some.
+fn capped(uses: &Uses) -> Uses {
+    uses.iter().take(proto::GROUPS_MAX).map(|(group, use_)| (*group, *use_)).collect()
 }

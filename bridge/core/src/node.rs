@@ -11,7 +11,8 @@
 //! | Ignored      | Silent | Speaking | Incompatible | Ignored | killed if in use, else - |
 //!
 //! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon
-//! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything.
+//! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything
+//! (of a ring that has just become quorate: after a grace, see [`crate::witness`]).
 //!
 //! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
 //! node, or the end of all uses that it was buried in, undoes that.
@@ -107,6 +108,8 @@ pub(crate) struct Nodes {
     pub(crate) configured: BTreeSet<NodeId>,
     /// Whether we know all users there are.
     pub(crate) witness: bool,
+    /// The nodes that were in an agreed ring since quorum came.
+    pub(crate) met: BTreeSet<NodeId>,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
@@ -125,6 +128,7 @@ impl Nodes {
             refused_by: BTreeMap::new(),
             configured: BTreeSet::new(),
             witness: false,
+            met: BTreeSet::new(),
             stale_hello: true,
         }
     }
@@ -289,7 +293,9 @@ impl Nodes {
     /// A node that the ring goes on without is lost if it used anything, and forgotten if not.
     pub(crate) fn condemn_node(&mut self, node: NodeId, fx: &mut Effects<'_>) {
         let Some(peer) = self.peers.remove(&node) else { return };
-        let Some(boot) = peer.boot.filter(|_| !peer.uses.is_empty()) else { return };
+        // Our own boot under another node id is ourselves, renumbered, and not dead.
+        let is_other = |boot: &BootId| *boot != self.boot && !peer.uses.is_empty();
+        let Some(boot) = peer.boot.filter(is_other) else { return };
         let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
         if lost.boot != boot {
             *lost = Lost::new(boot, Uses::new());
@@ -301,7 +307,7 @@ impl Nodes {
         }
     }
 
-    /// Moves every fencing on. Says whether one was settled.
+    /// Moves every fencing on.
     pub(crate) fn advance_fencing(&mut self, fx: &mut Effects<'_>) {
         if !self.is_in_force() {
             return;
@@ -372,19 +378,21 @@ impl Nodes {
         in_use
     }
 
-    /// A daemon whose version we do not speak.
+    /// A daemon whose version we do not speak. Says whether that is news.
     pub(crate) fn handle_foreign(
         &mut self,
         from: Member,
         envelope: Envelope,
         fx: &mut Effects<'_>,
-    ) {
+    ) -> bool {
         let peer = self.peers.entry(from.node).or_insert(Peer::UNKNOWN);
         let known = Daemon::Incompatible(from.pid, envelope);
-        if peer.daemon != known {
+        let is_news = peer.daemon != known;
+        if is_news {
             peer.daemon = known;
             fx.note(Note::Incompatible(from.node, envelope.speaks));
         }
+        is_news
     }
 
     /// A daemon will not work with us. What is in use here already goes on.
@@ -493,7 +501,8 @@ impl Peer {
     }
 }
 
-fn is_turn(fencers: &[NodeId], turn: u8, me: Option<NodeId>) -> bool {
-    let index = usize::from(turn).checked_rem(fencers.len());
+fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
+    let turn = usize::try_from(turn).unwrap_or(usize::MAX);
+    let index = turn.checked_rem(fencers.len());
     me.is_some() && index.and_then(|index| fencers.get(index)).copied() == me
 }

@@ -7,13 +7,14 @@
 //! ```text
 //! envelope  "O2BR" | kind u8 | lowest u16 | highest u16 | in use u8 | body version u16 | body
 //! Hello     boot u128 | memory from u64 | witness u8 | ring opt(u64 u32) | uses | n u16 × testimony
-//! testimony node u32 | boot u128 | fate u8 | turn u8 | uses
+//! testimony node u32 | boot u128 | fate u8 | turn u32 | uses
 //! uses      n u16 × (group u128 | incarnation u64)
 //! State     incarnation u64 | boot u128 | n u16 × (node u32 | incarnation u64 | boot u128)
 //! Refuse    node u32
 //! ```
-//! Integers are little-endian. A Hello is written in the lowest version that its sender speaks,
-//! everything else in the highest that all daemons of the ring speak.
+//! Integers are little-endian. The body of a Hello is frozen too, or daemons whose versions overlap
+//! only in part could not be introduced; a State is written in the highest version that all daemons
+//! of the ring speak.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -101,7 +102,7 @@ pub enum Fate {
     /// A quorate ring went on without it. So many daemons have used up their fence attempts.
     Condemned {
         /// Whose turn it is to fence, as an index into the sorted daemons of the ring.
-        turn: u8,
+        turn: u32,
     },
     /// Condemned, and it has been made sure that it writes no more.
     Fenced,
@@ -193,7 +194,8 @@ fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
             Fate::Condemned { turn } => (1, turn),
             Fate::Fenced => (2, 0),
         };
-        out.extend_from_slice(&[fate, turn]);
+        out.push(fate);
+        out.extend_from_slice(&turn.to_le_bytes());
         put_uses(out, &testimony.uses);
     }
 }
@@ -226,7 +228,9 @@ pub fn decode(bytes: &[u8]) -> Result<(Envelope, Body), Garbage> {
     let in_use = input.flag()?;
     let version = input.u16()?;
     let envelope = Envelope { speaks, in_use };
-    if common_version(SPEAKS, speaks).is_none() || version < SPEAKS.0 || version > SPEAKS.1 {
+    // A Hello has one body in all versions: who cannot read it yet must still be introduced.
+    let readable = kind == KIND_HELLO || (SPEAKS.0..=SPEAKS.1).contains(&version);
+    if common_version(SPEAKS, speaks).is_none() || !readable {
         let body =
             if kind == KIND_REFUSE { input.node().map(Body::Refuse)? } else { Body::Foreign };
         return Ok((envelope, body));
@@ -306,7 +310,7 @@ impl Input<'_> {
     fn testimony(&mut self) -> Result<Testimony, Garbage> {
         let node = self.node()?;
         let boot = BootId(self.u128()?);
-        let [fate, turn] = self.array()?;
+        let (fate, turn) = (self.byte()?, u32::from_le_bytes(self.array()?));
         let fate = match fate {
             0 => Fate::Missing,
             1 => Fate::Condemned { turn },

@@ -24,8 +24,8 @@ impl Group {
         if let Some(node) = nodes.unheard() {
             return Some(Waiting::Peer(node));
         }
-        if let Some(node) = nodes.unwitnessed() {
-            return Some(Waiting::Fencing(node));
+        if let Some(waiting) = nodes.unwitnessed() {
+            return Some(waiting);
         }
         let mut lost = nodes.lost.iter();
         if let Some((node, _)) =

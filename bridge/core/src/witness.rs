@@ -2,12 +2,13 @@
 //! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
 //! becomes one when another witness in the ring has spoken, or when every configured node was seen
 //! or, after the grace period, fenced. Nothing is attached before that, and users that were out of the
-//! ring when quorum came have the same grace before they are lost.
+//! ring when quorum came have the same grace before they are lost. With the policy `none` nodes that
+//! were never seen are not awaited.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::action::Note;
+use crate::action::{Note, Waiting};
 use crate::config::Fencing;
 use crate::effects::Effects;
 use crate::fence::Lost;
@@ -22,6 +23,8 @@ impl Nodes {
         if self.witness || !self.is_agreed() {
             return;
         }
+        // Who has been met since quorum came and goes again needs no second grace.
+        self.met.extend(self.ring.iter().flat_map(|ring| &ring.nodes));
         let heard = self
             .peers
             .values()
@@ -40,7 +43,11 @@ impl Nodes {
     pub(crate) fn forget_witness(&mut self) {
         self.witness = false;
         self.lost.values_mut().for_each(|lost| lost.complete = false);
-        self.peers.values_mut().for_each(|peer| peer.complete = false);
+        self.met.clear();
+        for peer in self.peers.values_mut() {
+            peer.complete = false;
+            peer.witness = false;
+        }
     }
 
     /// Configured nodes that are not in the ring, and that may be doing more than we know.
@@ -54,7 +61,10 @@ impl Nodes {
     /// Users that are not in the ring and not lost: they were out of it when quorum came.
     pub(crate) fn absentees(&self) -> Vec<NodeId> {
         let absent = |node: &NodeId, peer: &Peer| {
-            !self.is_in_ring(*node) && peer.boot.is_some() && !peer.uses.is_empty()
+            !self.is_in_ring(*node)
+                && !self.met.contains(node)
+                && peer.boot.is_some()
+                && !peer.uses.is_empty()
         };
         let absent = self.peers.iter().filter(|(node, peer)| absent(node, peer));
         absent.map(|(node, _)| *node).collect()
@@ -66,18 +76,21 @@ impl Nodes {
         self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)
     }
 
-    /// A node that may be a user for all that we know.
-    pub(crate) fn unwitnessed(&self) -> Option<NodeId> {
+    /// What keeps us from knowing all users.
+    pub(crate) fn unwitnessed(&self) -> Option<Waiting> {
         if self.witness {
             return None;
         }
-        self.unseen().first().copied().or(self.me)
+        let unseen = self.unseen().first().copied().map(Waiting::Fencing);
+        let absent = self.absentees().first().copied().map(Waiting::Peer);
+        unseen.or(absent).or(Some(Waiting::Nothing))
     }
 
     /// Nodes that nobody here has seen since quorum came have a grace period to show up: a network
     /// that heals comes back in pieces, and the first majority must not shoot the rest.
     pub(crate) fn await_unseen(&self, fx: &mut Effects<'_>) -> BTreeSet<NodeId> {
-        let wanted = !self.witness && self.is_agreed();
+        // A daemon that keeps restarting must not keep the others waiting: only the ring counts.
+        let wanted = !self.witness && self.is_in_force();
         let absentees = self.absentees();
         let mut awaited: BTreeSet<NodeId> = self.unseen().into_iter().chain(absentees).collect();
         awaited.retain(|node| {
@@ -96,7 +109,7 @@ impl Nodes {
 
     /// A node did not show up: it has, or may have, a volume mounted, so it is fenced.
     pub(crate) fn miss_unseen(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        if self.witness || !self.is_agreed() {
+        if self.witness || !self.is_in_force() {
             return;
         }
         if self.absentees().contains(&node) {

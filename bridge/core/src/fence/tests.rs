@@ -27,7 +27,7 @@ const FENCED: Stage = Stage::Fenced(Proof::Ack);
 const ALL: [Stage; 4] = [Stage::Needed, RUNNING, PAUSING, FENCED];
 
 /// What one call did: what it said, the stage after it, the turn after it, the actions.
-type Outcome<T> = (T, Stage, u8, Vec<Action>);
+type Outcome<T> = (T, Stage, u32, Vec<Action>);
 
 /// Calls one function of a lost node in this stage.
 fn call<T>(
@@ -172,7 +172,7 @@ fn a_failed_attempt_pauses_then_goes_up_the_levels() {
             Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(1_500) },
         ];
         let after = Stage::Pausing { attempt: next };
-        assert_eq!(outcome, (turn_over, after, u8::from(turn_over), actions), "{attempt:?}");
+        assert_eq!(outcome, (turn_over, after, u32::from(turn_over), actions), "{attempt:?}");
     }
 }
 

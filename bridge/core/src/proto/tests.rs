@@ -25,7 +25,7 @@ fn hello() -> Hello {
         testimony: vec![
             testimony(1, Fate::Missing),
             testimony(2, Fate::Condemned { turn: 0 }),
-            testimony(3, Fate::Condemned { turn: u8::MAX }),
+            testimony(3, Fate::Condemned { turn: u32::MAX }),
             testimony(4, Fate::Fenced),
         ],
         witness: true,
@@ -126,7 +126,7 @@ fn values_that_are_never_sent() {
     let told = Testimony { uses: Uses::new(), ..testimony(1, Fate::Missing) };
     let hello = Hello { testimony: vec![told], ..bare_hello() };
     let mut fate = encode(1, true, &Body::Hello(hello));
-    let index = fate.len() - 4;
+    let index = fate.len() - 7;
     fate[index] = 3;
     assert_eq!(decode(&fate), Err(Garbage::Value), "fate 3");
 }

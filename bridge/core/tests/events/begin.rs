@@ -107,15 +107,12 @@ fn a_configured_node_was_never_seen() {
     rig.handle(connected(&[1, 2, 3]));
     rig.handle(quorum(true, 1, &[1, 2]));
     let mute = |n| Hello { witness: false, ..hello(n, 1) };
-    rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
-    let arm = rig.arm(Timer::Grace(node(3)), GRACE_MS);
-    let actions = rig.handle(hello_of(2, mute(2)));
-    expect(actions, vec![arm, note(Note::DebtPaid(node(2)))]);
+    let armed = rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    expect(rig.handle(hello_of(2, mute(2))), vec![note(Note::DebtPaid(node(2)))]);
     rig.ring = vec![1];
     rig.run(begin_of(1, "/mnt"));
     assert_eq!((rig.state(), rig.waiting()), ("attaching", Waiting::Fencing(node(3))));
-    let generation = rig.generation(0) - 1;
-    let actions = rig.handle(Event::Timer { timer: Timer::Grace(node(3)), generation });
+    let actions = rig.fire_armed(&armed, &Timer::Grace(node(3)));
     assert_eq!(actions.first(), Some(&note(Note::FenceNeeded(node(3), BootId::UNSEEN))));
     rig.pump(actions);
     assert_eq!(rig.node(3), ("absent", "waiting for ack", false));

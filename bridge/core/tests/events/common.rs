@@ -295,6 +295,16 @@ impl Rig {
         Action::Arm { timer, generation: self.generation(ahead), at: self.now.after(in_ms) }
     }
 
+    /// Fires a timer that these actions set.
+    pub fn fire_armed(&mut self, actions: &[Action], wanted: &Timer) -> Vec<Action> {
+        let armed = actions.iter().rev().find_map(|action| match action {
+            Action::Arm { timer, generation, .. } if timer == wanted => Some(*generation),
+            _ => None,
+        });
+        let generation = armed.unwrap_or_else(|| panic!("{wanted:?} is not set: {actions:?}"));
+        self.handle(Event::Timer { timer: wanted.clone(), generation })
+    }
+
     /// Fires the latest setting among all timers, which must be this one.
     pub fn fire_last(&mut self, timer: Timer) -> Vec<Action> {
         let generation = self.generations;

@@ -223,8 +223,8 @@ fn who_was_out_of_the_ring_when_quorum_came_has_a_grace() {
     assert_eq!(rig.state(), "ready");
 
     let mut rig = alone();
-    heal(&[1, 2], &mut rig, 8);
-    let fired = rig.fire_last(Timer::Grace(node(3)));
+    let healed = heal(&[1, 2], &mut rig, 8);
+    let fired = rig.fire_armed(&healed, &Timer::Grace(node(3)));
     let fired = rig.pump(fired);
     let down = Verb::NodeDown(node(3), inc(3));
     let told =
