@@ -105,8 +105,7 @@ impl Group {
         }
     }
 
-    /// Takes over from a predecessor. Services whose tools had not finished come back with their
-    /// names: the mount table decides about them.
+    /// Takes over from a predecessor. The services whose tools had not finished come back by name.
     pub(crate) fn restore(id: GroupId, image: SavedGroup) -> (Self, Vec<ServiceName>) {
         let mut group = Self::new(id, image.incarnation, image.device);
         let using = |user: &User| Using { user: *user, pid: None, told: Users::new() };

@@ -158,13 +158,13 @@ impl Core {
         (fx, Parts { nodes: &mut self.nodes, groups: &mut self.groups, kills: &mut self.kills })
     }
 
-    /// A predecessor's services whose tools had not finished: the mount table decides.
+    /// A predecessor's services whose tools had not finished: they may still be at it.
     fn settle_inherited(&mut self, out: &mut Actions) {
         let unsettled = core::mem::take(&mut self.unsettled);
         let (mut fx, parts) = self.effects(out);
         for (id, service) in unsettled {
             if let Some(group) = parts.groups.get_mut(&id) {
-                group.look(&service, &mut fx);
+                group.inherit(&service, &mut fx);
             }
         }
     }

@@ -126,7 +126,22 @@ impl Group {
         }
     }
 
+    /// A tool that a predecessor told to go ahead may still complete, on a connection of its own.
+    pub(crate) fn inherit(&mut self, name: &ServiceName, fx: &mut Effects<'_>) {
+        let granted = Service::Granted { client: ClientId(0), held: false };
+        self.services.insert(name.clone(), granted);
+        let complete_ms = fx.tunables.complete_timeout_ms;
+        fx.arm(Timer::Complete(self.id, name.clone()), complete_ms);
+    }
+
+    /// A tool that mounts nothing cannot be found in the mount table, and nobody saw it die: its
+    /// service stays until somebody ends it.
     pub(crate) fn complete_overdue(&mut self, name: &ServiceName, fx: &mut Effects<'_>) {
+        if !name.is_mount() {
+            if let Some(service @ Service::Granted { .. }) = self.services.get_mut(name) {
+                *service = Service::Live;
+            }
+        }
         if let Some(moved) = self.services.get_mut(name).map(Service::complete_overdue) {
             self.follow(name, moved, fx);
         }

@@ -3,7 +3,7 @@
 //! | state \ event | group ready, saved | complete 0 | complete ≠ 0 | leave | client gone | timer | looked: mounted or unknown | looked: not mounted |
 //! |---|---|---|---|---|---|---|---|---|
 //! | Beginning  | → Granted, answer | NotBegun | NotBegun | Busy | → Leaving | → Leaving, answer | - | - |
-//! | Granted    | - | → Completing | → Leaving | Busy if held, else → Leaving | held: → Looking | → Looking | - | - |
+//! | Granted    | - | → Completing | → Leaving | Busy if held, else → Leaving | held: → Looking | mounts: → Looking, tools: → Live | - | - |
 //! | Completing | → Live, answer | Busy | Busy | Busy | - | - | - | - |
 //! | Live       | - | NotBegun | NotBegun | → Leaving | - | - | - | - |
 //! | Additional | - | → Live, answer | → Live, answer | Busy | held: → Live | → Live | - | - |

@@ -185,6 +185,12 @@ impl ServiceName {
         &self.0
     }
 
+    /// Whether the mount table can tell of it: `ocfs2`, or a mountpoint.
+    #[must_use]
+    pub fn is_mount(&self) -> bool {
+        self.is_ocfs2() || self.0.starts_with('/')
+    }
+
     /// Whether this is the kernel's own service, which may be begun several times.
     #[must_use]
     pub fn is_ocfs2(&self) -> bool {

@@ -23,8 +23,9 @@ pub fn look(mountinfo: &Path, service: &ServiceName, device: Option<DeviceId>) -
     }
 }
 
-/// A service that is a path is mounted there or not at all. `ocfs2` is mounted where its device is;
-/// without a known device only the absence of every OCFS2 mount is an answer. Any other service is a
+/// A path names a mountpoint, but one mountpoint may have many names (links, a trailing slash): the
+/// device mounted at another place is no answer. `ocfs2` is mounted where its device is. Without a
+/// known device only the absence of every OCFS2 mount says that nothing is mounted. Any other service is a
 /// tool that uses the volume by itself and mounts nothing: it died, so it does not use it any more.
 fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Finding {
     let Some(mounts) = mounts(text) else { return Finding::Unknown };
@@ -33,15 +34,15 @@ fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Findin
         return Finding::NotMounted;
     }
     let wanted = device.map(|DeviceId(device)| (major(device), minor(device)));
-    let found = mounts.iter().any(|mount| {
-        let same_device = wanted.is_none_or(|wanted| mount.device == wanted);
-        let same_place = !path || mount.mountpoint == service.as_str().as_bytes();
-        same_device && same_place
-    });
-    match (found, path || wanted.is_some()) {
-        (true, true) => Finding::Mounted,
-        (true, false) => Finding::Unknown,
-        (false, _) => Finding::NotMounted,
+    let mut ours = mounts.iter().filter(|mount| wanted.is_none_or(|wanted| mount.device == wanted));
+    let at_its_place = |mount: &Mount| mount.mountpoint == service.as_str().as_bytes();
+    if path && ours.clone().any(at_its_place) {
+        return Finding::Mounted;
+    }
+    match ours.next() {
+        Some(_) if !path && wanted.is_some() => Finding::Mounted,
+        Some(_) => Finding::Unknown,
+        None => Finding::NotMounted,
     }
 }
 
@@ -117,10 +118,13 @@ mod tests {
     fn by_mountpoint() {
         assert_eq!(at(TABLE, "/srv/shared", None), Finding::Mounted);
         assert_eq!(at(TABLE, "/srv/shared", Some((8, 16))), Finding::Mounted);
-        assert_eq!(at(TABLE, "/srv/shared", Some((8, 32))), Finding::NotMounted);
+        assert_eq!(at(TABLE, "/srv/shared", Some((8, 32))), Finding::Unknown, "elsewhere");
+        assert_eq!(at(TABLE, "/srv/shared", Some((8, 64))), Finding::NotMounted);
+        assert_eq!(at(TABLE, "/srv/shared/", Some((8, 16))), Finding::Unknown, "another name");
         assert_eq!(at(TABLE, "/srv/with space\\", None), Finding::Mounted);
-        assert_eq!(at(TABLE, "/srv/ext", None), Finding::NotMounted, "ext4 there");
-        assert_eq!(at(TABLE, "/srv", None), Finding::NotMounted);
+        assert_eq!(at(TABLE, "/srv/ext", Some((8, 48))), Finding::NotMounted, "ext4 there");
+        assert_eq!(at(TABLE, "/srv", None), Finding::Unknown);
+        assert_eq!(at("", "/srv", None), Finding::NotMounted);
     }
 
     #[test]

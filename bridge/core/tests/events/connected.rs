@@ -172,24 +172,28 @@ fn a_told_member_is_gone_from_the_ring() {
     assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(2))));
 }
 
-/// The tool of a service that was not live is gone with the predecessor: the mount table decides.
+/// The tool of a service that was not live may still complete, for as long as any tool may; then the
+/// mount table decides about a mount, and nobody but its user about a tool.
 #[test]
-fn a_saved_service_that_was_not_live_is_looked_for() {
-    for (finding, state, service) in [
-        (Finding::Mounted, "apart", "live"),
-        (Finding::Unknown, "apart", "live"),
-        (Finding::NotMounted, "leaving", "leaving"),
-    ] {
+fn a_saved_service_that_was_not_live() {
+    for (finding, service) in
+        [(Finding::Mounted, "live"), (Finding::Unknown, "live"), (Finding::NotMounted, "leaving")]
+    {
         let mut rig = Rig::new(Fencing::None, saved(image(&[1], false, false)));
-        let look = Action::Look { op: OpId(1), group: G, service: mnt(), device: None };
-        let join = Action::Join { op: OpId(2), channel: Channel::Control };
-        expect(rig.handle(connected(&[1])), vec![look, join]);
-        let actions = rig.handle(Event::Looked { op: OpId(1), finding });
-        let services = match finding {
-            Finding::NotMounted => vec![],
-            Finding::Mounted | Finding::Unknown => vec![SavedService { name: mnt(), live: true }],
-        };
-        expect(actions, vec![save(OpId(3), SavedGroup { services, ..image(&[1], false, false) })]);
-        assert_eq!((rig.state(), rig.service(&mnt())), (state, service));
+        let actions = rig.handle(connected(&[1]));
+        let timer = Timer::Complete(G, mnt());
+        assert_eq!(rig.service(&mnt()), "granted");
+        let fired = rig.fire_armed(&actions, &timer);
+        let look = Action::Look { op: OpId(2), group: G, service: mnt(), device: None };
+        expect(fired, vec![look]);
+        rig.handle(Event::Looked { op: OpId(2), finding });
+        assert_eq!(rig.service(&mnt()), service);
     }
+    let fsck = SavedService { name: name("fsck.ocfs2"), live: false };
+    let services = vec![fsck];
+    let mut rig =
+        Rig::new(Fencing::None, saved(SavedGroup { services, ..image(&[1], false, false) }));
+    let actions = rig.handle(connected(&[1]));
+    rig.fire_armed(&actions, &Timer::Complete(G, name("fsck.ocfs2")));
+    assert_eq!(rig.service(&name("fsck.ocfs2")), "live");
 }
