@@ -81,12 +81,25 @@ impl std::error::Error for ChooseError {
     }
 }
 
+/// Checks the name of a backend without opening anything.
+///
+/// # Errors
+/// There is no backend of that name in this version.
+pub fn check_kind(kind: &str) -> Result<(), ChooseError> {
+    match kind {
+        "record" | "auto" => Ok(()),
+        kind if PLANNED.contains(&kind) => Err(ChooseError::NotBuilt(kind.into())),
+        kind => Err(ChooseError::Unknown(kind.into())),
+    }
+}
+
 /// Opens the backend that the settings name. `auto` looks, says what it found, and refuses rather
 /// than guess.
 ///
 /// # Errors
 /// No backend of that name, none that fits this kernel, or it cannot open its files.
 pub fn choose(settings: &Settings) -> Result<Choice, ChooseError> {
+    check_kind(&settings.kind)?;
     match settings.kind.as_str() {
         "record" => record(settings, "the configuration says so"),
         "auto" => match std::fs::read_to_string(&settings.cluster_stack) {
@@ -95,7 +108,6 @@ pub fn choose(settings: &Settings) -> Result<Choice, ChooseError> {
                 record(settings, "this kernel has no OCFS2 loaded that would have to be told")
             }
         },
-        kind if PLANNED.contains(&kind) => Err(ChooseError::NotBuilt(kind.into())),
         kind => Err(ChooseError::Unknown(kind.into())),
     }
 }

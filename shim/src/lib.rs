@@ -13,7 +13,7 @@ mod choose;
 mod error;
 pub mod record;
 
-pub use choose::{Choice, ChooseError, Settings, choose};
+pub use choose::{Choice, ChooseError, Settings, check_kind, choose};
 pub use error::ShimError;
 
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};

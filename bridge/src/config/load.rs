@@ -64,6 +64,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
         message: explain(text, &error),
     })?;
     let mut problems = settings.fencing.problems();
+    if let Err(error) = o2bridge_shim::check_kind(&settings.shim.kind) {
+        problems.push(format!("shim.kind: {error}"));
+    }
+    if settings.record.path.as_ref().is_some_and(|path| !path.is_absolute()) {
+        problems.push("record.path: needs its full path".into());
+    }
     if !settings.paths.run_dir.is_absolute() {
         problems.push("paths.run_dir: needs its full path".into());
     }

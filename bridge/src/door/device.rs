@@ -12,10 +12,13 @@ use o2bridge_core::DeviceId;
 /// which asks, has told its kernel of a death.
 ///
 /// # Errors
-/// The errno of `stat`; ENOENT for an empty path.
+/// The errno of `stat`; ENOENT for an empty path, EINVAL for one with a NUL.
 pub(crate) fn device_id(path: &str) -> Result<Option<DeviceId>, Errno> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
+    }
+    if path.contains('\0') {
+        return Err(Errno::EINVAL);
     }
     if !path.starts_with("/dev/") || path.split('/').any(|part| part == "..") {
         return Ok(None);
@@ -23,7 +26,6 @@ pub(crate) fn device_id(path: &str) -> Result<Option<DeviceId>, Errno> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.file_type().is_block_device() => Ok(Some(DeviceId(meta.rdev()))),
         Ok(_) => Ok(None),
-        // Without an errno it is a path that cannot be one: it holds a NUL.
-        Err(error) => Err(error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)),
+        Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
     }
 }

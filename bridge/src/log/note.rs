@@ -59,12 +59,12 @@ fn sentence(log: &Logger, now: Now, note: &Note) {
             user(log, "the lost node is back, unharmed", group, node, use_)
         }
         Note::Condemned(group, node, use_, ring) => {
-            warn!(log, "node died; it will be fenced and told to the kernel";
+            warn!(log, "node died; the shim is told once it is fenced";
                 "group" => %group, "node" => node.0, "use" => %use_, "ring" => %ring,
                 "state" => "condemned");
         }
         Note::Buried(group, node, use_) => {
-            warn!(log, "the kernel was told that the node died";
+            warn!(log, "the shim was told that the node died";
                 "group" => %group, "node" => node.0, "use" => %use_, "state" => "buried");
         }
         Note::GroupReady(group) => {
