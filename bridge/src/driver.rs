@@ -141,6 +141,7 @@ impl Driver {
 
     fn turn_doors(&mut self, ready: &Events, now: Now) {
         let mut events = Vec::new();
+        self.manage.facts.shm_bytes = self.hands.bus.shm_bytes();
         let mut view = Window { core: &self.core, facts: &mut self.manage.facts };
         let mut turn = Turn { now, view: &mut view, out: &mut events };
         for event in ready {

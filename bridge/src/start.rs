@@ -91,6 +91,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
         settings: settings.clone(),
         level: log.level.clone(),
         ring: log.ring.clone(),
+        shm_bytes: 0,
         corosync: None,
     };
     introduce(&logger, log, &facts, loaded.saved.groups.len());

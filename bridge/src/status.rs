@@ -72,6 +72,8 @@ pub struct Facts {
     pub shim_reason: String,
     /// Whether its memory is locked, so that it lives while its own disk hangs.
     pub memory_locked: bool,
+    /// What our groups take from `/dev/shm`, in bytes: about 3 MiB each.
+    pub shm_bytes: u64,
     /// What an operator should know before it hurts, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -89,6 +91,8 @@ pub struct Status {
     pub shim: Shim,
     /// Whether the daemon's memory is locked.
     pub memory_locked: bool,
+    /// What our groups take from `/dev/shm`, in bytes: about 3 MiB each.
+    pub shm_bytes: u64,
     /// What an operator should know before it hurts, one sentence each.
     pub warnings: Vec<String>,
     /// This node's id, once corosync told.
@@ -205,6 +209,7 @@ impl Status {
             log_level: facts.log_level,
             shim: Shim { name: facts.shim, reason: facts.shim_reason },
             memory_locked: facts.memory_locked,
+            shm_bytes: facts.shm_bytes,
             warnings: facts.warnings,
             node: snapshot.node.map(|node| node.0),
             cluster: snapshot.cluster.clone(),

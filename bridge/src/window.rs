@@ -25,6 +25,8 @@ pub struct Facts {
     pub level: LevelSwitch,
     /// What was logged lately.
     pub ring: Ring,
+    /// What our groups take from `/dev/shm`, in bytes.
+    pub shm_bytes: u64,
     /// Why corosync cannot be used although it answers.
     pub corosync: Option<Unsuitable>,
 }
@@ -87,6 +89,7 @@ impl View for Window<'_> {
             shim: self.facts.shim.0.clone(),
             shim_reason: self.facts.shim.1.clone(),
             memory_locked: self.facts.protection.memory_locked,
+            shm_bytes: self.facts.shm_bytes,
             warnings: self.facts.warnings(),
         };
         Status::new(&self.core.snapshot(), facts)

@@ -69,6 +69,7 @@ impl View for StubView<'_> {
             shim: "record".to_owned(),
             shim_reason: "configured".to_owned(),
             memory_locked: true,
+            shm_bytes: 3_195_000,
             warnings: vec!["fencing is none".to_owned()],
         };
         Status::new(&world.snapshot, facts)
