@@ -87,7 +87,7 @@ impl Noise {
             let about = if self.below(8) == 0 { self.node() } else { 2 + self.below(2) };
             let fate = match self.below(3) {
                 0 => Fate::Missing,
-                1 => Fate::Condemned { turn: self.below(256) as u32 },
+                1 => Fate::Condemned { turn: self.below(256) },
                 _ => Fate::Fenced,
             };
             let boot = if self.below(6) == 0 { BootId::UNSEEN } else { self.boot(about) };
