@@ -86,6 +86,10 @@ impl Nodes {
     /// Buried nodes that are fenced and have ended all the uses that they were buried in may start
     /// anew: these uses died, and write no more.
     pub(crate) fn release(&mut self) -> Vec<(NodeId, Uses)> {
+        // The others must have our proof before we forget what it was for.
+        if self.stale_hello {
+            return Vec::new();
+        }
         let is_released = |node: &NodeId, lost: &Lost| {
             lost.is_fenced() && self.has_ended(*node, lost.boot, &lost.uses)
         };

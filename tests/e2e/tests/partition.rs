@@ -166,25 +166,14 @@ fn rings(lab: &Lab, node: u32) -> Vec<Vec<u32>> {
     rings.map(|(_, text)| nodes(text)).collect()
 }
 
-/// Nearly always corosync brings all five together in one step. Should a majority of them find each
-/// other first, then that is a quorate ring that goes on without the rest, so these are dead: that is
-/// asserted as well, and the story tried again.
+/// Corosync may bring a majority together before it finds the rest: whoever was out of the ring when
+/// quorum came has a grace to show up, so that is nobody's death either.
 #[test]
 fn everyone_cut_off_from_everyone_is_nobodys_death() -> Result {
-    for _ in 0..4 {
-        let (lab, mut told) = five_mounted("none")?;
-        let ring = scatter_and_gather(&lab, &told)?;
-        if ring == ALL {
-            return go_on(&lab, told);
-        }
-        eprintln!("corosync formed {ring:?} before all were there: tried again");
-        let stay: String = ring.iter().map(|node| format!(" {node}a")).collect();
-        let gone = ALL.iter().filter(|node| !ring.contains(node));
-        let gone: String = gone.map(|node| format!("node_down {node}a | ")).collect();
-        told.add(&ring, &format!("suspend | {gone}resume{stay}"));
-        lab.expect(GROUP, &told)?;
-    }
-    panic!("corosync never brought all five together in one step");
+    let (lab, told) = five_mounted("none")?;
+    let ring = scatter_and_gather(&lab, &told)?;
+    println!("the first quorate ring was {ring:?}");
+    go_on(&lab, told)
 }
 
 fn go_on(lab: &Lab, mut told: Told) -> Result {
