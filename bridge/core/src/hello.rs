@@ -106,15 +106,10 @@ impl Nodes {
     /// Whether a lost node is here, and still uses what it was buried in: not even the administrator's
     /// word makes it dead.
     pub(crate) fn is_undead(&self, node: NodeId) -> bool {
-        let peer = self.peers.get(&node);
-        let is_here = |lost: &Lost| {
-            peer.is_some_and(|peer| {
-                matches!(peer.daemon, Daemon::Speaking(_)) && peer.boot == Some(lost.boot)
-            })
-        };
-        self.lost
-            .get(&node)
-            .is_some_and(|lost| is_here(lost) && !self.has_ended(node, lost.boot, &lost.uses))
+        self.lost.get(&node).is_some_and(|lost| {
+            let is_here = self.speaker(node).is_some() && self.boot_of(node) == Some(lost.boot);
+            is_here && !self.has_ended(node, lost.boot, &lost.uses)
+        })
     }
 
     /// Whether a node says itself, in this boot, that it has ended these uses.
