@@ -7,11 +7,13 @@
 //! Today there is one backend, [`record`], which tells no kernel: it writes down what it would have
 //! been told. The kernel backends follow; the contract of [`Shim`] is theirs already.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod choose;
 mod error;
 pub mod record;
+pub mod user_heartbeat;
+pub mod volume;
 
 pub use choose::{Choice, ChooseError, Settings, check_kind, choose};
 pub use error::ShimError;

@@ -11,9 +11,21 @@ use syn::visit::Visit;
 const ARROWS: &[(&str, &[&str])] = &[
     ("o2bridge-core", &[]),
     ("o2bridge-cpg", &["o2bridge-core", "o2bridge-harness"]),
-    ("o2bridge-shim", &["o2bridge-core"]),
-    ("o2bridge", &["o2bridge-core", "o2bridge-cpg", "o2bridge-shim", "o2bridge-harness"]),
+    ("o2bridge-keeper", &[]),
+    ("o2bridge-shim", &["o2bridge-core", "o2bridge-keeper"]),
+    (
+        "o2bridge",
+        &[
+            "o2bridge-core",
+            "o2bridge-cpg",
+            "o2bridge-keeper",
+            "o2bridge-kmod-ctl",
+            "o2bridge-shim",
+            "o2bridge-harness",
+        ],
+    ),
     ("o2bridge-kmod-ctl", &[]),
+    ("o2bridge-lab", &[]),
     ("o2bridge-harness", &[]),
     ("o2bridge-e2e", &["o2bridge", "o2bridge-core", "o2bridge-cpg", "o2bridge-harness"]),
 ];

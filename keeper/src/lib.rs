@@ -1,0 +1,2 @@
+//! The keeper: see the modules.
+#![forbid(unsafe_code)]

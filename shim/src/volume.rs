@@ -1,0 +1,1 @@
+//! Volumes: superblocks, block devices, the mount table.

@@ -1,0 +1,2 @@
+//! Guests with real kernels.
+#![forbid(unsafe_code)]
