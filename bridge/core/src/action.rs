@@ -267,6 +267,8 @@ pub enum Note {
     Incompatible(NodeId, (u16, u16)),
     /// A verb or a save failed and is tried again.
     OpFailed(GroupId, &'static str, crate::event::OpError),
+    /// We used volumes outside a quorate ring for so many milliseconds, and reset this node.
+    Outvoted(u64),
     /// The others buried us in a group that we use.
     Expelled(GroupId),
     /// A stop was refused because these groups are in use.

@@ -27,6 +27,8 @@ pub struct Tunables {
     pub leave_timeout_ms: u64,
     /// The pause before a failed verb, save, join or kill is tried again.
     pub retry_ms: u64,
+    /// How long this node may use volumes outside a quorate ring before it resets itself; 0: for ever.
+    pub inquorate_reset_ms: u64,
     /// Who makes sure that a dead node is dead.
     pub fencing: Fencing,
 }

@@ -26,6 +26,8 @@ pub enum Event {
         /// node that was never seen cannot be missed.
         nodelist: Vec<NodeId>,
     },
+    /// The nodelist of corosync.conf was changed and reloaded.
+    Nodelist(Vec<NodeId>),
     /// Corosync is gone, and with it every channel and every event it had queued.
     Disconnected,
     /// A notification of the quorum service.

@@ -108,6 +108,10 @@ impl Core {
                 self.nodes.configured = nodelist.into_iter().collect();
                 self.handle_connected(node, cluster, out)
             }
+            Event::Nodelist(nodes) => {
+                self.nodes.configured = nodes.into_iter().collect();
+                Scope::All
+            }
             Event::Disconnected => self.handle_disconnected(out),
             Event::Quorum { quorate, ring, nodes } => self.handle_quorum(quorate, ring, nodes),
             Event::Confchg { channel, members, left, joined } => {
@@ -305,7 +309,10 @@ impl Core {
             | Timer::Leave(id, _)
             | Timer::Lane(id)
             | Timer::Channel(Channel::Group(id)) => Scope::Group(*id),
-            Timer::Channel(Channel::Control) | Timer::Grace(_) | Timer::Fence(_) => Scope::All,
+            Timer::Channel(Channel::Control)
+            | Timer::Grace(_)
+            | Timer::Fence(_)
+            | Timer::Outvoted => Scope::All,
         };
         let waiting = |group: &Group, nodes: &Nodes| group.waits_for(nodes, connected);
         match timer {
@@ -337,6 +344,7 @@ impl Core {
             Timer::Channel(Channel::Control) => self.join_control(out),
             Timer::Grace(node) => parts.handle_grace(node, &mut fx),
             Timer::Fence(node) => parts.handle_fence_timer(node, &mut fx),
+            Timer::Outvoted => self.handle_outvoted(out),
         }
         scope
     }
@@ -387,6 +395,7 @@ impl Core {
             }
         }
         self.say_hello(out);
+        self.review_outvoted(out);
         let (mut fx, parts) = self.effects(out);
         parts.nodes.review_debts(&mut fx);
     }

@@ -38,6 +38,7 @@ mod hello;
 mod invariant;
 mod lane;
 mod node;
+mod outvoted;
 pub mod proto;
 mod request;
 pub mod saved;

@@ -22,6 +22,8 @@ pub enum Timer {
     Grace(NodeId),
     /// A fence attempt is due.
     Fence(NodeId),
+    /// We use volumes outside a quorate ring for too long.
+    Outvoted,
 }
 
 /// The settings that are alive.

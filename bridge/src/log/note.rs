@@ -39,6 +39,7 @@ fn repeat_key(note: &Note) -> Option<String> {
         | Note::FenceNeeded(..)
         | Note::Fenced(..)
         | Note::Expelled(_)
+        | Note::Outvoted(_)
         | Note::StopRefused(_) => None,
     }
 }
@@ -109,6 +110,10 @@ fn sentence(log: &Logger, now: Now, note: &Note) {
         Note::OpFailed(group, what, error) => {
             error!(log, "{what} failed and will be tried again";
                 "group" => %group, "op" => *what, "error" => %error);
+        }
+        Note::Outvoted(limit_ms) => {
+            error!(log, "volumes were in use outside a quorate ring for too long: this node resets \
+                itself, so that the others can be sure of it"; "inquorate_reset_ms" => *limit_ms);
         }
         Note::Expelled(group) => {
             error!(log, "the cluster buried this node while it used the group: it must be reset";

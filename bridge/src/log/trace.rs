@@ -27,6 +27,7 @@ pub fn event(log: &Logger, woke_us: u64, event: &Event) {
         }
         Event::FenceAck { node, .. } => debug!(log, "event {event:?}"; "node" => node.0),
         Event::Connected { .. }
+        | Event::Nodelist(_)
         | Event::Disconnected
         | Event::Quorum { .. }
         | Event::ClientGone { .. }

@@ -41,6 +41,7 @@ fn call<T>(
         complete_timeout_ms: 3,
         leave_timeout_ms: 4,
         retry_ms: 5,
+        inquorate_reset_ms: 0,
         fencing,
     };
     let (mut timers, mut next_op, mut out) = (Timers::default(), 70, Vec::new());

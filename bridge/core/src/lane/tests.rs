@@ -69,6 +69,7 @@ fn with<T>(act: impl FnOnce(&mut Effects<'_>) -> T) -> (T, Vec<Action>) {
         complete_timeout_ms: 3,
         leave_timeout_ms: 4,
         retry_ms: 5,
+        inquorate_reset_ms: 0,
         fencing: Fencing::None,
     };
     let (mut timers, mut next_op, mut out) = (Timers::default(), 0, Vec::new());

@@ -85,6 +85,7 @@ pub struct World {
     now: u64,
     next: u64,
     fencing: Fencing,
+    inquorate_reset_ms: u64,
     pub counts: Counts,
     pub trace: Vec<String>,
     messages: u64,
@@ -96,13 +97,14 @@ const MESSAGES_MAX: u64 = 200_000;
 
 pub const GRACE_MS: u64 = 5_000;
 
-fn tunables(fencing: Fencing) -> Tunables {
+fn tunables(fencing: Fencing, inquorate_reset_ms: u64) -> Tunables {
     Tunables {
         grace_ms: GRACE_MS,
         begin_timeout_ms: 60_000,
         complete_timeout_ms: 300_000,
         leave_timeout_ms: 30_000,
         retry_ms: 500,
+        inquorate_reset_ms,
         fencing,
     }
 }
@@ -139,6 +141,8 @@ impl World {
             now: 1_000,
             next: 1_000,
             fencing,
+            // In half of the clusters nodes reset themselves when they are outvoted.
+            inquorate_reset_ms: if seed % 2 == 0 { 0 } else { 3_000 },
             counts: Counts::default(),
             trace: Vec::new(),
             messages: 0,
@@ -165,7 +169,7 @@ impl World {
 
     fn start_daemon(&mut self, index: usize) {
         let first = Incarnation(self.fresh() * 1_000);
-        let fencing = self.fencing;
+        let tunables = tunables(self.fencing, self.inquorate_reset_ms);
         let machine = &mut self.machines[index];
         if !machine.up || machine.core.is_some() {
             return;
@@ -173,11 +177,7 @@ impl World {
         machine.pid += 1;
         let mut saved = machine.saved.clone();
         saved.memory_from = Some(*machine.saved.memory_from.get_or_insert(first));
-        let config = Config {
-            boot: BootId(machine.boot),
-            first_incarnation: first,
-            tunables: tunables(fencing),
-        };
+        let config = Config { boot: BootId(machine.boot), first_incarnation: first, tunables };
         machine.core = Some(Core::new(config, saved));
         let corosync = machine.corosync;
         self.say(format!("n{} daemon starts", index + 1));

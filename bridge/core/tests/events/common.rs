@@ -86,6 +86,7 @@ pub fn tunables(fencing: Fencing) -> Tunables {
         complete_timeout_ms: COMPLETE_MS,
         leave_timeout_ms: LEAVE_MS,
         retry_ms: RETRY_MS,
+        inquorate_reset_ms: 0,
         fencing,
     }
 }

@@ -16,6 +16,7 @@ mod fence_ack;
 mod leave;
 mod looked;
 mod message;
+mod nodelist;
 mod noise;
 mod quorum;
 mod reconfigure;

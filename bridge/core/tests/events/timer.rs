@@ -237,3 +237,53 @@ fn a_timer_that_is_no_longer_wanted() {
     assert_eq!(rig.service(&mnt()), "granted");
     expect_nothing(rig.handle(Event::Timer { timer: begin_timer(), generation }));
 }
+
+const OUTVOTED_MS: u64 = 7_000;
+
+fn watched(fencing: Fencing) -> Event {
+    Event::Reconfigure(Tunables { inquorate_reset_ms: OUTVOTED_MS, ..tunables(fencing) })
+}
+
+/// A node that uses a volume outside a quorate ring resets itself, and again if that failed.
+#[test]
+fn outvoted_for_too_long() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    expect_nothing(rig.handle(watched(AGENT)));
+    let armed = rig.arm(Timer::Outvoted, OUTVOTED_MS);
+    let lost = rig.handle(quorum(false, 9, &[1]));
+    assert!(lost.contains(&armed), "{lost:#?}");
+    for _ in 0..2 {
+        let again = rig.arm(Timer::Outvoted, OUTVOTED_MS);
+        expect(
+            rig.fire_last(Timer::Outvoted),
+            vec![
+                note(Note::Outvoted(OUTVOTED_MS)),
+                Action::FenceSelf { group: G, incarnation: inc(1) },
+                again,
+            ],
+        );
+    }
+}
+
+/// The loss of corosync is the loss of quorum; its return in time stops the clock.
+#[test]
+fn outvoted_without_corosync_and_back() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    rig.handle(watched(AGENT));
+    let armed = rig.arm(Timer::Outvoted, OUTVOTED_MS);
+    expect(rig.handle(Event::Disconnected), vec![armed]);
+    expect_nothing(rig.handle(Event::Disconnected));
+    rig.run(connected(&[1, 2]));
+    rig.run(quorum(true, 9, &[1, 2]));
+    rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    expect_nothing(rig.fire_last(Timer::Outvoted));
+}
+
+/// Nothing attached, nothing to lose.
+#[test]
+fn outvoted_with_nothing_in_use() {
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    rig.handle(watched(AGENT));
+    let actions = rig.handle(Event::Disconnected);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Arm { .. })), "{actions:#?}");
+}
