@@ -1,7 +1,7 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench doc deps build
+.PHONY: help demo check test bench lab doc deps build
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -26,6 +26,11 @@ bench: ## time from corosync's first word of a death to the shim's line, for 1 a
 	@.ci/deps build
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
 	@$(TARGET)/release/latency
+
+lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for one (tests/lab)
+	@.ci/deps lab
+	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
+	@$(TARGET)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build

@@ -1,0 +1,112 @@
+//! Runs scenarios on real kernels in QEMU.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use o2bridge_lab::run::{Outcome, Runner, Verdict, table};
+use o2bridge_lab::{Kernel, LabError, Result, Scenario, kernel, scenario};
+
+/// Runs scenarios on real kernels in QEMU, and prints a table kernel x scenario.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only this kernel; may be repeated [default: 6.1, 6.12]
+    #[arg(long)]
+    kernel: Vec<String>,
+    /// Only this scenario; may be repeated [default: all]
+    #[arg(long)]
+    scenario: Vec<String>,
+    /// How the result is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists kernels and scenarios
+    List,
+    /// Downloads a kernel's headers and prints the directory for `make -C`
+    Headers {
+        /// As in `lab list`
+        kernel: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    o2bridge_lab::end_with_signals()?;
+    let binaries = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
+    let binaries = binaries.ok_or_else(|| LabError::Setup("where am I?".into()))?;
+    // target/debug or target/release: the rest is beside it.
+    let target = binaries.parent().map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let directory = target.join("lab");
+    match &arguments.command {
+        Some(Command::List) => {
+            list();
+            Ok(true)
+        }
+        Some(Command::Headers { kernel }) => {
+            let cache = directory.join("kernels");
+            println!("{}", Kernel::get(kernel, &cache)?.headers(&cache)?.display());
+            Ok(true)
+        }
+        None => {
+            let runner = Runner { binaries, directory, accelerator: "tcg".into() };
+            let outcomes = runner.run(&kernels(&arguments.kernel), &chosen(&arguments.scenario)?);
+            report(&outcomes, arguments.format)
+        }
+    }
+}
+
+fn list() {
+    println!("kernels: {}", kernel::names().join(" "));
+    for scenario in scenario::all() {
+        println!("{:<22} {} guests: {}", scenario.name, scenario.guests, scenario.text);
+    }
+}
+
+fn kernels(wanted: &[String]) -> Vec<String> {
+    if wanted.is_empty() { vec!["6.1".into(), "6.12".into()] } else { wanted.to_vec() }
+}
+
+fn chosen(wanted: &[String]) -> Result<Vec<Scenario>> {
+    let all = scenario::all();
+    if wanted.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        let found = all.iter().find(|scenario| scenario.name == name).copied();
+        found.ok_or_else(|| LabError::Setup(format!("no scenario {name}; see `lab list`")))
+    };
+    wanted.iter().map(find).collect()
+}
+
+fn report(outcomes: &[Outcome], format: Format) -> Result<bool> {
+    match format {
+        Format::Text => print!("\n{}", table(outcomes)),
+        Format::Json => {
+            let text = serde_json::to_string_pretty(outcomes);
+            println!("{}", text.map_err(|e| LabError::Setup(e.to_string()))?);
+        }
+    }
+    Ok(!outcomes.iter().any(|outcome| outcome.verdict == Verdict::Failed))
+}

@@ -1,0 +1,235 @@
+//! Runs scenarios on kernels, keeps what a failure left, and prints the table.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::error::{LabError, Result};
+use crate::kernel::Kernel;
+use crate::lab::{Lab, Places, Plan};
+use crate::power::lock;
+
+/// A script with steps and expectations.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// How many guests it boots.
+    pub guests: u8,
+    /// What it shows, in one line.
+    pub text: &'static str,
+    /// The kernels it is for; empty means all.
+    pub kernels: &'static [&'static str],
+    /// The script.
+    pub run: fn(&Context) -> Result<()>,
+}
+
+/// What a scenario gets.
+#[derive(Debug)]
+pub struct Context {
+    /// The kernel that the guests run.
+    pub kernel: Kernel,
+    places: Places,
+    lab: Mutex<Option<Arc<Lab>>>,
+    figures: Mutex<Vec<Figure>>,
+}
+
+/// A time that a scenario has measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// From what to what.
+    pub name: String,
+    /// How long that took, in milliseconds.
+    pub ms: u64,
+}
+
+impl Context {
+    /// Boots the guests.
+    ///
+    /// # Errors
+    /// As [`Lab::boot`].
+    pub fn boot(&self, plan: &Plan) -> Result<Arc<Lab>> {
+        let lab = Arc::new(Lab::boot(plan, &self.kernel, &self.places)?);
+        *lock(&self.lab) = Some(Arc::clone(&lab));
+        Ok(lab)
+    }
+
+    /// A time for the table.
+    pub fn figure(&self, name: &str, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        eprintln!("  {name}: {ms} ms");
+        lock(&self.figures).push(Figure { name: name.to_owned(), ms });
+    }
+}
+
+/// How a scenario has ended on a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every expectation was fulfilled.
+    Passed,
+    /// One was not.
+    Failed,
+    /// It could not be run.
+    Skipped,
+}
+
+/// One cell of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The kernel's name.
+    pub kernel: String,
+    /// The kernel's release; empty if it could not be had.
+    pub release: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why it failed or was skipped.
+    pub why: Option<String>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// What it measured.
+    pub figures: Vec<Figure>,
+}
+
+/// The directories of a whole run.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// As in [`Places`].
+    pub binaries: PathBuf,
+    /// `target/lab`.
+    pub directory: PathBuf,
+    /// QEMU's `-accel`.
+    pub accelerator: String,
+}
+
+impl Runner {
+    /// Runs each scenario on each kernel that it is for.
+    #[must_use]
+    pub fn run(&self, kernels: &[String], scenarios: &[Scenario]) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for name in kernels {
+            let kernel = Kernel::get(name, &self.directory.join("kernels"));
+            if let Err(error) = &kernel {
+                eprintln!("SKIPPED kernel {name}: {error}");
+            }
+            for scenario in scenarios.iter().filter(|s| is_for(s, name)) {
+                outcomes.push(match &kernel {
+                    Ok(kernel) => self.one(kernel, scenario),
+                    Err(error) => skipped(name, scenario, &error.to_string()),
+                });
+            }
+        }
+        outcomes
+    }
+
+    fn one(&self, kernel: &Kernel, scenario: &Scenario) -> Outcome {
+        eprintln!(
+            "\n=== {} on {} ({}): {}",
+            scenario.name, kernel.name, kernel.release, scenario.text
+        );
+        let title = format!("{}-{}", scenario.name, kernel.name);
+        let directory = self.directory.join("run").join(&title);
+        let _ = fs::remove_dir_all(&directory);
+        let (binaries, accelerator) = (self.binaries.clone(), self.accelerator.clone());
+        let places = Places { binaries, directory, accelerator };
+        let context = Context {
+            kernel: kernel.clone(),
+            places,
+            lab: Mutex::default(),
+            figures: Mutex::default(),
+        };
+        let begin = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
+        let done = done.unwrap_or_else(|_| Err(LabError::Expect("the scenario panicked".into())));
+        let seconds = begin.elapsed().as_secs_f64();
+        let (verdict, why) = self.judge(done, &title, &context);
+        Outcome {
+            kernel: kernel.name.clone(),
+            release: kernel.release.clone(),
+            scenario: scenario.name.to_owned(),
+            verdict,
+            why,
+            seconds,
+            figures: lock(&context.figures).clone(),
+        }
+    }
+
+    /// Also ends the guests, and keeps or drops what they have left.
+    fn judge(&self, done: Result<()>, title: &str, context: &Context) -> (Verdict, Option<String>) {
+        let lab = lock(&context.lab).take();
+        if matches!(done, Err(ref error) if !matches!(error, LabError::Skip(_))) {
+            if let Some(lab) = &lab {
+                lab.step("FAILED; collecting what the guests know");
+                lab.collect();
+            }
+        }
+        drop(lab);
+        let run = &context.places.directory;
+        match done {
+            Ok(()) => {
+                eprintln!("  passed");
+                let _ = fs::remove_dir_all(self.directory.join("failed").join(title));
+                (Verdict::Passed, None)
+            }
+            Err(LabError::Skip(why)) => {
+                eprintln!("SKIPPED {title}: {why}");
+                (Verdict::Skipped, Some(why))
+            }
+            Err(error) => {
+                let kept = self.directory.join("failed").join(title);
+                let _ = fs::remove_dir_all(&kept);
+                let _ = fs::create_dir_all(self.directory.join("failed"));
+                let moved = fs::rename(run, &kept).is_ok();
+                eprintln!("  FAILED: {error}");
+                eprintln!("  kept: {}", if moved { &kept } else { run }.display());
+                (Verdict::Failed, Some(error.to_string()))
+            }
+        }
+    }
+}
+
+fn is_for(scenario: &Scenario, kernel: &str) -> bool {
+    scenario.kernels.is_empty() || scenario.kernels.contains(&kernel)
+}
+
+fn skipped(kernel: &str, scenario: &Scenario, why: &str) -> Outcome {
+    Outcome {
+        kernel: kernel.to_owned(),
+        release: String::new(),
+        scenario: scenario.name.to_owned(),
+        verdict: Verdict::Skipped,
+        why: Some(why.to_owned()),
+        seconds: 0.0,
+        figures: Vec::new(),
+    }
+}
+
+/// The table of a run, one line for each scenario and kernel, figures included.
+#[must_use]
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut text =
+        format!("{:<8} {:<22} {:<8} {:>7}  figures\n", "kernel", "scenario", "result", "time");
+    for outcome in outcomes {
+        let verdict = match outcome.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "FAILED",
+            Verdict::Skipped => "SKIPPED",
+        };
+        let figures: Vec<String> =
+            outcome.figures.iter().map(|f| format!("{} {} ms", f.name, f.ms)).collect();
+        let last = outcome.why.clone().unwrap_or_else(|| figures.join(", "));
+        let line = format!(
+            "{:<8} {:<22} {:<8} {:>5.0} s  {last}",
+            outcome.kernel, outcome.scenario, verdict, outcome.seconds
+        );
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

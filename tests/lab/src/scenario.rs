@@ -1,0 +1,12 @@
+//! All scenarios.
+
+mod basic;
+mod classic;
+
+use crate::run::Scenario;
+
+/// Every scenario, in the order in which they are run.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [basic::ALL, classic::ALL].concat()
+}

@@ -1,0 +1,88 @@
+//! The lab itself: what every other scenario takes for granted.
+
+use std::time::Duration;
+
+use crate::ensure;
+use crate::error::Result;
+use crate::fence::Switch;
+use crate::guest::{Corosync, Off};
+use crate::lab::Plan;
+use crate::run::{Context, Scenario};
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "boot",
+        guests: 1,
+        text: "a guest boots, runs commands, loads modules, is frozen, reset and started again",
+        kernels: &[],
+        run: boot,
+    },
+    Scenario {
+        name: "corosync",
+        guests: 2,
+        text: "two guests form a cluster; a cut cable parts them; one fences the other",
+        kernels: &[],
+        run: corosync,
+    },
+];
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn boot(context: &Context) -> Result<()> {
+    let lab = context.boot(&Plan::new(1).disk("shared", 64).watchdog())?;
+    let guest = lab.guest(1);
+    let release = guest.ok("uname -r")?;
+    ensure!(release == context.kernel.release, "runs {release}, not {}", context.kernel.release);
+    guest.ok("for m in ocfs2 ocfs2_stack_o2cb ocfs2_dlmfs brd loop dm_mod i6300esb; do modprobe $m || exit; done")?;
+    guest.ok("test -b /dev/vda && test -b /dev/ram0 && test -c /dev/watchdog")?;
+    lab.step("modules of the kernel are loaded");
+
+    let hangs = guest.spawn("sleep 1000")?;
+    ensure!(guest.ok("echo $((6 * 7))")? == "42", "a second command beside one that hangs");
+    hangs.kill()?;
+    ensure!(hangs.wait(SOON)?.exit == 137, "a killed command says so");
+
+    guest.freeze()?;
+    let held = guest.spawn("true")?;
+    ensure!(held.wait(Duration::from_secs(1)).is_err(), "a frozen guest answers");
+    guest.thaw()?;
+    held.wait(SOON)?;
+
+    lab.plug_disk("late", 64, &[1])?;
+    guest.wait_until("the new disk", SOON, "test -b /dev/vdb")?;
+    lab.step("frozen, thawed, a disk plugged in");
+
+    let before = guest.boot_id()?;
+    guest.crash()?;
+    ensure!(guest.off() == Some(Off::Reset), "sysrq b: {:?}", guest.off());
+    guest.start()?;
+    ensure!(guest.boot_id()? != before, "a new boot has a new boot id");
+    guest.ok("sysctl -q kernel.panic && ! lsmod | grep -q ocfs2")?;
+    lab.step("reset by itself and started again");
+    Ok(())
+}
+
+fn corosync(context: &Context) -> Result<()> {
+    let lab = context.boot(&Plan::new(2))?;
+    lab.form(&Corosync::new(&[1, 2]))?;
+    ensure!(
+        lab.guest(1).run("ping -c1 -W2 n2 || busybox ping -c1 -W2 n2", SOON)?.exit == 0,
+        "no ping"
+    );
+    lab.net.cut(1, 2);
+    lab.guest(1).wait_members(&[1], SOON)?;
+    lab.net.heal(1, 2);
+    lab.guest(1).wait_members(&[1, 2], SOON)?;
+    lab.step("parted and joined again");
+
+    lab.fencing.set(Switch::Fails);
+    let fence = "printf 'action=off\\nplug=n2\\n' | fence_lab";
+    ensure!(lab.guest(1).run(fence, SOON)?.exit == 1, "a switch that fails says so");
+    ensure!(lab.guest(2).is_on(), "and the victim lives");
+    lab.fencing.set(Switch::Works);
+    lab.guest(1).ok(fence)?;
+    ensure!(lab.guest(2).off() == Some(Off::Killed), "fenced: {:?}", lab.guest(2).off());
+    lab.guest(1).wait_members(&[1], SOON)?;
+    lab.step("n1 has fenced n2");
+    Ok(())
+}
