@@ -1,1 +1,25 @@
-//! Volumes: superblocks, block devices, the mount table.
+//! Volumes: what OCFS2 volumes there are, whose they are, where they are mounted, and whether their
+//! storage answers.
+//!
+//! Three things here are pure and checked to their last byte, because a disk is written by others:
+//! [`parse`] for superblocks, the mount table's [`mounts`], and the way to a volume's own heartbeat
+//! area. Whatever reads a disk may hang for as long as the disk does; [`Watch`] therefore reads on
+//! threads that it can afford to lose.
+
+pub mod devices;
+mod disk;
+mod field;
+pub mod heartbeat;
+pub mod mounts;
+pub mod superblock;
+pub mod watch;
+
+pub use devices::Device;
+pub use disk::VolumeError;
+pub use heartbeat::{Beat, beating, disk_heartbeat};
+pub use mounts::mounts;
+pub use superblock::{Bad, Stack, Superblock, parse, read};
+pub use watch::{Beats, Change, Guarded, Health, Mount, Order, Present, Settings, Watch};
+
+#[cfg(test)]
+mod image;

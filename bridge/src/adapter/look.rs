@@ -2,17 +2,8 @@
 
 use std::path::Path;
 
-use nix::sys::stat::{major, minor};
 use o2bridge_core::{DeviceId, Finding, ServiceName};
-
-const FSTYPE: &str = "ocfs2";
-
-/// One OCFS2 mount.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    device: (u64, u64),
-    mountpoint: Vec<u8>,
-}
+use o2bridge_shim::volume::{Mount, mounts};
 
 /// Answers [`o2bridge_core::Action::Look`] from a file in the format of `/proc/self/mountinfo`.
 #[must_use]
@@ -33,59 +24,16 @@ fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Findin
     if !path && !service.is_ocfs2() {
         return Finding::NotMounted;
     }
-    let wanted = device.map(|DeviceId(device)| (major(device), minor(device)));
-    let mut ours = mounts.iter().filter(|mount| wanted.is_none_or(|wanted| mount.device == wanted));
+    let mut ours = mounts.iter().filter(|mount| device.is_none_or(|device| mount.device == device));
     let at_its_place = |mount: &Mount| mount.mountpoint == service.as_str().as_bytes();
     if path && ours.clone().any(at_its_place) {
         return Finding::Mounted;
     }
     match ours.next() {
-        Some(_) if !path && wanted.is_some() => Finding::Mounted,
+        Some(_) if !path && device.is_some() => Finding::Mounted,
         Some(_) => Finding::Unknown,
         None => Finding::NotMounted,
     }
-}
-
-/// The OCFS2 mounts of a table; `None` if a line is not as proc(5) has it.
-fn mounts(text: &[u8]) -> Option<Vec<Mount>> {
-    let mut found = Vec::new();
-    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let mut words = line.split(|byte| *byte == b' ');
-        let device = device(words.nth(2)?)?;
-        let mountpoint = unescape(words.nth(1)?);
-        // Optional fields follow, in any number; a lone dash ends them.
-        words.find(|word| *word == b"-")?;
-        if words.next()? == FSTYPE.as_bytes() {
-            found.push(Mount { device, mountpoint });
-        }
-    }
-    Some(found)
-}
-
-fn device(word: &[u8]) -> Option<(u64, u64)> {
-    let (major, minor) = std::str::from_utf8(word).ok()?.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// Space, tab, newline and backslash are written as a backslash and three octal digits.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (first, code) {
-            (b'\\', Some(code)) => {
-                out.push(code);
-                rest = &after[3..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
