@@ -41,6 +41,7 @@ impl Facts {
             | BusEvent::Quorum { .. }
             | BusEvent::Confchg { .. }
             | BusEvent::Totem { .. }
+            | BusEvent::Nodelist(_)
             | BusEvent::Message { .. }
             | BusEvent::Done { .. }
             | BusEvent::Notice(_) => {}

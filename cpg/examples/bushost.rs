@@ -140,6 +140,7 @@ fn line(event: &BusEvent) -> String {
         BusEvent::Connected(connected) => format!("connected {connected:?}"),
         BusEvent::Refused(why) => format!("refused {why:?} {why}"),
         BusEvent::Lost(cause) => format!("lost {cause:?} {cause}"),
+        BusEvent::Nodelist(list) => format!("nodelist {list:?}"),
         BusEvent::Notice(notice) => format!("notice {notice:?} {notice}"),
     }
 }

@@ -1,5 +1,6 @@
 //! The one object that the loop owns: every handle, and who waits for what.
 
+mod nodelist;
 mod outcome;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use o2bridge_core::event::OpError;
 use o2bridge_core::types::{Channel, Member, NodeId, OpId};
 use rust_corosync::CsError;
 
+use self::nodelist::Nodelist;
 use crate::calls::{self, Handle, Quorum};
 use crate::crew::{self, CallId, Crew, Job, Outcome, Void};
 use crate::event::{BusEvent, LostCause, Notice, Unsuitable};
@@ -26,6 +28,8 @@ pub const SHM_BYTES_PER_CHANNEL: u64 = 3_195_000;
 
 /// What closing a handle can take when corosync is dead but not yet reaped (measured: 41 ms).
 const CLOSE_LIMIT_PER_HANDLE: Duration = Duration::from_millis(100);
+/// The first tokens belong to no channel: quorum's and the node list's.
+const SLOTS_OF_NOBODY: usize = nodelist::SLOT + 1;
 /// After corosync said: try again.
 const SEND_RETRY: Duration = Duration::from_millis(5);
 
@@ -85,6 +89,7 @@ enum Purpose {
     Leave(Channel),
     Close(Option<Channel>),
     Kill(OpId),
+    Nodelist,
 }
 
 /// Corosync, as the loop sees it. See the crate's documentation for how a loop uses it.
@@ -100,8 +105,9 @@ pub struct Bus {
     crew: Crew,
     calls: BTreeMap<CallId, Purpose>,
     links: BTreeMap<Channel, Link>,
-    /// Whose each token is. The first, quorum's, is nobody's.
+    /// Whose each token is. The first two, quorum's and the node list's, are nobody's.
     slots: Vec<Option<Channel>>,
+    nodelist: Nodelist,
     pending: Vec<BusEvent>,
     retry_send_at: Option<Instant>,
     told_code: Option<u32>,
@@ -112,7 +118,7 @@ pub struct Bus {
 
 impl Bus {
     /// Makes a bus that is not connected. It uses the `tokens` of the registry's poll: the first for
-    /// quorum, one for each channel. The `waker` belongs to the same poll; it fires when a helper
+    /// quorum, the second for the node list, one for each channel. The `waker` belongs to the same poll; it fires when a helper
     /// thread has something to say.
     ///
     /// # Errors
@@ -136,7 +142,8 @@ impl Bus {
             crew,
             calls: BTreeMap::new(),
             links: BTreeMap::new(),
-            slots: vec![None],
+            slots: vec![None; SLOTS_OF_NOBODY],
+            nodelist: Nodelist::default(),
             pending: Vec::new(),
             retry_send_at: None,
             told_code: None,
@@ -221,6 +228,9 @@ impl Bus {
     /// Notes that one of the bus's tokens is ready. [`Self::drain`] reads.
     pub fn ready(&mut self, token: Token) {
         let Some(slot) = token.0.checked_sub(self.tokens.start) else { return };
+        if slot == nodelist::SLOT {
+            self.nodelist.ring();
+        }
         let channel = self.slots.get(slot).copied().flatten();
         if let Some(link) = channel.and_then(|channel| self.links.get_mut(&channel)) {
             link.is_ready = true;
@@ -235,7 +245,8 @@ impl Bus {
             Phase::Down | Phase::Connecting | Phase::Up(..) => None,
         };
         let departs = self.links.values().filter_map(|link| link.give_up_at).min();
-        [connect, departs, self.retry_send_at, self.crew.deadline()].into_iter().flatten().min()
+        let rest = [self.retry_send_at, self.nodelist.read_at, self.crew.deadline()];
+        rest.into_iter().chain([connect, departs]).flatten().min()
     }
 
     /// Does what is due: the watchdog over calls, the next attempt to connect or to send.
@@ -249,6 +260,9 @@ impl Bus {
         if self.retry_send_at.is_some_and(|at| at <= now) {
             self.retry_send_at = None;
             self.pump_all();
+        }
+        if self.nodelist.read_at.is_some_and(|at| at <= now) {
+            self.read_nodelist();
         }
         let is_over = |link: &&Link| link.give_up_at.is_some_and(|at| at <= now);
         let over: Vec<Channel> =
@@ -405,7 +419,9 @@ impl Bus {
         }
         self.pending.push(BusEvent::Lost(cause));
         let mut ops = Vec::new();
-        self.slots.truncate(1);
+        handles.extend(self.take_bell());
+        self.nodelist = Nodelist::default();
+        self.slots.truncate(SLOTS_OF_NOBODY);
         for mut link in std::mem::take(&mut self.links).into_values() {
             if let State::Joining { op } = link.state {
                 ops.push(op);
@@ -436,7 +452,8 @@ impl Bus {
     }
 
     fn take_slot(&mut self, channel: Channel) -> Option<usize> {
-        let free = (1..self.slots.len()).find(|&slot| self.slots.get(slot) == Some(&None));
+        let free =
+            (SLOTS_OF_NOBODY..self.slots.len()).find(|&slot| self.slots.get(slot) == Some(&None));
         let slot = free.unwrap_or(self.slots.len());
         if slot >= self.tokens.len() {
             return None;

@@ -8,14 +8,14 @@ use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use corosync::cmap;
+use corosync::cmap::{self, NotifyCallback, TrackType};
 use corosync::{CsError, DispatchFlags, TrackFlags, cfg, cpg, quorum};
 use o2bridge_core::types::{Channel, NodeId};
 use rust_corosync as corosync;
 
 use crate::config::Map;
 use crate::crew::Void;
-use crate::event::{Connected, Unsuitable};
+use crate::event::{Connected, NodeEntry, Unsuitable};
 use crate::sink::{self, Heard};
 
 /// How long a call that is told to try again waits. Corosync says so while it forms a ring: some
@@ -38,6 +38,13 @@ pub(crate) struct Quorum {
     fd: RawFd,
 }
 
+/// A cmap handle with a tracker, whose descriptor is ready when the node list changed.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    handle: ManuallyDrop<HandleBox<cmap::Handle>>,
+    fd: RawFd,
+}
+
 /// rust-corosync's handles know no Debug.
 struct HandleBox<H>(H);
 
@@ -52,6 +59,7 @@ impl<H> std::fmt::Debug for HandleBox<H> {
 pub(crate) enum Handle {
     Cpg(Cpg),
     Quorum(Quorum),
+    Bell(Bell),
 }
 
 /// What became of an attempt to connect.
@@ -82,6 +90,19 @@ pub(crate) fn connect() -> Result<Connection, CsError> {
     Ok(Connection::Made(connected, Quorum { handle, fd }))
 }
 
+/// Hangs up a bell, then reads the node list: a change is in the list, or rings. No list while
+/// corosync is in the middle of a reload.
+pub(crate) fn nodelist() -> Result<(Bell, Option<Vec<NodeEntry>>), CsError> {
+    // An early return drops the handle: here it may block.
+    let handle = cmap::initialize(cmap::Map::Icmap)?;
+    let fd = cmap::fd_get(&handle)?;
+    let any = TrackType::ADD | TrackType::DELETE | TrackType::MODIFY | TrackType::PREFIX;
+    cmap::track_add(&handle, "nodelist.", any, &NotifyCallback { notify_fn: None }, 0)?;
+    let map = Map::read(&handle)?;
+    let list = (!map.is_reloading()).then(|| map.nodelist());
+    Ok((Bell { handle: ManuallyDrop::new(HandleBox(handle)), fd }, list))
+}
+
 /// Opens a new handle and joins.
 pub(crate) fn join(channel: Channel, void: &Void) -> Result<Cpg, CsError> {
     let handle = patiently(void, || cpg::initialize(&sink::cpg_model(), 0))?;
@@ -107,6 +128,7 @@ pub(crate) fn close(handles: Vec<Handle>) {
         let _ = match handle {
             Handle::Cpg(cpg) => cpg::finalize(&cpg.handle.0),
             Handle::Quorum(quorum) => quorum::finalize(&quorum.handle.0),
+            Handle::Bell(bell) => cmap::finalize(&bell.handle.0),
         };
     }
 }
@@ -148,6 +170,12 @@ impl Cpg {
     /// [`crate::link::IN_FLIGHT_MAX`]).
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), CsError> {
         cpg::mcast_joined(&self.handle.0, cpg::Guarantee::TypeAgreed, bytes)
+    }
+}
+
+impl Bell {
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd
     }
 }
 

@@ -14,6 +14,10 @@ use crate::event::{Connected, NodeEntry};
 /// More nodes than corosync can have; an index beyond it is not believed.
 const NODES_MAX: u32 = 1024;
 
+/// The keys that matter.
+const PREFIXES: [&str; 5] =
+    ["totem.cluster_name", "system.qb_ipc_type", "nodelist.", "runtime.votequorum.", "config."];
+
 /// One reading of the map.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
@@ -24,9 +28,7 @@ impl Map {
     /// Reads the keys that matter. Blocks as long as corosync likes: for helper threads.
     pub(crate) fn read(handle: &cmap::Handle) -> Result<Self, corosync::CsError> {
         let mut map = Self::default();
-        for prefix in
-            ["totem.cluster_name", "system.qb_ipc_type", "nodelist.", "runtime.votequorum."]
-        {
+        for prefix in PREFIXES {
             // The iterator frees its state in corosync only when it is run to its end.
             for item in cmap::CmapIterStart::new(handle, prefix)? {
                 if let Some(value) = text(item.data()) {
@@ -53,7 +55,13 @@ impl Map {
         })
     }
 
-    fn nodelist(&self) -> Vec<NodeEntry> {
+    /// Whether corosync is rewriting its map.
+    pub(crate) fn is_reloading(&self) -> bool {
+        let keys = ["config.reload_in_progress", "config.totemconfig_reload_in_progress"];
+        keys.iter().any(|key| self.get(key).is_some_and(|value| value != "0"))
+    }
+
+    pub(crate) fn nodelist(&self) -> Vec<NodeEntry> {
         let mut nodes: BTreeMap<u32, NodeEntry> = BTreeMap::new();
         for (key, value) in &self.values {
             let Some((index, field)) = key.strip_prefix("nodelist.node.").and_then(|rest| {
@@ -122,6 +130,14 @@ mod tests {
         };
         assert_eq!(connected.nodelist, [entry(7, "", &["a", "b"]), entry(9, "nine", &[])]);
         assert_eq!((connected.cluster.as_str(), connected.ipc_type.as_str()), ("", "native"));
+    }
+
+    #[test]
+    fn a_reload_is_known_by_two_keys() {
+        assert!(!map(&[]).is_reloading());
+        assert!(!map(&[("config.reload_in_progress", "0")]).is_reloading());
+        assert!(map(&[("config.reload_in_progress", "1")]).is_reloading());
+        assert!(map(&[("config.totemconfig_reload_in_progress", "1")]).is_reloading());
     }
 
     #[test]

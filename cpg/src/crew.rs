@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use rust_corosync::CsError;
 
-use crate::calls::{Connection, Cpg};
+use crate::calls::{Bell, Connection, Cpg};
+use crate::event::NodeEntry;
 
 /// Calls at a time. Corosync answers one after the other, but 64 joins take 150 ms with four and 230
 /// with one.
@@ -38,6 +39,8 @@ pub(crate) enum Outcome {
     Leave(Cpg, Result<(), CsError>),
     Close,
     Kill(Result<(), CsError>),
+    /// No list while corosync reloads its configuration.
+    Nodelist(Result<(Bell, Option<Vec<NodeEntry>>), CsError>),
 }
 
 /// Whether nobody waits for a call any more.

@@ -17,6 +17,10 @@ pub enum BusEvent {
     /// Corosync is gone, with every channel and every event it had queued. Each operation that was
     /// under way ends as failed after this. Nothing more comes until [`crate::Bus::connect`].
     Lost(LostCause),
+    /// Corosync's node list is another than the one last told, here or with
+    /// [`BusEvent::Connected`]: an administrator had the configuration read again. All of it, some
+    /// tenths of a second after the change.
+    Nodelist(Vec<NodeEntry>),
     /// A notification of the quorum service.
     Quorum {
         /// Whether this partition may act.

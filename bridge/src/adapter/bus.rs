@@ -29,6 +29,11 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
             warn!(log, "{notice}");
             return None;
         }
+        BusEvent::Nodelist(nodelist) => {
+            let ids: Vec<NodeId> = nodelist.iter().map(|entry| entry.id).collect();
+            info!(log, "corosync's node list changed"; "nodes" => list(&ids));
+            return None;
+        }
         BusEvent::Quorum { quorate, ring, nodes } => {
             info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes));
             Event::Quorum { quorate, ring, nodes }

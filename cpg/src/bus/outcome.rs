@@ -39,6 +39,8 @@ impl Bus {
                 let result = result.map_err(|error| OpError::Corosync(error as u32));
                 self.pending.push(BusEvent::Done { op, result });
             }
+            (Some(Purpose::Nodelist), Outcome::Nodelist(result)) => self.handle_nodelist(result),
+            (_, Outcome::Nodelist(Ok((bell, _)))) => self.close(vec![Handle::Bell(bell)], None),
             (_, Outcome::Connect(Ok(Connection::Made(_, quorum)))) => {
                 self.close(vec![Handle::Quorum(quorum)], None);
             }
@@ -51,7 +53,8 @@ impl Bus {
                 Outcome::Connect(Ok(Connection::Unsuitable(_)) | Err(_))
                 | Outcome::Join(Err(_))
                 | Outcome::Close
-                | Outcome::Kill(_),
+                | Outcome::Kill(_)
+                | Outcome::Nodelist(Err(_)),
             ) => (),
         }
     }
@@ -90,7 +93,9 @@ impl Bus {
         (self.told_code, self.told_unsuitable, self.told_many) = (None, None, false);
         let me = Member { node: connected.node, pid: Pid(std::process::id()) };
         self.phase = Phase::Up(quorum, me);
+        let known = connected.nodelist.clone();
         self.pending.push(BusEvent::Connected(connected));
+        self.watch_nodelist(known);
     }
 
     fn handle_join(&mut self, channel: Channel, result: Result<Cpg, CsError>) {
@@ -152,6 +157,7 @@ impl Bus {
             Purpose::Close(Some(channel)) => self.end_link(channel, timed_out),
             Purpose::Close(None) => (),
             Purpose::Kill(op) => self.pending.push(BusEvent::Done { op, result: timed_out }),
+            Purpose::Nodelist => self.read_nodelist_later(),
         }
     }
 

@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 BusEvent::Refused(cause) => return Err(cause.to_string().into()),
                 BusEvent::Quorum { .. }
                 | BusEvent::Totem { .. }
+                | BusEvent::Nodelist(_)
                 | BusEvent::Message { .. }
                 | BusEvent::Done { .. }
                 | BusEvent::Notice(_) => {}
