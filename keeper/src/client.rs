@@ -1,76 +1,230 @@
 //! The daemon's handle of its keeper.
+//!
+//! A thread of the handle owns the connection; calls are handed to it and wait a second for their
+//! outcome. It replaces a keeper that ends or hangs, and tells the new one everything again.
+//!
+//! The keeper process outlives the handle: dropping it is what a crash of the daemon is, and begins
+//! the countdown to the reset. Only [`Keeper::stop`] ends the keeper.
 
-use std::collections::BTreeMap;
+mod link;
+mod spawn;
+mod worker;
 
-use crate::{Area, Generation, KeeperError, Notice, Settings, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::link::{ANSWER_MS, Table};
+use self::worker::{Call, Times, Worker};
+use crate::clock::{Millis, now};
+use crate::record::{Op, Record};
+use crate::{AREA_MAX, Area, Generation, KeeperError, Notice, SLOT_MAX, Settings, Slot};
+
+/// A daemon that says [`Keeper::alive`] at all is taken for hung if it does not for so long.
+const ALIVE_MS: u64 = 5000;
+/// Stack of the thread, in bytes: all of it is locked memory in a daemon that locks its own.
+const STACK_BYTES: usize = 256 * 1024;
+
+type Log = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// What the thread shows to the callers.
+#[derive(Default)]
+struct View {
+    shown: Mutex<(Table, Option<u32>)>,
+    /// The last [`Keeper::alive`]; 0 is never.
+    alive: AtomicU64,
+}
+
+impl View {
+    fn shown(&self) -> MutexGuard<'_, (Table, Option<u32>)> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, table: Table, pid: Option<u32>) {
+        *self.shown() = (table, pid);
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.shown().1
+    }
+
+    fn take_pid(&self) -> Option<u32> {
+        self.shown().1.take()
+    }
+
+    fn is_alive(&self, now: Millis) -> bool {
+        match self.alive.load(Ordering::Relaxed) {
+            0 => true,
+            last => now.since(Millis(last)) < ALIVE_MS,
+        }
+    }
+}
 
 /// The daemon's handle of its keeper.
-pub struct Keeper;
+pub struct Keeper {
+    calls: Option<Sender<Call>>,
+    bell: UnixStream,
+    view: Arc<View>,
+    sysrq: Mutex<File>,
+    log: Log,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Keeper {
-    /// Connects to the keeper that runs already and beats (adopts it), or starts one.
+    /// Connects to the keeper that runs already and beats (adopts it), or starts one. A keeper that
+    /// beats nothing is replaced, so that a new version and new settings take effect.
     ///
     /// # Errors
     /// No keeper can be started, or the running one serves another daemon that is alive.
     pub fn start(
-        _settings: Settings,
-        _log: Box<dyn Fn(Notice) + Send + Sync>,
+        settings: Settings,
+        log: Box<dyn Fn(Notice) + Send + Sync>,
     ) -> Result<Self, KeeperError> {
-        Err(KeeperError::NotStarted("to come".into()))
+        let settings = settings.with_absolute_paths();
+        let name = settings.sysrq.display().to_string();
+        let cannot = |error: io::Error| KeeperError::NotStarted(format!("{name}: {error}"));
+        let sysrq = OpenOptions::new().write(true).open(&settings.sysrq).map_err(cannot)?;
+        let (bell, heard) = bell().map_err(cannot)?;
+        let (calls, waiting) = channel();
+        let (log, view): (Log, _) = (log.into(), Arc::new(View::default()));
+        let mut worker = Worker {
+            settings,
+            log: Arc::clone(&log),
+            view: Arc::clone(&view),
+            calls: waiting,
+            bell: heard,
+            sysrq: sysrq.try_clone().map_err(cannot)?,
+            link: None,
+            wanted: BTreeMap::new(),
+            downs: BTreeSet::new(),
+            clears: BTreeSet::new(),
+            times: Times::default(),
+            suspect: None,
+            told: None,
+        };
+        worker.begin()?;
+        let thread = std::thread::Builder::new().name("keeper".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || worker.run()).map_err(cannot)?;
+        let (sysrq, thread) = (Mutex::new(sysrq), Some(thread));
+        Ok(Self { calls: Some(calls), bell, view, sysrq, log, thread })
     }
 
-    /// What it beats now; after an adoption, what the predecessor had told it.
+    /// What it beats now; after an adoption, what the predecessor had told it. What a `down` was
+    /// asked for is not in it, whether the keeper has done it yet or not.
     #[must_use]
     pub fn table(&self) -> BTreeMap<(Area, Slot), Generation> {
-        BTreeMap::new()
+        self.view.shown().0.clone()
     }
 
-    /// Beats the slot from now on; returns after the first write.
+    /// Beats the slot from now on; returns after the first write. A slot that is beaten with another
+    /// generation is refused: the kernel would see a death, which only [`Keeper::down`] may say.
     ///
     /// # Errors
     /// See [`KeeperError`].
-    pub fn beat(&self, _: Area, _: Slot, _: Generation) -> Result<(), KeeperError> {
-        Err(KeeperError::Stopped)
+    pub fn beat(&self, area: Area, slot: Slot, generation: Generation) -> Result<(), KeeperError> {
+        self.call(place(Op::Beat, area, slot, generation.0.get())?)
     }
 
     /// Writes generation 0 once, and beats the slot no more. Can be repeated.
     ///
     /// # Errors
-    /// See [`KeeperError`].
-    pub fn down(&self, _: Area, _: Slot) -> Result<(), KeeperError> {
-        Err(KeeperError::Stopped)
+    /// See [`KeeperError`]; if the outcome is not known, it goes on being tried.
+    pub fn down(&self, area: Area, slot: Slot) -> Result<(), KeeperError> {
+        self.call(place(Op::Down, area, slot, 0)?)
     }
 
     /// The region is gone: forgets all slots of the area and fills it with zeros.
     ///
     /// # Errors
-    /// See [`KeeperError`].
-    pub fn clear(&self, _: Area) -> Result<(), KeeperError> {
-        Err(KeeperError::Stopped)
+    /// See [`KeeperError`]; if the outcome is not known, it goes on being tried.
+    pub fn clear(&self, area: Area) -> Result<(), KeeperError> {
+        self.call(place(Op::Clear, area, Slot(0), 0)?)
     }
 
-    /// Resets this node, now.
+    /// Resets this node, now: first with its own hands, then, if it is still there, through the
+    /// keeper, which goes on trying and feeds the watchdog no more.
     ///
     /// # Errors
-    /// The system refused.
-    pub fn reset_node(&self, _why: &str) -> Result<(), KeeperError> {
-        Err(KeeperError::Stopped)
+    /// The system refused both.
+    pub fn reset_node(&self, why: &str) -> Result<(), KeeperError> {
+        (self.log)(Notice::Reset { why: why.into() });
+        let own = {
+            let mut sysrq = self.sysrq.lock().unwrap_or_else(PoisonError::into_inner);
+            sysrq.write_all(b"b")
+        };
+        let told = self.call(Record::new(Op::Reset));
+        let Err(error) = own else { return Ok(()) };
+        let error = error.to_string();
+        (self.log)(Notice::ResetFailed { error: error.clone() });
+        told.map_err(|_| KeeperError::ResetFailed(error))
     }
 
-    /// Ends the process; refused while it beats anything.
+    /// Ends the keeper; refused while it beats anything. Afterwards every call fails.
     ///
     /// # Errors
     /// See [`KeeperError`].
     pub fn stop(&self) -> Result<(), KeeperError> {
-        Err(KeeperError::Stopped)
+        self.call(Record::new(Op::Stop))
     }
 
-    /// The process id of the keeper that runs now.
+    /// The process id of the keeper that runs now; `None` while there is none.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        None
+        self.view.pid()
     }
 
-    /// Says that the daemon's own work goes on. See the module.
-    pub fn alive(&self) {}
+    /// Says that the daemon's own work goes on. From the first time on it must be said every few
+    /// seconds (five at most), or the keeper takes the daemon for absent; never said, it is enough
+    /// that the process runs.
+    pub fn alive(&self) {
+        self.view.alive.store(now().0, Ordering::Relaxed);
+    }
+
+    fn call(&self, question: Record) -> Result<(), KeeperError> {
+        let (reply, answer) = sync_channel(1);
+        let call = Call { question, deadline: now().plus(ANSWER_MS), reply };
+        let calls = self.calls.as_ref().ok_or(KeeperError::Stopped)?;
+        calls.send(call).map_err(|_| KeeperError::Stopped)?;
+        self.ring();
+        match answer.recv_timeout(Duration::from_millis(ANSWER_MS)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(KeeperError::Unanswered),
+            Err(RecvTimeoutError::Disconnected) => Err(KeeperError::Stopped),
+        }
+    }
+
+    /// If the bell is full, it rings already.
+    fn ring(&self) {
+        let _ = (&self.bell).write(&[0]);
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.calls = None;
+        self.ring();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bell() -> io::Result<(UnixStream, UnixStream)> {
+    let (ringer, heard) = UnixStream::pair()?;
+    ringer.set_nonblocking(true)?;
+    heard.set_nonblocking(true)?;
+    Ok((ringer, heard))
+}
+
+fn place(op: Op, area: Area, slot: Slot, generation: u64) -> Result<Record, KeeperError> {
+    if area.0 > AREA_MAX || slot.0 > SLOT_MAX {
+        return Err(KeeperError::OutOfRange(area, slot));
+    }
+    Ok(Record { area: area.0, slot: slot.0, generation, ..Record::new(op) })
 }

@@ -23,10 +23,10 @@ mod client;
 pub mod clock;
 mod error;
 mod notice;
-//pub mod process;
+pub mod process;
 pub mod record;
 mod settings;
-//pub mod state;
+pub mod state;
 mod timing;
 
 use std::fmt;
@@ -36,12 +36,15 @@ pub use client::Keeper;
 pub use error::KeeperError;
 pub use notice::{Missing, Notice};
 pub use settings::{Settings, SettingsError};
-pub use timing::{KERNEL_ROUND_MS, MARGIN_MS, TimingError, check};
+pub use timing::{
+    BEAT_MS_MAX, DAEMON_BACK_MS_MIN, KERNEL_ROUND_MS, MARGIN_MS, PING_MS, TimingError,
+    WATCHDOG_MS_MIN, check,
+};
 
-/// Areas of a device: one heartbeat region each.
-pub const AREAS_MAX: u16 = 256;
-/// Slots of an area: the node numbers of o2cb, 0 to 254.
-pub const SLOTS_MAX: u8 = 255;
+/// The last area of a device; each is one heartbeat region.
+pub const AREA_MAX: u16 = 255;
+/// The last slot of an area: the highest node number of o2cb.
+pub const SLOT_MAX: u8 = 254;
 /// Blocks from the start of one area to the start of the next.
 pub const AREA_BLOCKS: u64 = 256;
 /// Slots that one keeper beats at most; more are refused.

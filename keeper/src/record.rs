@@ -28,9 +28,10 @@ const MAGIC: [u8; 4] = *b"o2kp";
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// Answered with one record for each slot that is beaten ([`Status::Entry`]), then one with
-    /// [`Status::Done`], whose value has a bit for each protection that the system refused, and
-    /// whose generation is the checksum of the keeper's settings.
+    /// Tell the slot whose place in the table the value says: answered with [`Status::Entry`], or,
+    /// past the end, with [`Status::Done`], whose value has a bit for each protection that the
+    /// system refused, and whose generation is the checksum of the keeper's settings. No sign of
+    /// life: looking at a keeper is not taking it over.
     Hello,
     /// Beat this slot from now on. Answered after the first write.
     Beat,
@@ -51,7 +52,7 @@ pub enum Op {
 pub enum Status {
     /// Done.
     Done,
-    /// One of several answers.
+    /// A slot of the table.
     Entry,
     /// No record of this protocol. The connection is closed.
     BadRecord,
@@ -186,7 +187,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Done => "done",
-            Self::Entry => "one of several",
+            Self::Entry => "a slot of the table",
             Self::BadRecord => "no record of this protocol",
             Self::NotAllowed => "only root may talk to the keeper",
             Self::Busy => "another daemon is connected and alive",

@@ -1,0 +1,433 @@
+//! The client's thread: carries calls, says that the daemon lives, and sees that there is a keeper.
+//!
+//! | event | connected | alone (no keeper that answers) |
+//! |---|---|---|
+//! | call | asked, answered | once more tried to get a keeper; else the caller waits in vain |
+//! | a second passed | ping; repeats what is pending | - |
+//! | connection lost | alone: a keeper at once | - |
+//! | no answer within a second | alone: the keeper is suspect | - |
+//! | keeper found or started | - | pending downs, then the table, then connected |
+//! | alone for `hung_ms` | - | the suspect is killed |
+//! | alone for half of `silence_max` | - | the node is reset, if anything should be beaten |
+//!
+//! A keeper that does not answer is dropped, not waited for: the new connection begins with its
+//! table, and what it did without an answer getting through is found there.
+//!
+//! **What is pending.** A `down` or a `clear` whose outcome is not known is repeated first of all and
+//! until the keeper has done it: to say "gone" twice is harmless, not to say it is not. A `beat` whose
+//! caller has given up is not carried out any more.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::link::{Found, Link, LinkError, Table};
+use super::spawn::{READY_MS, spawn};
+use super::{Log, View};
+use crate::clock::{Millis, now};
+use crate::record::{Op, Record, Status};
+use crate::timing::PING_MS;
+use crate::{Area, Generation, KeeperError, Missing, Notice, Settings, Slot};
+
+/// From one try to get a keeper to the next, in milliseconds.
+const RETRY_MS: u64 = 100;
+/// A keeper that does not answer for so long is killed; less if the settings are tight.
+const HUNG_MS_MAX: u64 = 5000;
+
+/// A call on its way to the thread.
+pub(super) struct Call {
+    pub(super) question: Record,
+    pub(super) deadline: Millis,
+    pub(super) reply: SyncSender<Result<(), KeeperError>>,
+}
+
+pub(super) struct Worker {
+    pub(super) settings: Settings,
+    pub(super) log: Log,
+    pub(super) view: Arc<View>,
+    pub(super) calls: Receiver<Call>,
+    pub(super) bell: UnixStream,
+    pub(super) sysrq: File,
+    pub(super) link: Option<Link>,
+    pub(super) wanted: Table,
+    pub(super) downs: BTreeSet<(Area, Slot)>,
+    pub(super) clears: BTreeSet<Area>,
+    pub(super) times: Times,
+    pub(super) suspect: Option<u32>,
+    pub(super) told: Option<String>,
+}
+
+/// When things happened, or are to happen.
+#[derive(Default)]
+pub(super) struct Times {
+    alone_since: Option<Millis>,
+    retry_at: Option<Millis>,
+    ping_at: Option<Millis>,
+    repeat_at: Option<Millis>,
+    reset_at: Option<Millis>,
+}
+
+/// Whether a time that is not set counts as come.
+fn is_due(at: Option<Millis>, now: Millis) -> bool {
+    at.is_none_or(|at| now >= at)
+}
+
+impl Worker {
+    /// The first keeper: one that runs and beats, or a new one.
+    pub(super) fn begin(&mut self) -> Result<(), KeeperError> {
+        let deadline = now().plus(READY_MS);
+        loop {
+            match self.attach(true) {
+                Err(KeeperError::Busy | KeeperError::Unanswered) if now() < deadline => {
+                    std::thread::sleep(std::time::Duration::from_millis(RETRY_MS));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Until the handle is dropped or the keeper stopped.
+    pub(super) fn run(mut self) {
+        loop {
+            self.wait();
+            if self.link.is_none() {
+                self.recover();
+            }
+            loop {
+                match self.calls.try_recv() {
+                    Ok(call) if self.carry(&call) => return,
+                    Ok(_) => {}
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            self.repeat();
+            self.ping();
+        }
+    }
+
+    /// Until the bell rings, the connection is gone, or something is due.
+    fn wait(&mut self) {
+        let next = if self.link.is_some() { self.times.ping_at } else { self.times.retry_at };
+        let idle_ms = next.map_or(0, |at| at.since(now()));
+        let timeout = PollTimeout::try_from(idle_ms).unwrap_or(PollTimeout::ZERO);
+        let bell = PollFd::new(self.bell.as_fd(), PollFlags::POLLIN);
+        let mut is_lost = false;
+        match &self.link {
+            Some(link) => {
+                let mut fds = [bell, PollFd::new(link.fd(), PollFlags::empty())];
+                let _ = poll(&mut fds, timeout);
+                is_lost = fds[1].any().unwrap_or(true);
+            }
+            None => {
+                let _ = poll(&mut [bell], timeout);
+            }
+        }
+        if is_lost {
+            self.become_alone(now());
+        }
+        let mut bytes = [0; 64];
+        while self.bell.read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
+    }
+
+    fn become_alone(&mut self, since: Millis) {
+        self.link = None;
+        self.times.retry_at = None;
+        self.times.alone_since.get_or_insert(since);
+    }
+
+    /// Asks the keeper; a keeper that is lost is replaced, and the new one is asked.
+    fn ask(&mut self, question: Record) -> Result<Record, KeeperError> {
+        for _ in 0..2 {
+            if self.link.is_none() {
+                self.recover();
+            }
+            let since = now();
+            let Some(link) = &mut self.link else { return Err(KeeperError::Unanswered) };
+            let pid = link.pid();
+            match link.ask(question) {
+                Ok(answer) => return Ok(answer),
+                Err(LinkError::Lost | LinkError::Refused(_)) => self.become_alone(since),
+                Err(LinkError::Unanswered) => {
+                    self.suspect = Some(pid);
+                    self.become_alone(since);
+                    return Err(KeeperError::Unanswered);
+                }
+            }
+        }
+        Err(KeeperError::Unanswered)
+    }
+
+    /// Carries one call; whether the keeper was stopped by it.
+    fn carry(&mut self, call: &Call) -> bool {
+        let question = call.question;
+        let (area, slot) = (Area(question.area), Slot(question.slot));
+        match question.op {
+            Op::Beat if now() >= call.deadline => return false,
+            Op::Stop if !(self.wanted.is_empty() && self.downs.is_empty()) => {
+                let _ = call.reply.try_send(Err(KeeperError::Refused(Status::Beating)));
+                return false;
+            }
+            Op::Down => {
+                self.wanted.remove(&(area, slot));
+                self.downs.insert((area, slot));
+            }
+            Op::Clear => {
+                self.wanted.retain(|place, _| place.0 != area);
+                self.downs.retain(|place| place.0 != area);
+                self.clears.insert(area);
+            }
+            Op::Beat | Op::Stop | Op::Hello | Op::Ping | Op::Reset => {}
+        }
+        let result = self.carry_out(question);
+        let is_stopped = question.op == Op::Stop && result.is_ok();
+        self.publish(if is_stopped { None } else { self.link.as_ref().map(Link::pid) });
+        let _ = call.reply.try_send(result);
+        is_stopped
+    }
+
+    fn carry_out(&mut self, question: Record) -> Result<(), KeeperError> {
+        let (area, slot) = (Area(question.area), Slot(question.slot));
+        // A slot that comes up after it went down must go down first.
+        if question.op == Op::Beat && self.downs.contains(&(area, slot)) {
+            let down = Record { generation: 0, ..question };
+            self.carry_out(Record { op: Op::Down, ..down })?;
+        }
+        let status = self.ask(question)?.status;
+        let is_pending = status == Status::Device;
+        match (question.op, Generation::new(question.generation)) {
+            (Op::Beat, Some(generation)) if status == Status::Done => {
+                self.wanted.insert((area, slot), generation);
+            }
+            (Op::Down, _) if !is_pending => {
+                self.downs.remove(&(area, slot));
+            }
+            (Op::Clear, _) if !is_pending => {
+                self.clears.remove(&area);
+            }
+            _ => {}
+        }
+        match status {
+            Status::Done => Ok(()),
+            Status::Device => Err(KeeperError::Device),
+            status => Err(KeeperError::Refused(status)),
+        }
+    }
+
+    fn publish(&self, pid: Option<u32>) {
+        self.view.set(self.wanted.clone(), pid);
+    }
+
+    /// What could not be done yet.
+    fn repeat(&mut self) {
+        let now = now();
+        if self.downs.is_empty() && self.clears.is_empty() || !is_due(self.times.repeat_at, now) {
+            return;
+        }
+        self.times.repeat_at = Some(now.plus(PING_MS));
+        for question in self.pending() {
+            let _ = self.carry_out(question);
+        }
+    }
+
+    fn pending(&self) -> Vec<Record> {
+        let downs = self.downs.iter().map(|(area, slot)| about(Op::Down, *area, *slot));
+        downs.chain(self.clears.iter().map(|area| about(Op::Clear, *area, Slot(0)))).collect()
+    }
+
+    fn ping(&mut self) {
+        let now = now();
+        if !is_due(self.times.ping_at, now) {
+            return;
+        }
+        self.times.ping_at = Some(now.plus(PING_MS));
+        if self.view.is_alive(now) && self.link.is_some() {
+            let _ = self.ask(Record::new(Op::Ping));
+        }
+    }
+
+    /// One try to get a keeper, and what follows if there is none for too long.
+    fn recover(&mut self) {
+        if !is_due(self.times.retry_at, now()) {
+            return;
+        }
+        let result = self.attach(false);
+        let now = now();
+        self.times.retry_at = Some(now.plus(RETRY_MS));
+        match result {
+            Ok(()) => return,
+            // It beats, for somebody else.
+            Err(KeeperError::Busy) => self.times.alone_since = Some(now),
+            Err(_) => {}
+        }
+        if let Err(error) = result {
+            let error = error.to_string();
+            if self.told.as_ref() != Some(&error) {
+                self.told = Some(error.clone());
+                (self.log)(Notice::NotStarted { error });
+            }
+        }
+        let silent_ms = self.times.alone_since.map_or(0, |since| now.since(since));
+        if silent_ms >= HUNG_MS_MAX.min(self.settings.silence_max_ms / 4) {
+            self.kill_suspect(silent_ms);
+        }
+        let is_too_long = silent_ms > self.settings.silence_max_ms / 2;
+        if is_too_long && !self.wanted.is_empty() && is_due(self.times.reset_at, now) {
+            self.times.reset_at = Some(now.plus(PING_MS));
+            self.reset(silent_ms);
+        }
+    }
+
+    fn kill_suspect(&mut self, silent_ms: u64) {
+        let Some(pid) = self.suspect.take() else { return };
+        (self.log)(Notice::Hung { pid, silent_ms });
+        match i32::try_from(pid) {
+            // In a test the keeper may be a thread of this process.
+            Ok(number) if pid != 0 && pid != std::process::id() => {
+                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn reset(&mut self, silent_ms: u64) {
+        let why = format!("no keeper for {silent_ms} ms, the kernel would bury peers that live");
+        (self.log)(Notice::Reset { why });
+        if let Err(error) = self.sysrq.write_all(b"b") {
+            (self.log)(Notice::ResetFailed { error: error.to_string() });
+        }
+    }
+
+    /// Finds a keeper or starts one, and makes it beat what is wanted.
+    fn attach(&mut self, is_first: bool) -> Result<(), KeeperError> {
+        let mut is_new = false;
+        let connected = Link::connect(&self.settings.socket);
+        let (mut link, mut found) = match connected {
+            Ok(link) => greet(link)?,
+            Err(error) if is_nobody(error.kind()) => {
+                is_new = true;
+                self.start()?
+            }
+            Err(error) => return Err(KeeperError::NotStarted(format!("no connection: {error}"))),
+        };
+        // One that beats nothing may be of an older version, with older settings.
+        if is_first && !is_new && found.table.is_empty() {
+            let _ = link.ask(Record::new(Op::Stop));
+            is_new = true;
+            (link, found) = self.start()?;
+        }
+        self.replay(&mut link, &mut found)?;
+        self.become_connected(link, &found, is_new);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(Link, Found), KeeperError> {
+        if let Some(pid) = self.view.take_pid() {
+            (self.log)(Notice::Died { pid });
+        }
+        spawn(&self.settings).map_err(KeeperError::NotStarted)?;
+        let link = Link::connect(&self.settings.socket);
+        greet(link.map_err(|error| KeeperError::NotStarted(format!("no connection: {error}")))?)
+    }
+
+    /// First what went down, then what is up. What it beats without our knowledge stays: to stop it
+    /// would be a death.
+    fn replay(&mut self, link: &mut Link, found: &mut Found) -> Result<(), KeeperError> {
+        for question in self.pending() {
+            let area = Area(question.area);
+            tell(link, question)?;
+            if question.op == Op::Clear {
+                self.clears.remove(&area);
+                found.table.retain(|place, _| place.0 != area);
+            } else {
+                self.downs.remove(&(area, Slot(question.slot)));
+                found.table.remove(&(area, Slot(question.slot)));
+            }
+        }
+        for (place, generation) in &self.wanted {
+            if !found.table.contains_key(place) {
+                let generation = generation.0.get();
+                tell(link, Record { generation, ..about(Op::Beat, place.0, place.1) })?;
+            }
+        }
+        for ((area, slot), running) in &found.table {
+            let told = self.wanted.insert((*area, *slot), *running);
+            if let Some(told) = told.filter(|told| told != running) {
+                let what = format!("{area}, {slot}: beats {running}, was told {told}");
+                (self.log)(Notice::Conflict { what });
+            }
+        }
+        Ok(())
+    }
+
+    fn become_connected(&mut self, link: Link, found: &Found, is_new: bool) {
+        let pid = link.pid();
+        let beats = self.wanted.len();
+        let gap_ms = self.times.alone_since.map_or(0, |since| now().since(since));
+        let is_known = self.view.pid() == Some(pid);
+        self.publish(Some(pid));
+        self.link = Some(link);
+        self.times = Times::default();
+        (self.suspect, self.told) = (None, None);
+        if is_known {
+            return;
+        }
+        if is_new {
+            (self.log)(Notice::Started { pid, beats, gap_ms });
+        } else {
+            (self.log)(Notice::Adopted { pid, beats });
+        }
+        for (missing, bit) in Missing::ALL {
+            if found.missing & bit != 0 {
+                (self.log)(Notice::Unprotected { pid, missing });
+            }
+        }
+        if found.fingerprint != u64::from(self.settings.fingerprint()) {
+            (self.log)(Notice::OtherSettings { pid, running: command_line(pid) });
+        }
+    }
+}
+
+fn about(op: Op, area: Area, slot: Slot) -> Record {
+    Record { area: area.0, slot: slot.0, ..Record::new(op) }
+}
+
+fn is_nobody(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+fn greet(mut link: Link) -> Result<(Link, Found), KeeperError> {
+    let found = link.hello().map_err(KeeperError::from)?;
+    Ok((link, found))
+}
+
+fn tell(link: &mut Link, question: Record) -> Result<(), KeeperError> {
+    match link.ask(question).map_err(KeeperError::from)?.status {
+        Status::Done => Ok(()),
+        Status::Device => Err(KeeperError::Device),
+        status => Err(KeeperError::Refused(status)),
+    }
+}
+
+impl From<LinkError> for KeeperError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Lost | LinkError::Unanswered => Self::Unanswered,
+            LinkError::Refused(Status::Busy) => Self::Busy,
+            LinkError::Refused(status) => Self::Refused(status),
+        }
+    }
+}
+
+fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().into()
+}
