@@ -5,12 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Actions, Note};
-use crate::handle::{Core, Link, Scope};
+use crate::handle::{Core, Link, Parts, Scope};
 use crate::hello::Consequence;
 use crate::node::{Quorum, Ring};
 use crate::proto::{self, Body, Envelope, Hello};
 use crate::timer::Timer;
-use crate::types::{Channel, Member, NodeId, Reason, RingId};
+use crate::types::{BootId, Channel, Member, NodeId, Reason, RingId};
 
 /// One entry of a joined or left list.
 type Change = (Member, Reason);
@@ -224,7 +224,8 @@ impl Core {
         out: &mut Actions,
     ) -> Scope {
         let mut consequences = Vec::new();
-        let (mut fx, parts) = self.effects(out);
+        let (mut fx, mut parts) = self.effects(out);
+        parts.recall(from.node, hello.boot);
         let speaker = (from, envelope.speaks.1);
         parts.nodes.handle_hello(speaker, hello, &mut consequences, &mut fx);
         for consequence in consequences {
@@ -264,5 +265,18 @@ impl Core {
             fx.push(Action::Mcast { channel: Channel::Control, bytes });
         }
         Scope::All
+    }
+}
+
+impl Parts<'_> {
+    /// Others may have named later uses of a node while it was away. Its own word is about those that
+    /// our shims know: each has to end, or to be held against it, whatever came after.
+    fn recall(&mut self, node: NodeId, boot: BootId) {
+        for group in self.groups.values() {
+            let using = group.users.get(&node).map(|using| using.user);
+            if let Some(user) = using.filter(|user| user.boot == boot) {
+                self.nodes.remember(node, user.boot, group.id, user.incarnation);
+            }
+        }
     }
 }

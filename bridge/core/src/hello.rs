@@ -191,7 +191,11 @@ impl Nodes {
             Some(_) | None => {}
         }
         peer.boot = Some(testimony.boot);
-        peer.uses.extend(&testimony.uses);
+        for (group, use_) in &testimony.uses {
+            // They may remember less than we do: of one group, the latest use counts.
+            let latest = peer.uses.entry(*group).or_insert(*use_);
+            *latest = (*latest).max(*use_);
+        }
         peer.complete = witness;
     }
 

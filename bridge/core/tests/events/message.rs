@@ -236,6 +236,79 @@ fn a_use_is_forgotten() {
     expect_nothing(rig.handle(hello_of(2, amnesiac)));
 }
 
+/// Our shim knows node 3 by its first use; its daemon is away, and a witness knows a later use.
+fn known_by_an_earlier_use() -> (Rig, proto::Uses) {
+    let groups = [(G, image(&[1, 3], true, false))].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(AGENT, saved, &[1, 2, 3]);
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.pump(own);
+    let later = proto::Uses::from([(G, Incarnation(3_007))]);
+    let missing = Testimony { uses: later.clone(), ..testimony(3, Fate::Missing) };
+    rig.run(hello_of(2, Hello { testimony: vec![missing], ..hello(2, 1) }));
+    rig.handle(joined(Channel::Control, &[1, 2, 3], &[3], Reason::Join));
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "absent")]);
+    (rig, later)
+}
+
+/// What others said of a node while it was away does not hide the use that our shim knows: the node's
+/// own word ends that too.
+#[test]
+fn an_earlier_use_ended() {
+    let left = note(Note::UserLeft(G, node(3), inc(3)));
+    let (mut rig, _) = known_by_an_earlier_use();
+    let actions = rig.run(hello_of(3, hello(3, 1)));
+    assert!(actions.contains(&left), "{actions:?}");
+    assert_eq!(rig.group_members(), [(1, "member")]);
+    assert_eq!(rig.state(), "ready");
+
+    let (mut rig, uses) = known_by_an_earlier_use();
+    let actions = rig.run(hello_of(3, Hello { uses, ..hello(3, 1) }));
+    assert!(actions.contains(&left), "{actions:?}");
+    rig.handle(joined(group_channel(), &[1, 3], &[3], Reason::Join));
+    let state = State { incarnation: Incarnation(3_007), boot: boot(3), told: users(&[1]) };
+    let bytes = proto::encode(1, true, &Body::State(state));
+    rig.run(said(group_channel(), 3, bytes));
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "member")]);
+}
+
+/// A daemon that remembers the later use, but not the one that our shim knows, cannot end that: its
+/// node has to be reset, and the death is told.
+#[test]
+fn an_earlier_use_is_forgotten() {
+    let (mut rig, _) = known_by_an_earlier_use();
+    let amnesiac = Hello { memory_from: Incarnation(3_001), ..hello(3, 1) };
+    let actions = rig.run(hello_of(3, amnesiac));
+    let left = |action: &Action| matches!(action, Action::Note(Note::UserLeft(..)));
+    assert!(!actions.iter().any(left), "{actions:?}");
+    assert_eq!(rig.node(3), ("speaking", "none", true));
+    let killed = rig.fire_last(Timer::Grace(node(3)));
+    assert!(killed.contains(&note(Note::DebtOverdue(node(3)))), "{killed:?}");
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.handle(event);
+    }
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "dead")]);
+}
+
+/// A restarted daemon speaks for a node that is missing, and remembers only an earlier use than we do:
+/// the death of the later one is not lost.
+#[test]
+fn an_earlier_use_is_remembered_by_others() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    rig.handle(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+    rig.handle(left(group_channel(), &[1, 2], &[3], Reason::ProcDown));
+    rig.handle(quorum(false, 1, &[1, 2, 3]));
+    rig.handle(quorum(true, 1, &[1, 2, 3]));
+    let uses = [(G, Incarnation(2_999))].into();
+    let missing = Testimony { uses, ..testimony(3, Fate::Missing) };
+    let word = Hello { testimony: vec![missing], witness: false, ..hello_using(2, 1) };
+    rig.handle(hello_of(2, word));
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.handle(event);
+    }
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member"), (3, "dead")]);
+}
+
 /// Of a use of the same boot that neither ended nor died, no later one can be made.
 #[test]
 fn a_state_that_cannot_be() {
