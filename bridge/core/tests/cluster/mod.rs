@@ -561,9 +561,27 @@ impl World {
             }
             Verb::Resume(peers) | Verb::Attach(peers) => {
                 assert!(peers.contains_key(&me), "we are no member of our own group");
+                for (node, incarnation) in peers {
+                    self.check_return(index, (group, *node, *incarnation));
+                }
             }
             Verb::Suspend | Verb::Detach => {}
         }
+    }
+
+    /// Without fencing, a node that was buried and not reset may come back when all who knew have been
+    /// restarted: it dies anew. While anyone in the ring remembers, it must not be let in.
+    fn check_return(&mut self, index: usize, key: (GroupId, NodeId, Incarnation)) {
+        if self.is_physical() || !self.machines[index].told_down.contains(&key) {
+            return;
+        }
+        for node in self.neighbours(index) {
+            let core = self.machines[node.0 as usize - 1].core.as_ref();
+            let nodes = core.map(|core| core.snapshot().nodes).unwrap_or_default();
+            let remembers = nodes.iter().any(|dead| dead.node == key.1 && dead.fencing != "none");
+            assert!(!remembers, "n{} lets in what n{node} buried: {key:?}", index + 1);
+        }
+        self.machines[index].told_down.remove(&key);
     }
 
     /// Everyone who writes must know the newcomer before it mounts.
