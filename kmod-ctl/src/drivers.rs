@@ -216,3 +216,6 @@ impl Work<'_> {
         if left.is_empty() { cause } else { Error::Undo(Box::new(cause), left) }
     }
 }
+
+#[cfg(test)]
+mod tests;

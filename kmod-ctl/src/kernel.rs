@@ -87,3 +87,6 @@ impl Kernel for Running {
         Ok(umount2(target, MntFlags::empty())?)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -297,3 +297,6 @@ fn merge(mut new: SlotMap, old: &SlotMap, waiting: &[Waiting]) -> SlotMap {
     }
     new
 }
+
+#[cfg(test)]
+mod tests;

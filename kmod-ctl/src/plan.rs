@@ -320,3 +320,6 @@ fn collides(one: &Entry, other: &Entry) -> bool {
         || one.address == other.address
         || (one.is_local && other.is_local)
 }
+
+#[cfg(test)]
+mod tests;
