@@ -19,6 +19,9 @@ use apt::Apt;
 const SUITES: [(&str, &str); 4] =
     [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie"), ("sid", "sid")];
 
+/// What the package of a kernel may be split into.
+const PARTS: [&str; 4] = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
+
 /// An unpacked kernel.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -105,9 +108,7 @@ fn download(suite: &str, place: &Path) -> Result<()> {
 }
 
 fn fetch(apt: &Apt, place: &Path) -> Result<()> {
-    let is_part = |name: &str| {
-        ["linux-image-", "linux-binary-", "linux-modules-"].iter().any(|p| name.starts_with(p))
-    };
+    let is_part = |name: &str| PARTS.iter().any(|part| name.starts_with(part));
     let mut packages = apt.closure("linux-image-amd64", is_part)?;
     packages.retain(|name| name != "linux-image-amd64");
     let root = place.join("root");

@@ -2,6 +2,7 @@
 //! freshly built binaries. See `README.md` beside this package for how to write a scenario.
 #![forbid(unsafe_code)]
 
+mod accel;
 mod agent;
 mod boot;
 mod error;

@@ -1,6 +1,7 @@
 //! Runs scenarios on kernels, keeps what a failure left, and prints the table.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::accel;
 use crate::error::{LabError, Result};
 use crate::kernel::Kernel;
 use crate::lab::{Lab, Places, Plan};
@@ -104,8 +106,8 @@ pub struct Runner {
     pub binaries: PathBuf,
     /// `target/lab`.
     pub directory: PathBuf,
-    /// QEMU's `-accel`.
-    pub accelerator: String,
+    /// QEMU's `-accel`; found out if not given.
+    pub accelerator: Option<String>,
 }
 
 impl Runner {
@@ -118,9 +120,10 @@ impl Runner {
             if let Err(error) = &kernel {
                 eprintln!("SKIPPED kernel {name}: {error}");
             }
+            let kernel = kernel.and_then(|kernel| Ok((self.places(&kernel)?, kernel)));
             for scenario in scenarios.iter().filter(|s| is_for(s, name)) {
                 outcomes.push(match &kernel {
-                    Ok(kernel) => self.one(kernel, scenario),
+                    Ok((places, kernel)) => self.one(kernel, scenario, places),
                     Err(error) => skipped(name, scenario, &error.to_string()),
                 });
             }
@@ -128,16 +131,36 @@ impl Runner {
         outcomes
     }
 
-    fn one(&self, kernel: &Kernel, scenario: &Scenario) -> Outcome {
-        eprintln!(
-            "\n=== {} on {} ({}): {}",
-            scenario.name, kernel.name, kernel.release, scenario.text
-        );
-        let title = format!("{}-{}", scenario.name, kernel.name);
-        let directory = self.directory.join("run").join(&title);
+    /// The binaries are copied, so that a build does not change them under guests that run.
+    fn places(&self, kernel: &Kernel) -> Result<Places> {
+        let directory = self.directory.join("run");
+        let binaries = directory.join("bin");
+        fs::create_dir_all(&binaries).map_err(LabError::at(&binaries))?;
+        for entry in fs::read_dir(&self.binaries).map_err(LabError::at(&self.binaries))?.flatten() {
+            let is_program = entry.path().extension().is_none()
+                && entry
+                    .metadata()
+                    .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+            if is_program {
+                let path = binaries.join(entry.file_name());
+                let _ = fs::remove_file(&path);
+                fs::copy(entry.path(), &path).map_err(LabError::at(&path))?;
+            }
+        }
+        let accelerator = match &self.accelerator {
+            Some(given) => given.clone(),
+            None => accel::choose(kernel, &self.directory)?,
+        };
+        Ok(Places { binaries, directory, accelerator })
+    }
+
+    fn one(&self, kernel: &Kernel, scenario: &Scenario, places: &Places) -> Outcome {
+        let (name, release) = (scenario.name, &kernel.release);
+        eprintln!("\n=== {name} on {} ({release}): {}", kernel.name, scenario.text);
+        let title = format!("{name}-{}", kernel.name);
+        let directory = places.directory.join(&title);
         let _ = fs::remove_dir_all(&directory);
-        let (binaries, accelerator) = (self.binaries.clone(), self.accelerator.clone());
-        let places = Places { binaries, directory, accelerator };
+        let places = Places { directory, ..places.clone() };
         let context = Context {
             kernel: kernel.clone(),
             places,

@@ -2,11 +2,13 @@
 
 mod basic;
 mod classic;
+mod module;
+mod stock;
 
 use crate::run::Scenario;
 
 /// Every scenario, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [basic::ALL, classic::ALL].concat()
+    [basic::ALL, classic::ALL, module::ALL].concat()
 }

@@ -19,6 +19,9 @@ struct Arguments {
     /// Only this scenario; may be repeated [default: all]
     #[arg(long)]
     scenario: Vec<String>,
+    /// QEMU's accelerator [default: kvm if it works here, else tcg]
+    #[arg(long)]
+    accel: Option<String>,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -70,7 +73,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             Ok(true)
         }
         None => {
-            let runner = Runner { binaries, directory, accelerator: "tcg".into() };
+            let runner = Runner { binaries, directory, accelerator: arguments.accel.clone() };
             let outcomes = runner.run(&kernels(&arguments.kernel), &chosen(&arguments.scenario)?);
             report(&outcomes, arguments.format)
         }

@@ -8,6 +8,8 @@ fail() {
 }
 
 $bb mount -t proc proc /proc
+# Only whether a guest runs at all is to be found out.
+$bb grep -q lab.probe /proc/cmdline && $bb reboot -f
 $bb mount -t sysfs sysfs /sys
 $bb mount -t devtmpfs dev /dev
 while read -r module; do

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{LabError, Result};
 use crate::kernel::apt::Apt;
 
+/// The programs among the headers may need newer libraries than this machine has.
+const PARTS: [&str; 6] =
+    ["linux-headers-", "linux-kbuild-", "libc6", "libelf1", "zlib1g", "libzstd1"];
+
 /// The directory for `make -C`, downloaded if it is not there yet.
 pub(crate) fn get(release: &str, suite: &str, place: &Path) -> Result<PathBuf> {
     let root = place.join("headers");
@@ -31,8 +35,7 @@ pub(crate) fn get(release: &str, suite: &str, place: &Path) -> Result<PathBuf> {
 }
 
 fn fetch(apt: &Apt, release: &str, place: &Path, root: &Path) -> Result<()> {
-    let is_part =
-        |name: &str| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-");
+    let is_part = |name: &str| PARTS.iter().any(|part| name.starts_with(part));
     let packages = apt.closure(&format!("linux-headers-{release}"), is_part)?;
     let _ = fs::remove_dir_all(root);
     apt.unpack(&packages, &place.join("header-debs"), root)

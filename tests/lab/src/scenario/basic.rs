@@ -1,11 +1,12 @@
 //! The lab itself: what every other scenario takes for granted.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::ensure;
-use crate::error::Result;
+use crate::error::{LabError, Result};
 use crate::fence::Switch;
-use crate::guest::{Corosync, Off};
+use crate::guest::{Corosync, Guest, Off};
 use crate::lab::Plan;
 use crate::run::{Context, Scenario};
 
@@ -37,6 +38,8 @@ fn boot(context: &Context) -> Result<()> {
     guest.ok("test -b /dev/vda && test -b /dev/ram0 && test -c /dev/watchdog")?;
     lab.step("modules of the kernel are loaded");
 
+    keeps_time(guest)?;
+
     let hangs = guest.spawn("sleep 1000")?;
     ensure!(guest.ok("echo $((6 * 7))")? == "42", "a second command beside one that hangs");
     hangs.kill()?;
@@ -59,6 +62,21 @@ fn boot(context: &Context) -> Result<()> {
     ensure!(guest.boot_id()? != before, "a new boot has a new boot id");
     guest.ok("sysctl -q kernel.panic && ! lsmod | grep -q ocfs2")?;
     lab.step("reset by itself and started again");
+    Ok(())
+}
+
+/// A guest whose clock runs too fast declares its peers dead too early, and nothing can be measured.
+fn keeps_time(guest: &Guest) -> Result<()> {
+    let clock = || -> Result<(Instant, f64)> {
+        let text = guest.ok("cut -d' ' -f1 /proc/uptime")?;
+        let uptime = text.parse().map_err(|_| LabError::Expect(format!("uptime {text:?}")))?;
+        Ok((Instant::now(), uptime))
+    };
+    let (begin, guest_begin) = clock()?;
+    thread::sleep(Duration::from_secs(3));
+    let (end, guest_end) = clock()?;
+    let rate = (guest_end - guest_begin) / (end - begin).as_secs_f64();
+    ensure!((0.8..1.2).contains(&rate), "the guest's clock goes {rate:.2} times as fast as ours");
     Ok(())
 }
 
