@@ -230,8 +230,7 @@ static int allow_link(struct config_item *item, struct config_item *target)
 	int ret = -EINVAL;
 
 	/* The mode needs no lock: it stays as it is while there is a cluster. */
-	if (!user_method || target->ci_type != &node_type ||
-	    target->ci_parent != &cluster->nodes.cg_item)
+	if (!user_method || target->ci_parent != &cluster->nodes.cg_item)
 		return -EPERM;
 	mutex_lock(&lock);
 	if (node->has & BIT(NUM)) {
