@@ -4,18 +4,19 @@
 //! who is alive, does not decide, does not wait for anybody but the kernel. Whoever calls it has
 //! already decided, fenced and agreed.
 //!
-//! Today there is one backend, [`record`], which tells no kernel: it writes down what it would have
-//! been told. The kernel backends follow; the contract of [`Shim`] is theirs already.
+//! [`user_heartbeat`] tells o2dlm, the lock manager of the stack `o2cb`. [`record`] tells no kernel: it
+//! writes down what one would have been told. [`volume`] is what volumes say of themselves.
 
 #![deny(unsafe_code)]
 
 mod choose;
 mod error;
 pub mod record;
+mod sys;
 pub mod user_heartbeat;
 pub mod volume;
 
-pub use choose::{Choice, ChooseError, Settings, check_kind, choose};
+pub use choose::{Choice, ChooseError, Settings, check_kind, choose, is_user_heartbeat};
 pub use error::ShimError;
 
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
@@ -110,4 +111,10 @@ pub trait Shim: Send + Sync {
     /// # Errors
     /// Something of the group may be left in the kernel.
     fn detach(&self, group: GroupId) -> Result<(), ShimError>;
+
+    /// What there is in the kernel now, for status; `None` if this backend has nothing there. Must
+    /// not block.
+    fn view(&self) -> Option<user_heartbeat::View> {
+        None
+    }
 }

@@ -32,6 +32,9 @@ pub enum Sync {
     Yes,
 }
 
+/// The backend's name, as in the configuration.
+pub const NAME: &str = "record";
+
 /// How far back from its end a file is searched for the end of its last whole line.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -81,7 +84,7 @@ impl Record {
 
 impl Shim for Record {
     fn name(&self) -> &'static str {
-        "record"
+        NAME
     }
 
     fn attach(&self, group: GroupId, peers: &Peers) -> Result<(), ShimError> {

@@ -1,0 +1,290 @@
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use nix::libc;
+
+use super::*;
+use crate::user_heartbeat::Paths;
+use crate::user_heartbeat::fake::{self, Directory, FakeKeeper, put, semaphores_work};
+
+/// A node with the number 1, a RAM disk for three regions, and debugfs when a test says so.
+struct Node {
+    dir: tempfile::TempDir,
+    paths: Paths,
+    cluster: PathBuf,
+    keeper: Arc<FakeKeeper>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = fake::paths(dir.path());
+        let cluster = fake::cluster(&paths, &[1, 2, 3]);
+        fs::create_dir(&paths.dev).unwrap();
+        let device = paths.dev.join("ram0");
+        fs::File::create(&device).unwrap().set_len(512 * (1 + 3 * 256)).unwrap();
+        let keeper = FakeKeeper::on(&device);
+        Self { dir, paths, cluster, keeper }
+    }
+
+    fn start(&self) -> Result<VirtualRegion, ShimError> {
+        let places =
+            Places { configfs: self.paths.configfs.clone(), debugfs: self.paths.debugfs.clone() };
+        let disk = DiskSettings {
+            device: None,
+            dev: self.paths.dev.clone(),
+            sys_dev_block: self.paths.sys_dev_block.clone(),
+            run_dir: self.paths.run_dir.clone(),
+            modprobe: "/bin/false".into(),
+            losetup: "/bin/false".into(),
+        };
+        VirtualRegion::start(places, &disk, Box::new(Directory), |device, block_bytes| {
+            assert_eq!((device, block_bytes), (&*self.paths.dev.join("ram0"), 512));
+            Ok(Arc::clone(&self.keeper) as Arc<dyn Beats>)
+        })
+    }
+
+    /// debugfs says that these are live in this region.
+    fn live(&self, region: &Region, slots: &str) {
+        put(&self.paths.debugfs.join("o2hb").join(region.name()).join("livenodes"), slots);
+    }
+
+    fn global(&self) {
+        put(&self.cluster.join("heartbeat/mode"), "global\n");
+    }
+
+    fn attribute(&self, region: &Region, name: &str) -> String {
+        fs::read_to_string(self.cluster.join("heartbeat").join(region.name()).join(name)).unwrap()
+    }
+}
+
+/// A group of its own for every test: the semaphores are the machine's.
+fn group(test: u32) -> GroupId {
+    GroupId(0xA << 124 | u128::from(std::process::id()) << 64 | u128::from(test))
+}
+
+fn lives(peers: &[(u8, u64)]) -> Lives {
+    peers.iter().map(|(slot, life)| (*slot, Incarnation(*life))).collect()
+}
+
+#[test]
+fn a_region_comes_and_goes() {
+    if !semaphores_work("a_region_comes_and_goes") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(1)).unwrap();
+    assert_eq!(region, Region::Own(group(1).to_string()));
+    node.live(&region, "1 2\n");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    let attributes = ["block_bytes", "start_block", "blocks", "dev"];
+    assert_eq!(
+        attributes.map(|name| node.attribute(&region, name)),
+        ["512\n", "1\n", "255\n", "ram0\n"]
+    );
+    assert_eq!(reference::count(region.name()).unwrap(), 1);
+    assert_eq!(node.keeper.take_said(), ["0 clear", "0.2=b"], "beats before the kernel listens");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    assert_eq!(node.keeper.take_said(), [""; 0], "it stands");
+
+    carrier.up(&region, 3, Incarnation(0xc)).unwrap();
+    carrier.down(&region, 2).unwrap();
+    let standing = carrier.standing(&region).unwrap();
+    assert_eq!(standing, BTreeMap::from([(3, Some(Incarnation(0xc)))]));
+    assert_eq!(node.keeper.take_said(), ["0.3=c", "0.2 down"]);
+    let look = carrier.look();
+    assert_eq!(
+        look.regions,
+        [RegionView {
+            name: region.name().into(),
+            area: Some(0),
+            up: standing,
+            live: Some(BTreeSet::from([1, 2])),
+        }]
+    );
+
+    carrier.close(&region).unwrap();
+    carrier.close(&region).unwrap();
+    assert_eq!(node.keeper.take_said(), ["0 clear"]);
+    assert!(!node.cluster.join("heartbeat").join(region.name()).exists());
+    assert_eq!(reference::count(region.name()).unwrap(), 0);
+    carrier.down(&region, 3).unwrap();
+    assert_eq!(carrier.standing(&region).unwrap(), Standing::new());
+}
+
+#[test]
+fn each_region_has_its_area() {
+    if !semaphores_work("each_region_has_its_area") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let regions: Vec<_> = (10..14).map(|test| carrier.region(group(test)).unwrap()).collect();
+    for region in &regions {
+        node.live(region, "1");
+    }
+    for region in &regions[..3] {
+        carrier.open(region, 1, &lives(&[])).unwrap();
+    }
+    let error = carrier.open(&regions[3], 1, &lives(&[])).unwrap_err();
+    assert!(matches!(error, ShimError::NoArea { areas: 3 }), "{error}");
+    carrier.close(&regions[1]).unwrap();
+    carrier.open(&regions[3], 1, &lives(&[])).unwrap();
+    assert_eq!(node.attribute(&regions[3], "start_block"), "257\n");
+    for region in [0, 2, 3] {
+        carrier.close(&regions[region]).unwrap();
+    }
+    reference::lock(regions[3].name()).unwrap().remove().unwrap();
+}
+
+#[test]
+fn a_disk_heartbeat_is_left_alone() {
+    if !semaphores_work("a_disk_heartbeat_is_left_alone") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(20)).unwrap();
+    let dir = node.cluster.join("heartbeat").join(region.name());
+    put(&dir.join("dev"), "sdb\n");
+    let error = carrier.open(&region, 1, &lives(&[])).unwrap_err();
+    assert!(matches!(&error, ShimError::DiskHeartbeat { device, .. } if device == "sdb"));
+    carrier.close(&region).unwrap();
+    assert_eq!(fs::read_to_string(dir.join("dev")).unwrap(), "sdb\n");
+    assert_eq!(carrier.look().disk, BTreeMap::from([(region.name().into(), "sdb".into())]));
+    assert!(carrier.look().regions.is_empty());
+    reference::lock(region.name()).unwrap().remove().unwrap();
+}
+
+#[test]
+fn a_region_in_use_stays_with_its_peers() {
+    if !semaphores_work("a_region_in_use_stays_with_its_peers") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(30)).unwrap();
+    node.live(&region, "1 2");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    let pinned = node.cluster.join("heartbeat").join(region.name()).join("pinned");
+    put(&pinned, "");
+    let error = carrier.close(&region).unwrap_err();
+    assert_eq!(error.errno(), libc::EBUSY, "{error}");
+    assert_eq!(carrier.standing(&region).unwrap().len(), 1);
+    fs::remove_file(&pinned).unwrap();
+
+    reference::lock(region.name()).unwrap().add(1).unwrap();
+    let error = carrier.close(&region).unwrap_err();
+    assert!(error.to_string().contains("1 more than us"), "{error}");
+    reference::lock(region.name()).unwrap().add(-1).unwrap();
+    carrier.close(&region).unwrap();
+}
+
+#[test]
+fn an_invisible_peer_fails_the_open_and_leaves_nothing() {
+    if !semaphores_work("an_invisible_peer_fails_the_open_and_leaves_nothing") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(40)).unwrap();
+    node.live(&region, "1 3");
+    let error = carrier.open(&region, 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap_err();
+    assert!(matches!(&error, ShimError::NotLive { slots, .. } if *slots == BTreeSet::from([2])));
+    assert!(!node.cluster.join("heartbeat").join(region.name()).exists());
+    carrier.close(&region).unwrap();
+    assert!(node.keeper.table().is_empty());
+}
+
+#[test]
+fn a_half_made_region_is_made_again() {
+    if !semaphores_work("a_half_made_region_is_made_again") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(50)).unwrap();
+    node.live(&region, "1");
+    put(&node.cluster.join("heartbeat").join(region.name()).join("dev"), "");
+    carrier.open(&region, 1, &lives(&[])).unwrap();
+    assert_eq!(node.attribute(&region, "dev"), "ram0\n");
+    carrier.close(&region).unwrap();
+}
+
+#[test]
+fn a_daemon_that_comes_back_takes_over() {
+    if !semaphores_work("a_daemon_that_comes_back_takes_over") {
+        return;
+    }
+    let mut node = Node::new();
+    let carrier = node.start().unwrap();
+    let regions = [60, 61].map(|test| carrier.region(group(test)).unwrap());
+    node.live(&regions[0], "1 2 3");
+    node.live(&regions[1], "1 2");
+    carrier.open(&regions[0], 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap();
+    carrier.open(&regions[1], 1, &lives(&[(2, 0xd)])).unwrap();
+    carrier.down(&regions[0], 3).unwrap();
+    drop(carrier);
+
+    // The keeper lived on: nothing to do but for a region that somebody removed.
+    node.keeper.take_said();
+    Directory.remove(&node.cluster.join("heartbeat").join(regions[1].name())).unwrap();
+    drop(node.start().unwrap());
+    assert_eq!(node.keeper.take_said(), ["1 clear"]);
+
+    // Both were killed: what beat goes on beating, but for our own slot, which is the kernel's.
+    let device = node.paths.dev.join("ram0");
+    FakeKeeper::on(&device).beat(Area(0), Slot(1), Generation::new(7).unwrap()).unwrap();
+    node.keeper = FakeKeeper::on(&device);
+    let carrier = node.start().unwrap();
+    assert_eq!(node.keeper.take_said(), ["0.2=b"]);
+    assert_eq!(reference::count(regions[0].name()).unwrap(), 1, "ours, still");
+    carrier.close(&regions[0]).unwrap();
+    carrier.close(&regions[1]).unwrap();
+    drop(node.dir);
+}
+
+#[test]
+fn a_keeper_that_fails_fails_the_verb() {
+    let node = Node::new();
+    node.global();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(70)).unwrap();
+    node.keeper.is_dead.store(true, Ordering::Relaxed);
+    let error = carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap_err();
+    assert!(matches!(error, ShimError::Keeper { .. }), "{error}");
+    node.keeper.is_dead.store(false, Ordering::Relaxed);
+    node.live(&region, "1 2");
+    let error = carrier.open(&region, 1, &lives(&[(2, 0)])).unwrap_err();
+    assert!(error.to_string().contains("incarnation 0"), "{error}");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    node.keeper.is_dead.store(true, Ordering::Relaxed);
+    assert!(matches!(carrier.down(&region, 2), Err(ShimError::Keeper { .. })));
+}
+
+#[test]
+fn one_region_for_all_groups_in_global_mode() {
+    let node = Node::new();
+    node.global();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(80)).unwrap();
+    assert_eq!(region, carrier.region(group(81)).unwrap());
+    assert_eq!(region, Region::Shared(shared_name("c")));
+    assert_eq!(region.name().len(), 32);
+    // FNV-1a of 128 bits, as others compute it: all nodes must come to one name, for ever.
+    assert_eq!(shared_name("a"), "D228CB696F1A8CAF78912B704E4A8964");
+    node.live(&region, "1");
+    carrier.open(&region, 1, &lives(&[])).unwrap();
+    assert_eq!(reference::count(region.name()).unwrap(), 0, "no tool counts here");
+    carrier.close(&region).unwrap();
+    assert_eq!(carrier.look().regions, []);
+}
+
+#[test]
+fn without_a_cluster_there_is_no_region() {
+    let node = Node::new();
+    fs::remove_dir_all(&node.cluster).unwrap();
+    let carrier = node.start().unwrap();
+    assert!(matches!(carrier.region(group(90)), Err(ShimError::NoCluster { .. })));
+}

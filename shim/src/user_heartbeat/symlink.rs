@@ -1,0 +1,230 @@
+//! The carrier for kernels with the user-heartbeat driver: a node is up while a link to its directory
+//! stands in the region's.
+//!
+//! The kernel acts before symlink(2) and unlink(2) return. Which node is up is decided by the number
+//! of the link's target; a link's name means nothing to the kernel, and here it is the node's. A
+//! directory of a node cannot go while a link to it stands, so a link never dangles.
+//!
+//! This driver has no fencing of its own, and nothing pins a region but its links: whether a lock
+//! domain still needs it is looked up before it is taken down.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use o2bridge_core::{GroupId, Incarnation};
+
+use super::carrier::{Carrier, Lives, Look, Region, RegionView, Standing};
+use super::tree::{self, Cluster, Ground, Node};
+use crate::ShimError;
+
+const MODE: &str = "user";
+
+/// Where the symlink carrier finds its things.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) configfs: PathBuf,
+    /// Where the driver of 2006 has its mode file: `/sys/o2cb`.
+    pub(super) sys_o2cb: PathBuf,
+    pub(super) debugfs: PathBuf,
+}
+
+impl Places {
+    /// The driver of 2007 has its mode file in configfs, the one of 2006 in sysfs.
+    fn mode_files(&self) -> [PathBuf; 2] {
+        [self.configfs.join("cluster/heartbeat_mode"), self.sys_o2cb.join("heartbeat_mode")]
+    }
+
+    /// What the driver says; `None` if there is none.
+    pub(super) fn mode(&self) -> Result<Option<(PathBuf, String)>, ShimError> {
+        for path in self.mode_files() {
+            let mode = tree::read(&path)?;
+            if !mode.is_empty() {
+                return Ok(Some((path, mode)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the driver runs in user mode, or says that it could.
+    pub(super) fn can_be_user(&self) -> Result<bool, ShimError> {
+        let available = tree::read(&self.configfs.join("cluster/heartbeat_available_modes"))?;
+        let current = self.mode()?.map(|(_, mode)| mode);
+        Ok(current.is_some_and(|mode| mode == MODE || available.lines().any(|line| line == MODE)))
+    }
+}
+
+/// The carrier.
+pub(super) struct Symlinks {
+    places: Places,
+    ground: Box<dyn Ground>,
+}
+
+impl Symlinks {
+    /// Sees to it that the driver takes its news from links. It refuses to change its mind while
+    /// there is a cluster, so this comes before the node table.
+    pub(super) fn start(places: Places, ground: Box<dyn Ground>) -> Result<Self, ShimError> {
+        match places.mode()? {
+            Some((_, mode)) if mode == MODE => {}
+            Some((path, _)) => tree::write(&path, MODE)?,
+            None => {
+                return Err(ShimError::Unusable(
+                    "this kernel has no user-heartbeat driver: there is no file heartbeat_mode"
+                        .into(),
+                ));
+            }
+        }
+        Ok(Self { places, ground })
+    }
+
+    fn cluster(&self) -> Result<Cluster, ShimError> {
+        Cluster::find(&self.places.configfs)
+    }
+
+    /// The links of a region, by name, with the slot of the node that each leads to. A link may have
+    /// been made by somebody else, under any name.
+    fn links(&self, region: &Region) -> Result<Vec<(PathBuf, u8)>, ShimError> {
+        let cluster = self.cluster()?;
+        let dir = cluster.region(region.name());
+        let nodes: BTreeMap<String, u8> =
+            cluster.nodes()?.into_iter().map(|node| (node.name, node.slot)).collect();
+        let mut links = Vec::new();
+        for name in tree::links(&dir)? {
+            let path = dir.join(name);
+            let target = fs::read_link(&path);
+            let target = target.map_err(|error| ShimError::file("read", &path, error))?;
+            let node = target.file_name().and_then(|name| name.to_str());
+            match node.and_then(|name| nodes.get(name)) {
+                Some(slot) => links.push((path, *slot)),
+                None => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, "it leads to no node");
+                    return Err(ShimError::file("understand", &path, error));
+                }
+            }
+        }
+        Ok(links)
+    }
+
+    fn node(&self, slot: u8) -> Result<(Cluster, Node), ShimError> {
+        let cluster = self.cluster()?;
+        let node = cluster.nodes()?.into_iter().find(|node| node.slot == slot);
+        match node {
+            Some(node) => Ok((cluster, node)),
+            None => Err(ShimError::Unusable(format!(
+                "the o2cb node table in {} has no node with the number {slot}",
+                cluster.dir.display()
+            ))),
+        }
+    }
+
+    fn link(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
+        // A second link to one node would raise it twice.
+        if self.links(region)?.iter().any(|(_, of)| *of == slot) {
+            return Ok(());
+        }
+        let (cluster, node) = self.node(slot)?;
+        let path = cluster.region(region.name()).join(&node.name);
+        symlink(&node.dir, &path).map_err(|error| refused("link", &path, error))
+    }
+
+    fn unlink(path: &Path) -> Result<(), ShimError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|error| refused("unlink", path, error)),
+        }
+    }
+
+    /// Nobody but the lock domains of the kernel can tell whether a mount still needs the region.
+    fn in_use(&self, region: &Region) -> Result<(), ShimError> {
+        let domain = self.places.debugfs.join("o2dlm").join(region.name());
+        if !domain.exists() {
+            return Ok(());
+        }
+        let by = format!("there is a lock domain {}", domain.display());
+        Err(ShimError::InUse { region: region.name().into(), by })
+    }
+}
+
+impl Carrier for Symlinks {
+    fn name(&self) -> &'static str {
+        "symlink"
+    }
+
+    fn region(&self, group: GroupId) -> Result<Region, ShimError> {
+        // Without a cluster there is none to speak of, and the caller must hear so.
+        self.cluster()?;
+        Ok(Region::Own(group.to_string()))
+    }
+
+    /// Our own link comes last: without it the kernel refuses a mount.
+    fn open(&self, region: &Region, own_slot: u8, peers: &Lives) -> Result<(), ShimError> {
+        let dir = self.cluster()?.region(region.name());
+        if !dir.exists() {
+            self.ground.make(&dir).map_err(|error| refused("make", &dir, error))?;
+            peers.keys().try_for_each(|slot| self.link(region, *slot))?;
+        }
+        self.link(region, own_slot)
+    }
+
+    fn standing(&self, region: &Region) -> Result<Standing, ShimError> {
+        Ok(self.links(region)?.into_iter().map(|(_, slot)| (slot, None)).collect())
+    }
+
+    fn up(&self, region: &Region, slot: u8, _: Incarnation) -> Result<(), ShimError> {
+        self.link(region, slot)
+    }
+
+    fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
+        let mut links = self.links(region)?.into_iter().filter(|(_, of)| *of == slot);
+        links.try_for_each(|(path, _)| Self::unlink(&path))
+    }
+
+    fn close(&self, region: &Region) -> Result<(), ShimError> {
+        let dir = self.cluster()?.region(region.name());
+        if !dir.exists() {
+            return Ok(());
+        }
+        self.in_use(region)?;
+        for name in tree::links(&dir)? {
+            Self::unlink(&dir.join(name))?;
+        }
+        match self.ground.remove(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                let by = "the kernel holds it".into();
+                Err(ShimError::InUse { region: region.name().into(), by })
+            }
+            result => result.map_err(|error| refused("remove", &dir, error)),
+        }
+    }
+
+    /// The kernel acted before symlink(2) returned.
+    fn await_live(&self, _: &Region, _: &BTreeSet<u8>, _: bool) -> Result<(), ShimError> {
+        Ok(())
+    }
+
+    fn look(&self) -> Look {
+        let regions = self.cluster().and_then(|cluster| cluster.regions()).unwrap_or_default();
+        let view = |name: String| {
+            let up = self.standing(&Region::Own(name.clone())).unwrap_or_default();
+            RegionView { name, area: None, up, live: None }
+        };
+        Look { regions: regions.into_iter().map(view).collect(), ..Look::default() }
+    }
+}
+
+/// The errors that the driver is known for, in words.
+fn refused(step: &'static str, path: &Path, error: io::Error) -> ShimError {
+    let why = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM) => "this kernel's regions take no links to nodes",
+        Some(Errno::ENOTEMPTY) => "a link was made in it meanwhile",
+        _ => return ShimError::file(step, path, error),
+    };
+    ShimError::Refused { step, path: path.into(), source: error, why }
+}
