@@ -4,6 +4,7 @@
 
 mod accel;
 mod agent;
+mod attempt;
 mod boot;
 mod error;
 mod fence;

@@ -1,12 +1,15 @@
 //! Runs scenarios on kernels, keeps what a failure left, and prints the table.
 
-use std::fs;
+mod table;
+
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 
 use crate::accel;
@@ -14,6 +17,8 @@ use crate::error::{LabError, Result};
 use crate::kernel::Kernel;
 use crate::lab::{Lab, Places, Plan};
 use crate::power::lock;
+
+pub use table::table;
 
 /// A script with steps and expectations.
 #[derive(Debug, Clone, Copy)]
@@ -112,8 +117,11 @@ pub struct Runner {
 
 impl Runner {
     /// Runs each scenario on each kernel that it is for.
-    #[must_use]
-    pub fn run(&self, kernels: &[String], scenarios: &[Scenario]) -> Vec<Outcome> {
+    ///
+    /// # Errors
+    /// The directory of the run cannot be made.
+    pub fn run(&self, kernels: &[String], scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
+        let _alone = self.alone()?;
         let mut outcomes = Vec::new();
         for name in kernels {
             let kernel = Kernel::get(name, &self.directory.join("kernels"));
@@ -128,11 +136,25 @@ impl Runner {
                 });
             }
         }
-        outcomes
+        Ok(outcomes)
+    }
+
+    /// One run at a time has the directory, and the machine's processors.
+    pub(crate) fn alone(&self) -> Result<Flock<File>> {
+        fs::create_dir_all(&self.directory).map_err(LabError::at(&self.directory))?;
+        let path = self.directory.join("lock");
+        let file = File::create(&path).map_err(LabError::at(&path))?;
+        let busy = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        eprintln!("lab: another run is under way; waiting for its end");
+        Flock::lock(busy, FlockArg::LockExclusive)
+            .map_err(|(_, error)| LabError::at(&path)(error.into()))
     }
 
     /// The binaries are copied, so that a build does not change them under guests that run.
-    fn places(&self, kernel: &Kernel) -> Result<Places> {
+    pub(crate) fn places(&self, kernel: &Kernel) -> Result<Places> {
         let directory = self.directory.join("run");
         let binaries = directory.join("bin");
         fs::create_dir_all(&binaries).map_err(LabError::at(&binaries))?;
@@ -192,11 +214,14 @@ impl Runner {
                 lab.collect();
             }
         }
+        let said = lab.as_ref().and_then(|lab| complaint(lab));
         drop(lab);
+        let done = done.and_then(|()| said.map_or(Ok(()), |line| Err(LabError::Expect(line))));
         let run = &context.places.directory;
         match done {
             Ok(()) => {
                 eprintln!("  passed");
+                drop_images(run);
                 let _ = fs::remove_dir_all(self.directory.join("failed").join(title));
                 (Verdict::Passed, None)
             }
@@ -217,6 +242,26 @@ impl Runner {
     }
 }
 
+/// What no kernel may say, whatever the scenario does to it.
+fn complaint(lab: &Lab) -> Option<String> {
+    const BAD: [&str; 4] = ["kernel BUG at", "] BUG: ", "Oops: ", "general protection fault"];
+    lab.guests().find_map(|guest| {
+        let console = guest.console();
+        let line = console.lines().find(|line| BAD.iter().any(|bad| line.contains(bad)))?;
+        Some(format!("the kernel of {}: {line}", guest.name()))
+    })
+}
+
+/// Disks are of use only after a failure.
+fn drop_images(run: &Path) {
+    for entry in fs::read_dir(run).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".disk") || name.starts_with("initramfs") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn is_for(scenario: &Scenario, kernel: &str) -> bool {
     scenario.kernels.is_empty() || scenario.kernels.contains(&kernel)
 }
@@ -231,28 +276,4 @@ fn skipped(kernel: &str, scenario: &Scenario, why: &str) -> Outcome {
         seconds: 0.0,
         figures: Vec::new(),
     }
-}
-
-/// The table of a run, one line for each scenario and kernel, figures included.
-#[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
-    let mut text =
-        format!("{:<8} {:<22} {:<8} {:>7}  figures\n", "kernel", "scenario", "result", "time");
-    for outcome in outcomes {
-        let verdict = match outcome.verdict {
-            Verdict::Passed => "passed",
-            Verdict::Failed => "FAILED",
-            Verdict::Skipped => "SKIPPED",
-        };
-        let figures: Vec<String> =
-            outcome.figures.iter().map(|f| format!("{} {} ms", f.name, f.ms)).collect();
-        let last = outcome.why.clone().unwrap_or_else(|| figures.join(", "));
-        let line = format!(
-            "{:<8} {:<22} {:<8} {:>5.0} s  {last}",
-            outcome.kernel, outcome.scenario, verdict, outcome.seconds
-        );
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }

@@ -42,6 +42,16 @@ enum Command {
         /// As in `lab list`
         kernel: String,
     },
+    /// Boots guests with a disk and corosync.conf and runs shell commands in them, for a quick look
+    Try {
+        /// How many guests
+        #[arg(long, default_value_t = 1)]
+        guests: u8,
+        /// As in `lab list`
+        kernel: String,
+        /// One after the other: `COMMAND` on all guests, `2:COMMAND` on the second only
+        commands: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,12 +82,20 @@ fn run(arguments: &Arguments) -> Result<bool> {
             println!("{}", Kernel::get(kernel, &cache)?.headers(&cache)?.display());
             Ok(true)
         }
+        Some(Command::Try { guests, kernel, commands }) => {
+            runner(binaries, directory, arguments).attempt(kernel, *guests, commands)
+        }
         None => {
-            let runner = Runner { binaries, directory, accelerator: arguments.accel.clone() };
-            let outcomes = runner.run(&kernels(&arguments.kernel), &chosen(&arguments.scenario)?);
+            let runner = runner(binaries, directory, arguments);
+            let outcomes =
+                runner.run(&kernels(&arguments.kernel), &chosen(&arguments.scenario)?)?;
             report(&outcomes, arguments.format)
         }
     }
+}
+
+fn runner(binaries: PathBuf, directory: PathBuf, arguments: &Arguments) -> Runner {
+    Runner { binaries, directory, accelerator: arguments.accel.clone() }
 }
 
 fn list() {

@@ -25,6 +25,13 @@ pub(super) const ALL: &[Scenario] = &[
         kernels: &[],
         run: corosync,
     },
+    Scenario {
+        name: "three",
+        guests: 3,
+        text: "three guests; one is unplugged: it has no quorum, the two have, and it returns",
+        kernels: &[],
+        run: three,
+    },
 ];
 
 const SOON: Duration = Duration::from_secs(20);
@@ -94,13 +101,32 @@ fn corosync(context: &Context) -> Result<()> {
     lab.step("parted and joined again");
 
     lab.fencing.set(Switch::Fails);
-    let fence = "printf 'action=off\\nplug=n2\\n' | fence_lab";
-    ensure!(lab.guest(1).run(fence, SOON)?.exit == 1, "a switch that fails says so");
+    let fence_input = "printf 'action=off\\nplug=n2\\n' |";
+    let fence = format!("{fence_input} fence_lab");
+    ensure!(lab.guest(1).run(&fence, SOON)?.exit == 1, "a switch that fails says so");
     ensure!(lab.guest(2).is_on(), "and the victim lives");
+    lab.fencing.set(Switch::Hangs);
+    let exit = lab.guest(1).run(&format!("{fence_input} timeout 2 fence_lab"), SOON)?.exit;
+    ensure!(exit == 124, "a switch that hangs never answers; exit {exit}");
     lab.fencing.set(Switch::Works);
-    lab.guest(1).ok(fence)?;
+    lab.guest(1).ok(&fence)?;
     ensure!(lab.guest(2).off() == Some(Off::Killed), "fenced: {:?}", lab.guest(2).off());
     lab.guest(1).wait_members(&[1], SOON)?;
     lab.step("n1 has fenced n2");
     Ok(())
+}
+
+fn three(context: &Context) -> Result<()> {
+    let lab = context.boot(&Plan::new(3))?;
+    lab.form(&Corosync::new(&[1, 2, 3]))?;
+    lab.net.unplug(3);
+    for number in [1, 2] {
+        lab.guest(number).wait_members(&[1, 2], SOON)?;
+    }
+    let alone = "corosync-quorumtool -s | grep -q 'Quorate: *No'";
+    lab.guest(3).wait_until("no quorum alone", SOON, alone)?;
+    lab.guest(1).ok("corosync-quorumtool -s | grep -q 'Quorate: *Yes'")?;
+    lab.step("two have quorum, one has not");
+    lab.net.plug(3);
+    lab.guest(3).wait_members(&[1, 2, 3], SOON)
 }
