@@ -14,11 +14,16 @@ use serde::Serialize;
 
 use crate::accel;
 use crate::error::{LabError, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::lab::{Lab, Places, Plan};
 use crate::power::lock;
 
 pub use table::table;
+
+/// The kernels that every scenario is run on, unless it says otherwise.
+pub const USUAL: [&str; 2] = ["6.1", "6.12"];
+/// These, and the newest that boots.
+pub const AND_NEWEST: &[&str] = &["6.1", "6.12", "sid"];
 
 /// A script with steps and expectations.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +34,8 @@ pub struct Scenario {
     pub guests: u8,
     /// What it shows, in one line.
     pub text: &'static str,
-    /// The kernels it is for; empty means all.
+    /// The kernels it is run on when none is asked for; empty means [`USUAL`]. The newest is for the
+    /// few scenarios that tell most; a scenario can be asked for on any kernel.
     pub kernels: &'static [&'static str],
     /// The script.
     pub run: fn(&Context) -> Result<()>,
@@ -116,20 +122,26 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs each scenario on each kernel that it is for.
+    /// Runs each scenario on each of these kernels, or, if there are none, on those that it is for.
     ///
     /// # Errors
     /// The directory of the run cannot be made.
     pub fn run(&self, kernels: &[String], scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
         let _alone = self.alone()?;
         let mut outcomes = Vec::new();
-        for name in kernels {
+        for name in kernel::names() {
+            let asked = kernels.iter().any(|kernel| kernel == name);
+            let wanted = |s: &&Scenario| asked || (kernels.is_empty() && is_for(s, name));
+            let scenarios: Vec<&Scenario> = scenarios.iter().filter(wanted).collect();
+            if scenarios.is_empty() {
+                continue;
+            }
             let kernel = Kernel::get(name, &self.directory.join("kernels"));
             if let Err(error) = &kernel {
                 eprintln!("SKIPPED kernel {name}: {error}");
             }
             let kernel = kernel.and_then(|kernel| Ok((self.places(&kernel)?, kernel)));
-            for scenario in scenarios.iter().filter(|s| is_for(s, name)) {
+            for scenario in scenarios {
                 outcomes.push(match &kernel {
                     Ok((places, kernel)) => self.one(kernel, scenario, places),
                     Err(error) => skipped(name, scenario, &error.to_string()),
@@ -157,17 +169,9 @@ impl Runner {
     pub(crate) fn places(&self, kernel: &Kernel) -> Result<Places> {
         let directory = self.directory.join("run");
         let binaries = directory.join("bin");
-        fs::create_dir_all(&binaries).map_err(LabError::at(&binaries))?;
-        for entry in fs::read_dir(&self.binaries).map_err(LabError::at(&self.binaries))?.flatten() {
-            let is_program = entry.path().extension().is_none()
-                && entry
-                    .metadata()
-                    .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-            if is_program {
-                let path = binaries.join(entry.file_name());
-                let _ = fs::remove_file(&path);
-                fs::copy(entry.path(), &path).map_err(LabError::at(&path))?;
-            }
+        let _ = fs::remove_dir_all(&binaries);
+        for part in ["", "examples"] {
+            copy_programs(&self.binaries.join(part), &binaries.join(part))?;
         }
         let accelerator = match &self.accelerator {
             Some(given) => given.clone(),
@@ -242,6 +246,22 @@ impl Runner {
     }
 }
 
+/// cargo leaves each example also under a name with a hash; those are not wanted.
+fn copy_programs(from: &Path, to: &Path) -> Result<()> {
+    let Ok(found) = fs::read_dir(from) else { return Ok(()) };
+    fs::create_dir_all(to).map_err(LabError::at(to))?;
+    for entry in found.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let hashed = name.rsplit_once('-').is_some_and(|(_, hash)| hash.len() == 16);
+        let is_program =
+            entry.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if is_program && !hashed && !name.contains('.') {
+            fs::copy(entry.path(), to.join(name)).map_err(LabError::at(to))?;
+        }
+    }
+    Ok(())
+}
+
 /// What no kernel may say, whatever the scenario does to it.
 fn complaint(lab: &Lab) -> Option<String> {
     const BAD: [&str; 4] = ["kernel BUG at", "] BUG: ", "Oops: ", "general protection fault"];
@@ -263,7 +283,8 @@ fn drop_images(run: &Path) {
 }
 
 fn is_for(scenario: &Scenario, kernel: &str) -> bool {
-    scenario.kernels.is_empty() || scenario.kernels.contains(&kernel)
+    let own = scenario.kernels;
+    if own.is_empty() { USUAL.contains(&kernel) } else { own.contains(&kernel) }
 }
 
 fn skipped(kernel: &str, scenario: &Scenario, why: &str) -> Outcome {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use o2bridge_lab::run::{Outcome, Runner, Verdict, table};
+use o2bridge_lab::run::{Outcome, Runner, USUAL, Verdict, table};
 use o2bridge_lab::{Kernel, LabError, Result, Scenario, kernel, scenario};
 
 /// Runs scenarios on real kernels in QEMU, and prints a table kernel x scenario.
@@ -13,7 +13,7 @@ use o2bridge_lab::{Kernel, LabError, Result, Scenario, kernel, scenario};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only this kernel; may be repeated [default: 6.1, 6.12]
+    /// Only this kernel; may be repeated [default: those that each scenario is for]
     #[arg(long)]
     kernel: Vec<String>,
     /// Only this scenario; may be repeated [default: all]
@@ -87,8 +87,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         None => {
             let runner = runner(binaries, directory, arguments);
-            let outcomes =
-                runner.run(&kernels(&arguments.kernel), &chosen(&arguments.scenario)?)?;
+            let outcomes = runner.run(&known(&arguments.kernel)?, &chosen(&arguments.scenario)?)?;
             report(&outcomes, arguments.format)
         }
     }
@@ -101,12 +100,17 @@ fn runner(binaries: PathBuf, directory: PathBuf, arguments: &Arguments) -> Runne
 fn list() {
     println!("kernels: {}", kernel::names().join(" "));
     for scenario in scenario::all() {
-        println!("{:<22} {} guests: {}", scenario.name, scenario.guests, scenario.text);
+        let own = if scenario.kernels.is_empty() { &USUAL[..] } else { scenario.kernels };
+        let (name, guests, kernels) = (scenario.name, scenario.guests, own.join(", "));
+        println!("{name:<18} {guests} guests on {kernels}: {}", scenario.text);
     }
 }
 
-fn kernels(wanted: &[String]) -> Vec<String> {
-    if wanted.is_empty() { vec!["6.1".into(), "6.12".into()] } else { wanted.to_vec() }
+fn known(wanted: &[String]) -> Result<Vec<String>> {
+    match wanted.iter().find(|name| !kernel::names().contains(&name.as_str())) {
+        Some(name) => Err(LabError::Setup(format!("no kernel {name}; see `lab list`"))),
+        None => Ok(wanted.to_vec()),
+    }
 }
 
 fn chosen(wanted: &[String]) -> Result<Vec<Scenario>> {

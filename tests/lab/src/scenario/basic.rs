@@ -8,21 +8,21 @@ use crate::error::{LabError, Result};
 use crate::fence::Switch;
 use crate::guest::{Corosync, Guest, Off};
 use crate::lab::Plan;
-use crate::run::{Context, Scenario};
+use crate::run::{AND_NEWEST, Context, Scenario};
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "boot",
         guests: 1,
         text: "a guest boots, runs commands, loads modules, is frozen, reset and started again",
-        kernels: &[],
+        kernels: AND_NEWEST,
         run: boot,
     },
     Scenario {
         name: "corosync",
         guests: 2,
         text: "two guests form a cluster; a cut cable parts them; one fences the other",
-        kernels: &[],
+        kernels: AND_NEWEST,
         run: corosync,
     },
     Scenario {
