@@ -127,10 +127,11 @@ impl Uevents {
         let mut message = [0; 8 * 1024];
         loop {
             match self.socket.read(&mut message) {
-                Ok(len) => match block_device(message.get(..len).unwrap_or_default()) {
-                    Some(name) => return Some(Uevent::Block(name)),
-                    None => {}
-                },
+                Ok(len) => {
+                    if let Some(name) = block_device(message.get(..len).unwrap_or_default()) {
+                        return Some(Uevent::Block(name));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
                     return Some(Uevent::Lost);

@@ -4,8 +4,8 @@
 //! other for dead and destroy the volume. So before a carrier of ours is used for a volume, somebody
 //! has to look whether the classic one is in use: on the disk, in the system file `heartbeat`.
 //!
-//! The way there: superblock → inode of the system directory → its entry `heartbeat` → that
-//! file's inode → its one extent. Everything on the way is bounded and checked; a volume that is laid
+//! The way there: superblock, inode of the system directory, its entry `heartbeat`, that file's
+//! inode, its one extent. Everything on the way is bounded and checked; a volume that is laid
 //! out otherwise is an error, never "nobody beats".
 
 use std::path::Path;

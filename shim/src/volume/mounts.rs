@@ -1,5 +1,7 @@
 //! The OCFS2 mounts of this mount namespace, from a table in the format of `/proc/self/mountinfo`.
 
+use std::path::PathBuf;
+
 use nix::sys::stat::makedev;
 use o2bridge_core::{DeviceId, GroupId};
 
@@ -14,6 +16,8 @@ pub struct Mount {
     pub mountpoint: Vec<u8>,
     /// The volume, if its superblock could ever be read. The table does not tell.
     pub uuid: Option<GroupId>,
+    /// The device's node, if the device is there. The table does not tell that either.
+    pub path: Option<PathBuf>,
 }
 
 /// The OCFS2 mounts of a table; `None` if a line is not as proc(5) has it: a table that is not
@@ -28,7 +32,7 @@ pub fn mounts(text: &[u8]) -> Option<Vec<Mount>> {
         // Optional fields follow, in any number; a lone dash ends them.
         words.find(|word| *word == b"-")?;
         if words.next()? == FSTYPE {
-            found.push(Mount { device, mountpoint, uuid: None });
+            found.push(Mount { device, mountpoint, uuid: None, path: None });
         }
     }
     Some(found)
@@ -77,7 +81,7 @@ mod tests {
 
     fn mount(major: u64, minor: u64, mountpoint: &str) -> Mount {
         let device = DeviceId(makedev(major, minor));
-        Mount { device, mountpoint: mountpoint.into(), uuid: None }
+        Mount { device, mountpoint: mountpoint.into(), uuid: None, path: None }
     }
 
     #[test]

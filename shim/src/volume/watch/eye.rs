@@ -259,9 +259,12 @@ impl Eye {
         let is_mounted = |device: &DeviceId| mounts.iter().any(|mount| mount.device == *device);
         self.known.retain(|device, _| is_mounted(device));
         self.known.extend(self.survey.uuids().filter(|(device, _)| is_mounted(device)));
-        let with_uuid =
-            |mount: &Mount| Mount { uuid: self.known.get(&mount.device).copied(), ..mount.clone() };
-        let mounts: Vec<Mount> = mounts.iter().map(with_uuid).collect();
+        let whole = |mount: &Mount| Mount {
+            uuid: self.known.get(&mount.device).copied(),
+            path: self.survey.path_of(mount.device),
+            ..mount.clone()
+        };
+        let mounts: Vec<Mount> = mounts.iter().map(whole).collect();
         if self.told_mounts.as_ref() != Some(&mounts) {
             self.told_mounts = Some(mounts.clone());
             (self.tell)(Change::Mounts(mounts));

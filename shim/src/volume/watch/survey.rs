@@ -10,6 +10,7 @@
 //! A disk that cannot be read keeps what it last said: an error is no proof that the volume is gone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use o2bridge_core::{DeviceId, GroupId};
 
@@ -125,6 +126,12 @@ impl Survey {
             .filter_map(|seen| Some((seen.device.number, seen.superblock.as_ref()?.uuid)))
     }
 
+    /// The node of a device.
+    pub(super) fn path_of(&self, number: DeviceId) -> Option<PathBuf> {
+        let mut devices = self.seen.values().map(|seen| &seen.device);
+        devices.find(|device| device.number == number).map(|device| device.path.clone())
+    }
+
     /// When something is due, or late.
     pub(super) fn next_at(&self) -> Option<u64> {
         let at = |seen: &Seen| match seen.asked_at {
@@ -196,6 +203,8 @@ mod tests {
         assert!(survey.is_settled(6));
         assert_eq!(uuids(&survey), [7]);
         assert_eq!(survey.uuids().collect::<Vec<_>>(), [(DeviceId(1), GroupId(7))]);
+        assert_eq!(survey.path_of(DeviceId(1)), Some("a".into()));
+        assert_eq!(survey.path_of(DeviceId(2)), None);
         assert_eq!(survey.next_at(), Some(1_005), "to be read again");
         assert_eq!(survey.take_due(1_005), [device("a", 1)]);
         assert!(survey.is_settled(1_006), "a second reading holds nobody up");

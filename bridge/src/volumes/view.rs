@@ -1,0 +1,100 @@
+//! What status shows of a volume.
+
+use o2bridge_shim::volume::{Health, Stack};
+use serde::{Deserialize, Serialize};
+
+use super::claim::Claim;
+use super::volume::{Look, Volume};
+
+/// One volume, for status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// 32 upper-case hex digits.
+    pub uuid: String,
+    /// The devices that it was found on; empty if it is gone.
+    pub devices: Vec<String>,
+    /// Its label; empty if it has none.
+    pub label: String,
+    /// The stack that it is made for; empty if its superblock could never be read.
+    pub stack: String,
+    /// The cluster that it names.
+    pub cluster: Option<String>,
+    /// `region`, `leaving`, `another cluster`, or a word and its reason: `waiting: ...`, `refused: ...`,
+    /// `disk heartbeat: ...`, `left alone: ...`.
+    pub state: String,
+    /// Where it is mounted.
+    pub mountpoints: Vec<String>,
+    /// `good`, `failing ...`, `no answer ...`; `unknown` unless it is mounted through us.
+    pub storage: String,
+    /// What an operator must act upon.
+    pub warning: Option<String>,
+}
+
+impl Volume {
+    pub(super) fn view(&self) -> VolumeView {
+        let stack = self.superblock.as_ref().map(|volume| &volume.stack);
+        let (stack, cluster) = match stack {
+            None => (String::new(), None),
+            Some(Stack::Classic) => ("o2cb".into(), None),
+            Some(Stack::Named { stack, cluster, .. }) => (stack.clone(), Some(cluster.clone())),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let devices =
+            self.present().iter().map(|present| present.device.path.display().to_string());
+        let label = self.superblock.as_ref().map(|volume| volume.label.clone());
+        VolumeView {
+            uuid: self.uuid().to_string(),
+            devices: devices.collect(),
+            label: label.unwrap_or_default(),
+            stack,
+            cluster,
+            state: self.state(),
+            mountpoints: self.table.values().map(|mount| text(&mount.mountpoint)).collect(),
+            storage: health(self.storage.health()),
+            warning: self.warning(),
+        }
+    }
+
+    fn state(&self) -> String {
+        if self.region.is_live() {
+            return "region".into();
+        }
+        if self.region.is_leaving() {
+            return "leaving".into();
+        }
+        if self.region.is_begun() {
+            return "waiting: its group".into();
+        }
+        if let Some(why) = self.region.refusal() {
+            return format!("refused: {why}");
+        }
+        if let Some(who) = self.beating() {
+            return format!("disk heartbeat: {who} beats on the disk");
+        }
+        match (&self.look, &self.claim) {
+            (_, None) => "waiting: its device cannot be read".into(),
+            (Look::Asked, Some(Claim::Ours)) => "waiting: looking who beats on the disk".into(),
+            (Look::Unknown { why, .. }, Some(_)) => format!("waiting: {why}"),
+            (_, Some(_)) if self.present().is_empty() => "waiting: its device is gone".into(),
+            (_, Some(claim)) => claim.to_string(),
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        let who = self.beating().filter(|_| self.region.is_begun())?;
+        Some(format!("{who} beats on the disk: the volume is mounted there by other means"))
+    }
+}
+
+/// The state of a storage, in words.
+pub(super) fn health(health: Option<Health>) -> String {
+    match health {
+        None => "unknown".into(),
+        Some(Health::Good) => "good".into(),
+        Some(Health::Failing { errno, for_ms }) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            format!("failing for {for_ms} ms: {error}")
+        }
+        Some(Health::Silent { for_ms }) => format!("no answer for {for_ms} ms"),
+    }
+}
