@@ -6,6 +6,7 @@
 //! The keeper process outlives the handle: dropping it is what a crash of the daemon is, and begins
 //! the countdown to the reset. Only [`Keeper::stop`] ends the keeper.
 
+mod attach;
 mod link;
 mod spawn;
 mod worker;
@@ -89,7 +90,7 @@ impl Keeper {
         let settings = settings.with_absolute_paths();
         let name = settings.sysrq.display().to_string();
         let cannot = |error: io::Error| KeeperError::NotStarted(format!("{name}: {error}"));
-        let sysrq = OpenOptions::new().write(true).open(&settings.sysrq).map_err(cannot)?;
+        let sysrq = OpenOptions::new().append(true).open(&settings.sysrq).map_err(cannot)?;
         let (bell, heard) = bell().map_err(cannot)?;
         let (calls, waiting) = channel();
         let (log, view): (Log, _) = (log.into(), Arc::new(View::default()));

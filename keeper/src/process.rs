@@ -59,7 +59,7 @@ const BACKLOG: i32 = 8;
 /// Stack that is touched before it is needed.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// The whole program. `serving` is called once when the keeper is ready and again when it ends, so
+/// The whole program, and only for it: it closes descriptors that are not its own. `serving` is called once when the keeper is ready and again when it ends, so
 /// that a test can look at the process in between.
 #[must_use]
 pub fn run(mut args: impl Iterator<Item = OsString>, mut serving: impl FnMut()) -> ExitCode {
@@ -106,7 +106,7 @@ fn prepare(args: &[OsString]) -> Result<(Settings, Flock<File>, Server), String>
     let lock = lock(&settings.lock_path())?;
     let device =
         Device::open(&settings).map_err(|error| failed("open", &settings.device, error))?;
-    let hands = Hands::open(&settings).map_err(|error| failed("open", &settings.sysrq, error))?;
+    let hands = Hands::open(&settings)?;
     let listener = listen_on(&settings.socket)
         .map_err(|error| failed("listen on", &settings.socket, error))?;
     let state = State::new(&settings, now());

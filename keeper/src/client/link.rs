@@ -71,20 +71,32 @@ impl Link {
         self.id = self.id.wrapping_add(1);
         let question = Record { id: self.id, ..question };
         let deadline = now().plus(ANSWER_MS);
-        self.stream.write_all(&question.encode()).map_err(|error| classify(&error))?;
+        let sent = self.stream.write_all(&question.encode());
         while now() < deadline {
-            let mut bytes = [0; RECORD_BYTES + 1];
-            let length = self.stream.read(&mut bytes).map_err(|error| classify(&error))?;
-            let answer = bytes.get(..length).and_then(Record::decode).ok_or(LinkError::Lost)?;
+            let answer = self.receive()?;
             match answer.status {
                 Status::Busy | Status::NotAllowed | Status::BadRecord => {
                     return Err(LinkError::Refused(answer.status));
                 }
                 _ if answer.id == question.id && answer.op == question.op => return Ok(answer),
-                _ => {}
+                _ => {
+                    sent.as_ref().map_err(classify)?;
+                }
             }
         }
         Err(LinkError::Unanswered)
+    }
+
+    /// A keeper that closes a connection says why; that comes after the word of the end if it left
+    /// something unread, and it can be read when nothing can be sent any more.
+    fn receive(&mut self) -> Result<Record, LinkError> {
+        let mut bytes = [0; RECORD_BYTES + 1];
+        let mut length = self.stream.read(&mut bytes);
+        if length.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) {
+            length = self.stream.read(&mut bytes);
+        }
+        let length = length.map_err(|error| classify(&error))?;
+        bytes.get(..length).and_then(Record::decode).ok_or(LinkError::Lost)
     }
 
     /// Everything that the keeper says of itself.

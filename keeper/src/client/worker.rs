@@ -19,28 +19,22 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use super::link::{Found, Link, LinkError, Table};
-use super::spawn::{READY_MS, spawn};
+use super::attach::RETRY_MS;
+use super::link::{Link, LinkError, Table};
+use super::spawn::READY_MS;
 use super::{Log, View};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record, Status};
 use crate::timing::PING_MS;
-use crate::{Area, Generation, KeeperError, Missing, Notice, Settings, Slot};
-
-/// From one try to get a keeper to the next, in milliseconds.
-const RETRY_MS: u64 = 100;
-/// A keeper that does not answer for so long is killed; less if the settings are tight.
-const HUNG_MS_MAX: u64 = 5000;
+use crate::{Area, Generation, KeeperError, Settings, Slot};
 
 /// A call on its way to the thread.
 pub(super) struct Call {
@@ -68,15 +62,15 @@ pub(super) struct Worker {
 /// When things happened, or are to happen.
 #[derive(Default)]
 pub(super) struct Times {
-    alone_since: Option<Millis>,
-    retry_at: Option<Millis>,
+    pub(super) alone_since: Option<Millis>,
+    pub(super) retry_at: Option<Millis>,
     ping_at: Option<Millis>,
     repeat_at: Option<Millis>,
-    reset_at: Option<Millis>,
+    pub(super) reset_at: Option<Millis>,
 }
 
 /// Whether a time that is not set counts as come.
-fn is_due(at: Option<Millis>, now: Millis) -> bool {
+pub(super) fn is_due(at: Option<Millis>, now: Millis) -> bool {
     at.is_none_or(|at| now >= at)
 }
 
@@ -146,12 +140,16 @@ impl Worker {
 
     /// Asks the keeper; a keeper that is lost is replaced, and the new one is asked.
     fn ask(&mut self, question: Record) -> Result<Record, KeeperError> {
+        let mut unknown = None;
         for _ in 0..2 {
             if self.link.is_none() {
                 self.recover();
             }
             let since = now();
-            let Some(link) = &mut self.link else { return Err(KeeperError::Unanswered) };
+            let Some(link) = &mut self.link else {
+                return Err(unknown.unwrap_or_else(|| self.not_asked(question.op)));
+            };
+            unknown = Some(KeeperError::Unanswered);
             let pid = link.pid();
             match link.ask(question) {
                 Ok(answer) => return Ok(answer),
@@ -164,6 +162,16 @@ impl Worker {
             }
         }
         Err(KeeperError::Unanswered)
+    }
+
+    /// What is pending is going to be done.
+    fn not_asked(&self, op: Op) -> KeeperError {
+        match op {
+            Op::Down | Op::Clear => KeeperError::Unanswered,
+            Op::Hello | Op::Beat | Op::Ping | Op::Reset | Op::Stop => {
+                KeeperError::NotStarted(self.told.clone().unwrap_or_default())
+            }
+        }
     }
 
     /// Carries one call; whether the keeper was stopped by it.
@@ -187,6 +195,7 @@ impl Worker {
             }
             Op::Beat | Op::Stop | Op::Hello | Op::Ping | Op::Reset => {}
         }
+        self.publish(self.view.pid());
         let result = self.carry_out(question);
         let is_stopped = question.op == Op::Stop && result.is_ok();
         self.publish(if is_stopped { None } else { self.link.as_ref().map(Link::pid) });
@@ -222,7 +231,7 @@ impl Worker {
         }
     }
 
-    fn publish(&self, pid: Option<u32>) {
+    pub(super) fn publish(&self, pid: Option<u32>) {
         self.view.set(self.wanted.clone(), pid);
     }
 
@@ -238,7 +247,7 @@ impl Worker {
         }
     }
 
-    fn pending(&self) -> Vec<Record> {
+    pub(super) fn pending(&self) -> Vec<Record> {
         let downs = self.downs.iter().map(|(area, slot)| about(Op::Down, *area, *slot));
         downs.chain(self.clears.iter().map(|area| about(Op::Clear, *area, Slot(0)))).collect()
     }
@@ -253,181 +262,8 @@ impl Worker {
             let _ = self.ask(Record::new(Op::Ping));
         }
     }
-
-    /// One try to get a keeper, and what follows if there is none for too long.
-    fn recover(&mut self) {
-        if !is_due(self.times.retry_at, now()) {
-            return;
-        }
-        let result = self.attach(false);
-        let now = now();
-        self.times.retry_at = Some(now.plus(RETRY_MS));
-        match result {
-            Ok(()) => return,
-            // It beats, for somebody else.
-            Err(KeeperError::Busy) => self.times.alone_since = Some(now),
-            Err(_) => {}
-        }
-        if let Err(error) = result {
-            let error = error.to_string();
-            if self.told.as_ref() != Some(&error) {
-                self.told = Some(error.clone());
-                (self.log)(Notice::NotStarted { error });
-            }
-        }
-        let silent_ms = self.times.alone_since.map_or(0, |since| now.since(since));
-        if silent_ms >= HUNG_MS_MAX.min(self.settings.silence_max_ms / 4) {
-            self.kill_suspect(silent_ms);
-        }
-        let is_too_long = silent_ms > self.settings.silence_max_ms / 2;
-        if is_too_long && !self.wanted.is_empty() && is_due(self.times.reset_at, now) {
-            self.times.reset_at = Some(now.plus(PING_MS));
-            self.reset(silent_ms);
-        }
-    }
-
-    fn kill_suspect(&mut self, silent_ms: u64) {
-        let Some(pid) = self.suspect.take() else { return };
-        (self.log)(Notice::Hung { pid, silent_ms });
-        match i32::try_from(pid) {
-            // In a test the keeper may be a thread of this process.
-            Ok(number) if pid != 0 && pid != std::process::id() => {
-                let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-
-    fn reset(&mut self, silent_ms: u64) {
-        let why = format!("no keeper for {silent_ms} ms, the kernel would bury peers that live");
-        (self.log)(Notice::Reset { why });
-        if let Err(error) = self.sysrq.write_all(b"b") {
-            (self.log)(Notice::ResetFailed { error: error.to_string() });
-        }
-    }
-
-    /// Finds a keeper or starts one, and makes it beat what is wanted.
-    fn attach(&mut self, is_first: bool) -> Result<(), KeeperError> {
-        let mut is_new = false;
-        let connected = Link::connect(&self.settings.socket);
-        let (mut link, mut found) = match connected {
-            Ok(link) => greet(link)?,
-            Err(error) if is_nobody(error.kind()) => {
-                is_new = true;
-                self.start()?
-            }
-            Err(error) => return Err(KeeperError::NotStarted(format!("no connection: {error}"))),
-        };
-        // One that beats nothing may be of an older version, with older settings.
-        if is_first && !is_new && found.table.is_empty() {
-            let _ = link.ask(Record::new(Op::Stop));
-            is_new = true;
-            (link, found) = self.start()?;
-        }
-        self.replay(&mut link, &mut found)?;
-        self.become_connected(link, &found, is_new);
-        Ok(())
-    }
-
-    fn start(&mut self) -> Result<(Link, Found), KeeperError> {
-        if let Some(pid) = self.view.take_pid() {
-            (self.log)(Notice::Died { pid });
-        }
-        spawn(&self.settings).map_err(KeeperError::NotStarted)?;
-        let link = Link::connect(&self.settings.socket);
-        greet(link.map_err(|error| KeeperError::NotStarted(format!("no connection: {error}")))?)
-    }
-
-    /// First what went down, then what is up. What it beats without our knowledge stays: to stop it
-    /// would be a death.
-    fn replay(&mut self, link: &mut Link, found: &mut Found) -> Result<(), KeeperError> {
-        for question in self.pending() {
-            let area = Area(question.area);
-            tell(link, question)?;
-            if question.op == Op::Clear {
-                self.clears.remove(&area);
-                found.table.retain(|place, _| place.0 != area);
-            } else {
-                self.downs.remove(&(area, Slot(question.slot)));
-                found.table.remove(&(area, Slot(question.slot)));
-            }
-        }
-        for (place, generation) in &self.wanted {
-            if !found.table.contains_key(place) {
-                let generation = generation.0.get();
-                tell(link, Record { generation, ..about(Op::Beat, place.0, place.1) })?;
-            }
-        }
-        for ((area, slot), running) in &found.table {
-            let told = self.wanted.insert((*area, *slot), *running);
-            if let Some(told) = told.filter(|told| told != running) {
-                let what = format!("{area}, {slot}: beats {running}, was told {told}");
-                (self.log)(Notice::Conflict { what });
-            }
-        }
-        Ok(())
-    }
-
-    fn become_connected(&mut self, link: Link, found: &Found, is_new: bool) {
-        let pid = link.pid();
-        let beats = self.wanted.len();
-        let gap_ms = self.times.alone_since.map_or(0, |since| now().since(since));
-        let is_known = self.view.pid() == Some(pid);
-        self.publish(Some(pid));
-        self.link = Some(link);
-        self.times = Times::default();
-        (self.suspect, self.told) = (None, None);
-        if is_known {
-            return;
-        }
-        if is_new {
-            (self.log)(Notice::Started { pid, beats, gap_ms });
-        } else {
-            (self.log)(Notice::Adopted { pid, beats });
-        }
-        for (missing, bit) in Missing::ALL {
-            if found.missing & bit != 0 {
-                (self.log)(Notice::Unprotected { pid, missing });
-            }
-        }
-        if found.fingerprint != u64::from(self.settings.fingerprint()) {
-            (self.log)(Notice::OtherSettings { pid, running: command_line(pid) });
-        }
-    }
 }
 
-fn about(op: Op, area: Area, slot: Slot) -> Record {
+pub(super) fn about(op: Op, area: Area, slot: Slot) -> Record {
     Record { area: area.0, slot: slot.0, ..Record::new(op) }
-}
-
-fn is_nobody(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-}
-
-fn greet(mut link: Link) -> Result<(Link, Found), KeeperError> {
-    let found = link.hello().map_err(KeeperError::from)?;
-    Ok((link, found))
-}
-
-fn tell(link: &mut Link, question: Record) -> Result<(), KeeperError> {
-    match link.ask(question).map_err(KeeperError::from)?.status {
-        Status::Done => Ok(()),
-        Status::Device => Err(KeeperError::Device),
-        status => Err(KeeperError::Refused(status)),
-    }
-}
-
-impl From<LinkError> for KeeperError {
-    fn from(error: LinkError) -> Self {
-        match error {
-            LinkError::Lost | LinkError::Unanswered => Self::Unanswered,
-            LinkError::Refused(Status::Busy) => Self::Busy,
-            LinkError::Refused(status) => Self::Refused(status),
-        }
-    }
-}
-
-fn command_line(pid: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().into()
 }

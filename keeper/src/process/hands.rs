@@ -1,9 +1,11 @@
 //! The two ways to reset the node: a letter to the kernel, and a watchdog that nobody feeds.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::failed;
 use crate::Settings;
 
 /// The kernel resets the node without a sync, at once.
@@ -13,6 +15,18 @@ const FAREWELL: &[u8] = b"V";
 /// Any other byte keeps it from biting.
 const FOOD: &[u8] = b"\0";
 
+/// Where the kernel tells about its watchdogs.
+const SYSFS: &str = "/sys/class/watchdog";
+
+/// A watchdog that runs on after its farewell would reset a node that has nothing to beat.
+fn is_unstoppable(device: &Path, sysfs: &str) -> bool {
+    let name = device.file_name().unwrap_or_default();
+    // The old name of the first one.
+    let name = if name == "watchdog" { OsStr::new("watchdog0") } else { name };
+    let answer = std::fs::read_to_string(Path::new(sysfs).join(name).join("nowayout"));
+    answer.is_ok_and(|answer| answer.trim() == "1")
+}
+
 /// Opened at start, so that nothing has to be looked up in the moment that counts.
 pub(super) struct Hands {
     sysrq: File,
@@ -21,9 +35,14 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub(super) fn open(settings: &Settings) -> io::Result<Self> {
-        let sysrq = OpenOptions::new().write(true).open(&settings.sysrq)?;
-        Ok(Self { sysrq, watchdog_path: settings.watchdog.clone(), watchdog: None })
+    pub(super) fn open(settings: &Settings) -> Result<Self, String> {
+        let watchdog_path = settings.watchdog.clone();
+        if let Some(path) = watchdog_path.iter().find(|path| is_unstoppable(path, SYSFS)) {
+            return Err(format!("{} cannot be stopped again (nowayout)", path.display()));
+        }
+        let sysrq = OpenOptions::new().append(true).open(&settings.sysrq);
+        let sysrq = sysrq.map_err(|error| failed("open", &settings.sysrq, error))?;
+        Ok(Self { sysrq, watchdog_path, watchdog: None })
     }
 
     /// Resets the node. Who returns from here without an error is in a test, or has a kernel that
@@ -48,5 +67,24 @@ impl Hands {
     /// Stops the watchdog, if it runs.
     pub(super) fn disarm(&mut self) -> io::Result<()> {
         self.watchdog.take().map_or(Ok(()), |mut watchdog| watchdog.write_all(FAREWELL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_that_cannot_be_stopped_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let sysfs = dir.path().to_str().unwrap();
+        for (name, answer) in [("watchdog0", "1\n"), ("watchdog1", "0\n")] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("nowayout"), answer).unwrap();
+        }
+        assert!(is_unstoppable(Path::new("/dev/watchdog"), sysfs));
+        assert!(is_unstoppable(Path::new("/dev/watchdog0"), sysfs));
+        assert!(!is_unstoppable(Path::new("/dev/watchdog1"), sysfs));
+        assert!(!is_unstoppable(Path::new("/dev/watchdog2"), sysfs));
     }
 }

@@ -71,8 +71,9 @@ impl Server {
     /// Returns when the keeper may end. Allocates nothing.
     pub(super) fn serve(&mut self) {
         loop {
+            let newcomer = self.accept();
             let is_end = self.hear();
-            self.accept();
+            newcomer.into_iter().for_each(|stream| self.greet(stream));
             if is_end || self.work() {
                 break;
             }
@@ -146,11 +147,16 @@ impl Server {
         result
     }
 
-    fn accept(&mut self) {
+    /// Before the daemon is heard: that it hung up before another one came must be known then.
+    fn accept(&self) -> Option<UnixStream> {
         match self.listener.accept() {
-            Ok((stream, _)) => self.greet(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => std::thread::sleep(ERROR_PAUSE),
+            Ok((stream, _)) => Some(stream),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    std::thread::sleep(ERROR_PAUSE);
+                }
+                None
+            }
         }
     }
 

@@ -1,0 +1,286 @@
+//! The handle: a keeper that dies is replaced, one that lives is adopted, nothing told is lost.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread::{sleep, spawn};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use o2bridge_keeper::block::{self, Heartbeat};
+use o2bridge_keeper::record::{Op, Record, Status};
+use o2bridge_keeper::{Area, Keeper, KeeperError, Notice, Slot, block_number};
+use support::{Node, life, lives, ms, signal, until};
+
+#[test]
+fn the_handle_is_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Keeper>();
+    let node = Node::new();
+    let keeper = Arc::new(node.keeper().0);
+    let threads: Vec<_> = (0..8_u8)
+        .map(|slot| {
+            let keeper = Arc::clone(&keeper);
+            spawn(move || (0..50).for_each(|n| turn(&keeper, Slot(slot), n)))
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(keeper.table().len(), 8);
+}
+
+fn turn(keeper: &Keeper, slot: Slot, number: u64) {
+    keeper.down(Area(0), slot).unwrap();
+    keeper.beat(Area(0), slot, life(number + 1)).unwrap();
+}
+
+#[test]
+fn a_killed_keeper_is_replaced_with_all_that_it_knew() {
+    let node = Node::new();
+    let (keeper, notices) = node.keeper();
+    for slot in 1..=5 {
+        keeper.beat(Area(0), Slot(slot), life(100 + u64::from(slot))).unwrap();
+    }
+    keeper.down(Area(0), Slot(5)).unwrap();
+    let table = keeper.table();
+    let mut worst = ms(0);
+    for _ in 0..5 {
+        let pid = keeper.pid().unwrap();
+        let seq = node.block(0, 1).seq;
+        let killed = Instant::now();
+        signal(pid, Signal::SIGKILL);
+        until("the keeper's end", ms(3000), || !lives(pid));
+        until("a beat", ms(3000), || node.block(0, 1).seq > seq + 1);
+        worst = worst.max(killed.elapsed());
+        until("a new keeper", ms(3000), || keeper.pid().is_some_and(|new| new != pid));
+        assert_eq!(keeper.table(), table);
+        let new = keeper.pid().unwrap();
+        let said: Vec<Notice> = notices.try_iter().collect();
+        let died = said.iter().position(|it| *it == Notice::Died { pid }).expect("died");
+        let is_start =
+            |it: &Notice| matches!(it, Notice::Started { pid, beats: 4, .. } if *pid == new);
+        assert!(died < said.iter().position(is_start).expect("started"), "{said:?}");
+    }
+    for slot in 1..=4 {
+        node.beats(0, slot, 2);
+        assert_eq!(node.block(0, slot).generation, 100 + u64::from(slot));
+    }
+    assert!(node.is_silent(0, 5, ms(200)));
+    assert_eq!(node.block(0, 5).generation, 0);
+    assert!(worst < ms(2000), "{worst:?} without a beat");
+    eprintln!("longest time from SIGKILL to a beat of the next keeper: {worst:?}");
+    assert_eq!(node.resets(), 0);
+}
+
+#[test]
+fn a_killed_daemon_is_not_missed_and_its_successor_adopts() {
+    let node = Node::new();
+    assert!(node.ctl(&["beat", "0", "1", "0x17"]).0);
+    assert!(node.ctl(&["beat", "3", "254", "5"]).0);
+    let mut daemon = node.daemon();
+    let pid = {
+        let (keeper, notices) = adopt_after(&node, &mut daemon);
+        let pid = keeper.pid().unwrap();
+        assert_eq!(notices, [Notice::Adopted { pid, beats: 2 }]);
+        let expected =
+            BTreeMap::from([((Area(0), Slot(1)), life(0x17)), ((Area(3), Slot(254)), life(5))]);
+        assert_eq!(keeper.table(), expected);
+        keeper.down(Area(3), Slot(254)).unwrap();
+        assert_eq!(node.block(3, 254).generation, 0);
+        pid
+    };
+    node.beats(0, 1, 3);
+    let (is_good, table) = node.ctl(&["table"]);
+    assert_eq!((is_good, table.as_str()), (true, "area 0 slot 1 generation 0x17\n"));
+    assert_eq!(node.dial().unwrap().pid(), pid);
+}
+
+fn adopt_after(node: &Node, daemon: &mut support::Daemon) -> (Keeper, Vec<Notice>) {
+    node.beats(0, 1, 2);
+    daemon.kill();
+    node.beats(0, 1, 20);
+    let (keeper, notices) = node.keeper();
+    (keeper, except_protection(&notices))
+}
+
+/// Not every machine on which this is tested grants all of it.
+fn except_protection(notices: &Receiver<Notice>) -> Vec<Notice> {
+    let is_other = |notice: &Notice| !matches!(notice, Notice::Unprotected { .. });
+    notices.try_iter().filter(is_other).collect()
+}
+
+#[test]
+fn a_keeper_with_other_settings_is_adopted_and_said_to_be() {
+    let mut node = Node::new();
+    assert!(node.ctl(&["beat", "0", "1", "5"]).0);
+    node.settings.daemon_back_ms += 1;
+    let (keeper, notices) = node.keeper();
+    let notices: Vec<Notice> = notices.try_iter().collect();
+    let pid = keeper.pid().unwrap();
+    assert_eq!(notices.first(), Some(&Notice::Adopted { pid, beats: 1 }));
+    let is_said = |notice: &Notice| match notice {
+        Notice::OtherSettings { running, .. } => running.contains("--daemon-back-ms 20000"),
+        _ => false,
+    };
+    assert!(notices.iter().any(is_said), "{notices:?}");
+}
+
+#[test]
+fn a_keeper_that_beats_nothing_is_replaced_at_start() {
+    let mut node = Node::new();
+    let mut daemon = node.daemon();
+    let old = daemon.0.id();
+    daemon.kill();
+    let first = node.dial().unwrap().pid();
+    assert_ne!(first, old);
+    node.settings.beat_ms = 60;
+    let (keeper, notices) = node.keeper();
+    let pid = keeper.pid().unwrap();
+    assert_ne!(pid, first);
+    assert!(!lives(first));
+    let notices = except_protection(&notices);
+    assert_eq!(notices, [Notice::Started { pid, beats: 0, gap_ms: 0 }]);
+}
+
+#[test]
+fn two_daemons_are_one_too_many() {
+    let node = Node::new();
+    let (keeper, _notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    let pid = keeper.pid();
+    assert!(matches!(node.try_keeper(), Err(KeeperError::Busy)));
+    keeper.beat(Area(0), Slot(2), life(5)).unwrap();
+    assert_eq!(keeper.pid(), pid);
+}
+
+#[test]
+fn a_stop_is_refused_while_it_beats() {
+    let node = Node::new();
+    let (keeper, notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    assert_eq!(keeper.stop(), Err(KeeperError::Refused(Status::Beating)));
+    node.beats(0, 1, 2);
+    keeper.down(Area(0), Slot(1)).unwrap();
+    let pid = keeper.pid().unwrap();
+    keeper.stop().unwrap();
+    until("the end", ms(3000), || !lives(pid));
+    assert!(!node.settings.socket.exists());
+    assert_eq!(keeper.pid(), None);
+    assert_eq!(keeper.beat(Area(0), Slot(1), life(5)), Err(KeeperError::Stopped));
+    assert_eq!(keeper.stop(), Err(KeeperError::Stopped));
+    sleep(ms(200));
+    assert!(!notices.try_iter().any(|notice| matches!(notice, Notice::Died { .. })));
+}
+
+#[test]
+fn a_hung_keeper_is_killed_and_replaced() {
+    let node = Node::with(|settings| settings.silence_max_ms = 8000);
+    let (keeper, notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    let pid = keeper.pid().unwrap();
+    signal(pid, Signal::SIGSTOP);
+    assert_eq!(keeper.beat(Area(0), Slot(2), life(6)), Err(KeeperError::Unanswered));
+    until("a new keeper", ms(8000), || keeper.pid().is_some_and(|new| new != pid));
+    assert!(!lives(pid));
+    node.beats(0, 1, 3);
+    let hung = |notice: Notice| matches!(notice, Notice::Hung { pid: old, .. } if old == pid);
+    assert!(notices.try_iter().any(hung));
+    assert_eq!(node.resets(), 0);
+    keeper.beat(Area(0), Slot(2), life(6)).unwrap();
+}
+
+#[test]
+fn a_down_that_got_no_answer_is_done_all_the_same() {
+    let node = Node::with(|settings| settings.silence_max_ms = 16_000);
+    let (keeper, _notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    keeper.beat(Area(0), Slot(2), life(5)).unwrap();
+    let pid = keeper.pid().unwrap();
+    signal(pid, Signal::SIGSTOP);
+    let error = keeper.down(Area(0), Slot(1)).unwrap_err();
+    assert_eq!(error, KeeperError::Unanswered);
+    assert!(!error.is_nothing_changed());
+    assert!(!keeper.table().contains_key(&(Area(0), Slot(1))));
+    assert_eq!(node.block(0, 1).generation, 5);
+    signal(pid, Signal::SIGCONT);
+    until("down", ms(3000), || node.block(0, 1).generation == 0);
+    node.beats(0, 2, 3);
+    assert!(node.is_silent(0, 1, ms(200)));
+    assert_eq!(keeper.pid(), Some(pid));
+}
+
+/// A keeper of this process that writes the `down` and dies before the answer.
+fn keeper_that_dies_in_a_down(node: &Node) -> std::thread::JoinHandle<()> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    bind(socket.as_raw_fd(), &UnixAddr::new(&node.settings.socket).unwrap()).unwrap();
+    listen(&socket, Backlog::new(1).unwrap()).unwrap();
+    let (listener, path) = (UnixListener::from(socket), node.settings.socket.clone());
+    let device = File::options().write(true).open(&node.settings.device).unwrap();
+    spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        loop {
+            let mut bytes = [0; 32];
+            assert_eq!(stream.read(&mut bytes).unwrap(), 32);
+            let asked = Record::decode(&bytes).unwrap();
+            let answer = match (asked.op, asked.value) {
+                (Op::Hello, slot @ 0..2) => Record {
+                    slot: 1 + u8::try_from(slot).unwrap(),
+                    generation: 5,
+                    ..asked.answer(Status::Entry)
+                },
+                (Op::Hello | Op::Ping, _) => asked.answer(Status::Done),
+                (Op::Down, _) => {
+                    let said = Heartbeat { seq: 77, node: 1, generation: 0, dead_ms: 0 };
+                    let mut block = [0; 512];
+                    block::encode(&said, &mut block).unwrap();
+                    let at = block_number(Area(asked.area), Slot(asked.slot)) * 512;
+                    device.write_all_at(&block, at).unwrap();
+                    std::fs::remove_file(path).unwrap();
+                    return;
+                }
+                _ => panic!("{asked:?}"),
+            };
+            stream.write_all(&answer.encode()).unwrap();
+        }
+    })
+}
+
+#[test]
+fn a_down_survives_a_keeper_that_dies_between_write_and_answer() {
+    let node = Node::new();
+    let fake = keeper_that_dies_in_a_down(&node);
+    let (keeper, notices) = node.keeper();
+    assert_eq!(keeper.table().len(), 2);
+    keeper.down(Area(0), Slot(1)).unwrap();
+    fake.join().unwrap();
+    assert_eq!(keeper.table().into_iter().collect::<Vec<_>>(), [((Area(0), Slot(2)), life(5))]);
+    let said = node.block(0, 1);
+    assert_eq!(said.generation, 0);
+    assert!(said.seq > 77, "said again by the new keeper: {said:?}");
+    node.beats(0, 2, 3);
+    assert!(node.is_silent(0, 1, ms(200)));
+    let pid = std::process::id();
+    assert!(notices.try_iter().any(|notice| notice == Notice::Died { pid }));
+}
+
+#[test]
+fn the_command_shows_what_is_on_the_device() {
+    let node = Node::new();
+    let (keeper, _notices) = node.keeper();
+    keeper.beat(Area(1), Slot(3), life(0xbeef)).unwrap();
+    let (is_good, blocks) = node.ctl(&["blocks", "1"]);
+    assert!(is_good);
+    assert!(blocks.starts_with("area 1 slot 3 Heartbeat"), "{blocks}");
+    assert!(blocks.contains("generation: beef"), "{blocks}");
+    assert_eq!(blocks.lines().count(), 1);
+}
