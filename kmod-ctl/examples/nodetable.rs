@@ -65,6 +65,7 @@ impl Table {
                 let online = self.o2cb.online(&self.wanted)?;
                 lines("done", &online.done);
                 lines("heads-up", &online.heads_up);
+                lines("waiting", &online.waiting);
                 println!("slots {:?}, stale {:?}", online.slots.by_node(), online.stale);
             }
             "add" => self.wanted.nodes.push(node(next()?).ok_or("not a node")?),

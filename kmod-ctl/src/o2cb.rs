@@ -11,7 +11,7 @@ use crate::configfs::{Attribute, Configfs, Entry, Table};
 use crate::drivers::{self, Prepared};
 use crate::error::Error;
 use crate::kernel::{Kernel, Running};
-use crate::plan::{self, Goal, Plan, Step, Users, Waiting};
+use crate::plan::{self, Goal, Plan, Step, Users, Waiting, Why};
 use crate::run;
 use crate::slots::{self, SlotMap};
 use crate::wanted::Wanted;
@@ -55,7 +55,7 @@ impl Default for Paths {
 /// A cluster that is online.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Online {
-    /// The slot of each node, of those too that wait for their removal.
+    /// The slot of each node that is in the kernel's table.
     pub slots: SlotMap,
     /// The slot of this node.
     pub local: u8,
@@ -66,6 +66,8 @@ pub struct Online {
     /// Nodes of the kernel's table that corosync does not have, by name and slot. They may be in use;
     /// [`O2cb::update`] takes them away.
     pub stale: Vec<(String, u8)>,
+    /// Nodes that an update adds when a stale one is gone.
+    pub waiting: Vec<Waiting>,
     /// What an administrator should know.
     pub heads_up: Vec<String>,
 }
@@ -123,8 +125,8 @@ impl O2cb {
 
     /// Brings the node table into the kernel, or adopts the one that is there.
     ///
-    /// Nodes too many in a table that has active regions stay (see [`Online::stale`]); without
-    /// regions the table is corrected.
+    /// Nodes too many in a table that has active regions stay (see [`Online::stale`]), because they may
+    /// be in use; without regions the table is corrected.
     ///
     /// # Errors
     /// See [`Error`]. Nothing is left behind, except with [`Error::Undo`].
@@ -132,19 +134,18 @@ impl O2cb {
         let ready = self.validate(wanted)?;
         let fs = self.configfs();
         let found = fs.read()?;
-        let Plan { steps, stale, mut heads_up, waiting: _ } = self.plan(&ready, found.as_ref())?;
+        let Plan { steps, stale, mut heads_up, mut waiting } = self.plan(&ready, found.as_ref())?;
         heads_up.extend(self.judge(ready.compared, found.as_ref(), &steps)?);
         let outcome = run::run(&fs, &ready.goal.cluster, &steps)?;
-        heads_up.extend(outcome.waiting.iter().map(Waiting::to_string));
-        let mut memory = self.memory();
-        memory.cluster = Some(ready.goal.cluster);
-        memory.slots = ready.slots.clone();
+        waiting.extend(outcome.waiting);
+        let slots = self.remember(&ready.goal.cluster, ready.slots, &waiting, &stale);
         Ok(Online {
-            local: ready.slots.slot(wanted.local).unwrap_or(u8::MAX),
-            slots: ready.slots,
+            local: slots.slot(wanted.local).unwrap_or(u8::MAX),
+            slots,
             port: wanted.port,
             done: outcome.done.iter().map(Step::to_string).collect(),
             stale: stale.into_iter().map(|node| (node.name, node.slot)).collect(),
+            waiting,
             heads_up,
         })
     }
@@ -171,10 +172,7 @@ impl O2cb {
         heads_up.extend(self.judge(ready.compared, Some(table), &steps)?);
         let outcome = run::run(&fs, &ready.goal.cluster, &steps)?;
         waiting.extend(outcome.waiting);
-        let mut memory = self.memory();
-        let slots = merge(ready.slots, &memory.slots, &waiting);
-        memory.cluster = Some(ready.goal.cluster);
-        memory.slots = slots.clone();
+        let slots = self.remember(&ready.goal.cluster, ready.slots, &waiting, &[]);
         let done = outcome.done.iter().map(Step::to_string).collect();
         Ok(Pending { slots, done, waiting, heads_up })
     }
@@ -243,6 +241,36 @@ impl O2cb {
         })
     }
 
+    /// The map of what is in the table: without those who wait to come, and with those who are still
+    /// there. Of the latter only the former map knows the nodeids.
+    fn remember(
+        &self,
+        cluster: &str,
+        mut slots: SlotMap,
+        waiting: &[Waiting],
+        stale: &[Entry],
+    ) -> SlotMap {
+        let mut memory = self.memory();
+        let (behind, there): (Vec<&Waiting>, Vec<&Waiting>) =
+            waiting.iter().partition(|it| matches!(it.why, Why::Behind(_)));
+        let there: BTreeSet<u8> =
+            there.iter().map(|it| it.slot).chain(stale.iter().map(|it| it.slot)).collect();
+        for it in behind {
+            // The same node under its former address keeps its slot until that is gone.
+            let is_there = there.contains(&it.slot) && memory.slots.node(it.slot).is_none();
+            if let Some(node) = slots.node(it.slot).filter(|_| !is_there) {
+                slots.remove(node);
+            }
+        }
+        for slot in there {
+            if let Some(node) = memory.slots.node(slot) {
+                slots.keep(node, slot);
+            }
+        }
+        *memory = Memory { cluster: Some(cluster.to_owned()), slots: slots.clone() };
+        slots
+    }
+
     /// What cluster.conf says against is an error, unless the table is in use and stays as it is.
     fn judge(
         &self,
@@ -281,21 +309,6 @@ fn goal(wanted: &Wanted, slots: &SlotMap) -> Goal {
     };
     let nodes = wanted.nodes.iter().filter_map(entry).collect();
     Goal { cluster: wanted.cluster.clone(), attributes, nodes }
-}
-
-/// The new map without those who wait to come, and with those who wait to go.
-fn merge(mut new: SlotMap, old: &SlotMap, waiting: &[Waiting]) -> SlotMap {
-    for it in waiting.iter().filter(|it| matches!(it.why, plan::Why::Behind(_))) {
-        if let Some(node) = new.node(it.slot) {
-            new.remove(node);
-        }
-    }
-    for it in waiting.iter().filter(|it| !matches!(it.why, plan::Why::Behind(_))) {
-        if let Some(node) = old.node(it.slot) {
-            new.keep(node, it.slot);
-        }
-    }
-    new
 }
 
 #[cfg(test)]

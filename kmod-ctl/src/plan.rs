@@ -13,7 +13,9 @@
 //! | a node too many, used | stale: left for an update | waits |
 //! | a node too many, not used | removed | removed |
 //! | a node missing | added | added |
-//! | a node missing, whose slot, address or name a used one has | refused | waits; refused if it is the same machine under another slot or port, or our own |
+//! | a node missing, whose slot or name a used one has | waits | waits |
+//! | a node missing, whose address a used one has: a machine under another slot or port | refused | refused |
+//! | our own node, and it is another in the table, busy | refused | refused |
 //!
 //! Removals come before additions, and our own node is the last to be added: from then on others can
 //! connect.
@@ -293,7 +295,7 @@ impl Planner<'_> {
     /// A node is wanted, and one that is used is in its way.
     fn collision(&mut self, entry: &Entry, wanted: &Entry) {
         let is_same_machine = entry.address == wanted.address || entry.is_local || wanted.is_local;
-        if matches!(self.users, Users::Known(_)) && !is_same_machine {
+        if !is_same_machine {
             let (name, slot) = (wanted.name.clone(), wanted.slot);
             let why = Why::Behind(entry.name.clone());
             self.plan.waiting.push(Waiting { name, slot, why });

@@ -207,6 +207,34 @@ fn who_comes_in_the_place_of_a_busy_one_waits() {
 }
 
 #[test]
+fn a_restart_that_finds_a_changed_address_leaves_it_to_an_update() {
+    let (fake, _) = running(2);
+    let o2cb = O2cb::with_kernel(Paths::default(), Box::new(fake.clone()));
+    let mut moved = wanted(2);
+    moved.nodes[1].address = Ipv4Addr::new(10, 0, 0, 9);
+    let online = o2cb.online(&moved).unwrap();
+    assert_eq!(online.stale, [("n2".to_owned(), 2)]);
+    assert_eq!(online.waiting[0].why, Why::Behind("n2".into()));
+    assert_eq!(online.slots.slot(2), Some(2), "its death must find its slot");
+    assert_eq!(fake.log(), [""; 0]);
+    let updated = o2cb.update(&moved, &BTreeSet::from([1])).unwrap();
+    assert_eq!((updated.done.len(), updated.waiting.len()), (2, 0));
+}
+
+#[test]
+fn a_slot_that_passes_to_another_node_is_the_old_ones_until_it_is_gone() {
+    let (fake, o2cb) = running(2);
+    let mut other = wanted(3);
+    other.nodes.remove(1);
+    other.slots.insert(3, 2);
+    let pending = o2cb.update(&other, &BTreeSet::from([1, 2])).unwrap();
+    assert_eq!((pending.slots.node(2), pending.slots.slot(3)), (Some(2), None));
+    let pending = o2cb.update(&other, &BTreeSet::from([1])).unwrap();
+    assert_eq!((pending.slots.node(2), pending.slots.slot(2)), (Some(3), None));
+    assert_eq!(fake.nodes("lab"), ["n1", "n3"]);
+}
+
+#[test]
 fn an_update_that_fails_is_undone() {
     let (fake, o2cb) = running(3);
     let mut changed = wanted(4);
