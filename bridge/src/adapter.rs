@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod bus;
 pub mod look;
+pub mod nodetable;
 pub mod process;
 pub mod state;
 pub mod systemd;

@@ -5,6 +5,7 @@
 //! spans several keys is checked afterwards, by key.
 
 mod fencing;
+mod kernel;
 mod load;
 mod value;
 
@@ -14,10 +15,17 @@ use o2bridge_core::Tunables;
 use serde::Deserialize;
 
 pub use fencing::{Agent, FencingSection, FencingTask, Level, Options, Policy, Power};
+pub use kernel::{
+    Carrier, HeartbeatMode, KeeperSection, O2cbSection, StorageLoss, UserHeartbeatSection, Volumes,
+    VolumesWord,
+};
 pub use load::{ConfigError, DEFAULT_PATH, load, parse};
 pub use value::{Bounded, LogTarget};
 
 use crate::status::LogLevel;
+
+/// `fencing.inquorate_reset_ms` of a node with a kernel behind its shim.
+const INQUORATE_RESET_MS: u64 = 20_000;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -29,6 +37,12 @@ pub struct Settings {
     pub fencing: FencingSection,
     /// Who tells the kernel.
     pub shim: ShimSection,
+    /// The kernel's cluster.
+    pub o2cb: O2cbSection,
+    /// The shim that speaks to it.
+    pub user_heartbeat: UserHeartbeatSection,
+    /// The process that beats for the daemon.
+    pub keeper: KeeperSection,
     /// The file of the record shim.
     pub record: RecordSection,
     /// What is logged, and where.
@@ -171,14 +185,23 @@ impl Default for PathsSection {
 
 impl Settings {
     /// What the core is told of them.
+    ///
+    /// Outside quorum a node with a kernel behind its shim resets itself after a while, if nothing else
+    /// is said; one that only keeps a record has no reason to.
     #[must_use]
-    pub fn tunables(&self) -> Tunables {
+    pub fn tunables(&self, has_kernel: bool) -> Tunables {
+        let inquorate_reset_ms = match &self.fencing.inquorate_reset_ms {
+            Some(limit_ms) => limit_ms.get(),
+            None if has_kernel => INQUORATE_RESET_MS,
+            None => 0,
+        };
         Tunables {
             grace_ms: self.timing.grace_ms.get(),
             begin_timeout_ms: self.timing.begin_timeout_ms.get(),
             complete_timeout_ms: self.timing.complete_timeout_ms.get(),
             leave_timeout_ms: self.timing.leave_timeout_ms.get(),
             retry_ms: self.timing.retry_ms.get(),
+            inquorate_reset_ms,
             fencing: self.fencing.policy(),
         }
     }
@@ -194,6 +217,9 @@ impl Settings {
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let differs = [
             ("shim", self.shim != new.shim),
+            ("o2cb", self.o2cb != new.o2cb),
+            ("user_heartbeat", self.user_heartbeat != new.user_heartbeat),
+            ("keeper", self.keeper != new.keeper),
             ("record", self.record != new.record),
             ("log.target", self.log.target != new.log.target),
             ("corosync", self.corosync != new.corosync),

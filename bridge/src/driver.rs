@@ -69,7 +69,9 @@ impl Driver {
     /// The poll failed: a bug, or the kernel is out of memory.
     pub fn run(mut self) -> io::Result<()> {
         let mut ready = Events::with_capacity(READY_MAX);
-        self.hands.bus.connect();
+        // Until corosync answers the daemon is as if it had lost it: what it inherited is in use.
+        self.inbox.push_back(Event::Disconnected);
+        self.carry();
         self.manage.started();
         while !self.hands.is_over {
             match self.poll.poll(&mut ready, self.patience()) {
@@ -81,6 +83,9 @@ impl Driver {
             }
         }
         self.manage.stopping();
+        if let Some(kernel) = &mut self.hands.kernel {
+            kernel.stop();
+        }
         Ok(())
     }
 
@@ -133,6 +138,7 @@ impl Driver {
             }
             for event in heard.drain(..) {
                 self.manage.facts.note_corosync(&event);
+                self.hands.note_corosync(&event);
                 self.inbox.extend(bus::translate(&self.log, event));
             }
             self.carry();

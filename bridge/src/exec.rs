@@ -6,21 +6,26 @@ use std::process::Command;
 use std::sync::Arc;
 
 use o2bridge_core::{Action, Event, GroupId, NodeId, Now, OpError, OpId, Verb};
-use o2bridge_cpg::Bus;
+use o2bridge_cpg::{Bus, BusEvent};
 use o2bridge_shim::Shim;
 use slog::{Logger, error, info, warn};
 
+use crate::adapter::nodetable::Cluster;
 use crate::adapter::state::StateDir;
 use crate::adapter::timers::{Timers, now};
 use crate::adapter::workers::Workers;
 use crate::adapter::{agent, look};
 use crate::config::{FencingSection, FencingTask};
 use crate::door::Doors;
+use crate::kernel::Kernel;
 use crate::log::repeat::Repeats;
 use crate::log::{note, trace};
 
 /// How long the command that resets this node may take.
 const SELF_FENCE_MS: u64 = 60_000;
+
+/// The same where the keeper can do it as well: peers may be replaying our journal already.
+const SELF_FENCE_WITH_KERNEL_MS: u64 = 5_000;
 
 /// Everything that an action may need. Nothing here blocks: what could goes to the threads.
 pub struct Hands {
@@ -34,8 +39,10 @@ pub struct Hands {
     pub verbs: Workers<GroupId>,
     /// Threads for fence agents.
     pub fencers: Workers<NodeId>,
-    /// The kernel.
+    /// Who tells the kernel.
     pub shim: Arc<dyn Shim>,
+    /// What a shim with a kernel behind it stands on.
+    pub kernel: Option<Kernel>,
     /// What survives us.
     pub state: StateDir,
     /// The fence agents; replaced on SIGHUP.
@@ -81,14 +88,35 @@ impl Hands {
             }
             Action::Fence { op, node, level } => self.fence(op, node, level),
             Action::FenceSelf { group, incarnation } => {
-                error!(self.log, "this node must be reset: the cluster goes on without it";
-                    "group" => %group, "use" => %incarnation, "state" => "expelled");
+                error!(self.log, "this node must be reset: the cluster may go on without it";
+                    "group" => %group, "use" => %incarnation);
                 self.fence_self();
             }
             Action::Reply { request, reply } => self.doors.reply(request, &reply, now),
             Action::Arm { timer, generation, at } => self.timers.arm(timer, generation, at),
             Action::Note(told) => note::note(&self.log, &self.repeats, now, &told),
             Action::Exit => self.is_over = true,
+        }
+    }
+
+    /// What corosync says of the cluster is the kernel's node table, too.
+    pub fn note_corosync(&mut self, event: &BusEvent) {
+        let Some(kernel) = &mut self.kernel else { return };
+        match event {
+            BusEvent::Connected(connected) => kernel.connected(Cluster {
+                me: connected.node,
+                name: connected.cluster.clone(),
+                nodes: connected.nodelist.clone(),
+            }),
+            BusEvent::Nodelist(nodes) => kernel.nodelist(nodes),
+            BusEvent::Refused(_)
+            | BusEvent::Lost(_)
+            | BusEvent::Quorum { .. }
+            | BusEvent::Confchg { .. }
+            | BusEvent::Totem { .. }
+            | BusEvent::Message { .. }
+            | BusEvent::Done { .. }
+            | BusEvent::Notice(_) => {}
         }
     }
 
@@ -144,21 +172,29 @@ impl Hands {
         );
     }
 
+    /// The configured command first; where there is a keeper, its reset if that command fails, does not
+    /// end, or is not there.
     fn fence_self(&self) {
-        let Some((program, arguments)) = self.fencing.self_fence_command.split_first() else {
+        let command = self.fencing.self_fence_command.clone();
+        let button = self.kernel.as_ref().map(Kernel::reset_button);
+        if command.is_empty() && button.is_none() {
             error!(self.log, "fencing.self_fence_command is not set: reset this node by hand, now");
             return;
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
+        }
+        let limit_ms = if button.is_some() { SELF_FENCE_WITH_KERNEL_MS } else { SELF_FENCE_MS };
         let log = self.log.clone();
-        // Nobody else is fenced as node 0, so the command waits behind no agent's lane.
+        // Nobody else is fenced as node 0, so this waits behind no agent's lane.
         self.fencers.push(
             NodeId(0),
             Box::new(move || {
-                let outcome = agent::run(&mut command, "", SELF_FENCE_MS);
-                error!(log, "the command that resets this node ended, and this node still runs";
-                    "result" => ?outcome.result, "output" => outcome.output);
+                if let Some((program, arguments)) = command.split_first() {
+                    let outcome = agent::run(Command::new(program).args(arguments), "", limit_ms);
+                    error!(log, "the command that resets this node ended, and this node still runs";
+                        "result" => ?outcome.result, "output" => outcome.output);
+                }
+                if let Some(button) = button {
+                    button("the cluster may go on without this node");
+                }
                 None
             }),
         );

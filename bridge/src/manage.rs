@@ -122,7 +122,7 @@ impl Manage {
         }
         self.facts.level.set(settings.log.level);
         hands.fencing = settings.fencing.clone();
-        let event = Event::Reconfigure(settings.tunables());
+        let event = Event::Reconfigure(settings.tunables(self.facts.has_kernel()));
         self.facts.settings = config::Settings {
             timing: settings.timing,
             fencing: settings.fencing,

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use mio::{Interest, Poll, Waker};
 use o2bridge_core::{Config, Core};
 use o2bridge_cpg::{Bus, Options};
-use o2bridge_shim::Shim;
+use o2bridge_shim::{Choice, Shim};
 use signal_hook_mio::v1_0::Signals;
 use slog::{Logger, info, warn};
 
@@ -30,6 +30,7 @@ use crate::config::{self, Settings};
 use crate::door::{Doors, Places};
 use crate::driver::{BUS, DOORS, Driver, SIGNALS, WAKER};
 use crate::exec::Hands;
+use crate::kernel::{Ground, Kernel};
 use crate::log::Log;
 use crate::log::repeat::Repeats;
 use crate::manage::{self, Manage};
@@ -83,7 +84,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let boot = boot_id(&settings.paths.boot_id)?;
     let state = StateDir::new(settings.paths.run_dir.join("state"), boot);
     let loaded = state.load(wall_us())?;
-    let choice = o2bridge_shim::choose(&shim_settings(&settings))?;
+    let (choice, ground) = choose(&settings, &logger)?;
     let facts = Facts {
         started_ms: now().0,
         shim: (choice.shim.name().into(), choice.reason),
@@ -98,10 +99,14 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
 
     let poll = Poll::new()?;
     poll.registry().register(&mut caught, SIGNALS, Interest::READABLE)?;
-    let tunables = settings.tunables();
+    let tunables = settings.tunables(choice.shim.name() != o2bridge_shim::record::NAME);
     let config = Config { boot, first_incarnation: loaded.first_incarnation, tunables };
     let core = Core::new(config, loaded.saved);
-    let (hands, results) = hands(&poll, settings, choice.shim, state, logger.clone())?;
+    let shim: Arc<dyn Shim> = Arc::from(choice.shim);
+    let stand = |ground| Kernel::start(ground, &settings, Arc::clone(&shim), &logger);
+    let kernel = ground.map(stand).transpose()?;
+    let given = (shim, kernel, state);
+    let (hands, results) = hands(&poll, settings, given, logger.clone())?;
     let manage = Manage::new(caught, facts, config_path, logger);
     Ok(Driver::new(poll, core, hands, results, manage))
 }
@@ -110,8 +115,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
 fn hands(
     poll: &Poll,
     settings: Settings,
-    shim: Box<dyn Shim>,
-    state: StateDir,
+    (shim, kernel, state): (Arc<dyn Shim>, Option<Kernel>, StateDir),
     log: Logger,
 ) -> Result<(Hands, Results), StartError> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -124,7 +128,8 @@ fn hands(
         bus: Bus::new(poll.registry(), BUS, waker, options)?,
         doors: Doors::open(poll.registry(), DOORS, places(&settings))?,
         timers: Timers::default(),
-        shim: Arc::from(shim),
+        shim,
+        kernel,
         state,
         fencing: settings.fencing,
         mountinfo: settings.paths.mountinfo,
@@ -144,8 +149,13 @@ fn introduce(logger: &Logger, log: &Log, facts: &Facts, groups: usize) {
     }
 }
 
-fn shim_settings(settings: &Settings) -> o2bridge_shim::Settings {
-    o2bridge_shim::Settings {
+/// The shim, and for one with a kernel behind it what it stands on.
+fn choose(settings: &Settings, log: &Logger) -> Result<(Choice, Option<Ground>), StartError> {
+    let has_kernel =
+        o2bridge_shim::is_user_heartbeat(&settings.shim.kind, &settings.paths.cluster_stack);
+    let prepared = has_kernel.then(|| Ground::prepare(settings, log)).transpose()?;
+    let (ground, user_heartbeat) = prepared.unzip();
+    let choice = o2bridge_shim::choose(&o2bridge_shim::Settings {
         kind: settings.shim.kind.clone(),
         record_path: settings.record_path(),
         record_sync: if settings.record.fsync {
@@ -154,7 +164,9 @@ fn shim_settings(settings: &Settings) -> o2bridge_shim::Settings {
             o2bridge_shim::record::Sync::No
         },
         cluster_stack: settings.paths.cluster_stack.clone(),
-    }
+        user_heartbeat,
+    })?;
+    Ok((choice, ground))
 }
 
 fn places(settings: &Settings) -> Places {

@@ -48,6 +48,12 @@ impl Facts {
         }
     }
 
+    /// Whether somebody acts on what the shim is told.
+    #[must_use]
+    pub fn has_kernel(&self) -> bool {
+        self.shim.0 != o2bridge_shim::record::NAME
+    }
+
     /// What an operator should know before it hurts.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

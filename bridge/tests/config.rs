@@ -23,13 +23,17 @@ fn refusal(text: &str) -> String {
 fn an_empty_file_is_all_defaults() {
     let settings = read("").unwrap();
     assert_eq!(settings, Settings::default());
-    let tunables = settings.tunables();
+    let tunables = settings.tunables(false);
     assert_eq!(tunables.grace_ms, 30_000);
     assert_eq!(tunables.begin_timeout_ms, 60_000);
     assert_eq!(tunables.complete_timeout_ms, 300_000);
     assert_eq!(tunables.leave_timeout_ms, 30_000);
     assert_eq!(tunables.retry_ms, 1_000);
     assert_eq!(tunables.fencing, Fencing::None);
+    assert_eq!(tunables.inquorate_reset_ms, 0, "a record needs no reset");
+    assert_eq!(settings.tunables(true).inquorate_reset_ms, 20_000);
+    let kept = read("[fencing]\ninquorate_reset_ms = 0\n").unwrap();
+    assert_eq!(kept.tunables(true).inquorate_reset_ms, 0);
 }
 
 /// The shipped file says of itself that what it comments out is the default; so with every key
@@ -52,10 +56,14 @@ fn the_shipped_file_tells_the_defaults() {
     assert_eq!(settings.fencing.level.len(), 1);
     assert_eq!(settings.record_path(), Settings::default().record_path());
     settings.record.path = None;
+    assert_eq!(settings.o2cb.slots["167772161"].get(), 1);
+    settings.o2cb.slots.clear();
+    settings.keeper = config::KeeperSection { program: None, watchdog: None, ..settings.keeper };
     settings.fencing = config::FencingSection {
         level: Vec::new(),
         nodes: std::collections::BTreeMap::new(),
         self_fence_command: Vec::new(),
+        inquorate_reset_ms: None,
         ..settings.fencing
     };
     assert_eq!(settings, Settings::default());
@@ -170,7 +178,7 @@ fn an_agent_gets_its_options_then_the_nodes_and_never_a_stranger() {
     let fencing = &settings.fencing;
     assert_eq!(fencing.policy, Policy::Agent);
     assert_eq!(
-        settings.tunables().fencing,
+        settings.tunables(false).fencing,
         Fencing::Agent { levels: 2, attempts: 2, pause_ms: 10 }
     );
 

@@ -32,7 +32,7 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
         BusEvent::Nodelist(nodelist) => {
             let ids: Vec<NodeId> = nodelist.iter().map(|entry| entry.id).collect();
             info!(log, "corosync's node list changed"; "nodes" => list(&ids));
-            return None;
+            Event::Nodelist(ids)
         }
         BusEvent::Quorum { quorate, ring, nodes } => {
             info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes));

@@ -63,6 +63,9 @@ pub struct FencingSection {
     pub pause_ms: Bounded<0, 3_600_000>,
     /// What resets this node when the others buried it: a program and its arguments.
     pub self_fence_command: Vec<String>,
+    /// How long this node may use volumes outside a quorate ring before it resets itself; 0: for
+    /// ever.
+    pub inquorate_reset_ms: Option<Bounded<0, 3_600_000>>,
     /// The levels, tried in order.
     pub level: Vec<Level>,
     /// Options of a node for all agents; the key is the node id.
@@ -76,6 +79,7 @@ impl Default for FencingSection {
             attempts: Bounded(3),
             pause_ms: Bounded(5_000),
             self_fence_command: Vec::new(),
+            inquorate_reset_ms: None,
             level: Vec::new(),
             nodes: BTreeMap::new(),
         }

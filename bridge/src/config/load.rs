@@ -67,6 +67,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     if let Err(error) = o2bridge_shim::check_kind(&settings.shim.kind) {
         problems.push(format!("shim.kind: {error}"));
     }
+    problems.extend(settings.o2cb.problems());
+    problems.extend(settings.user_heartbeat.problems());
+    problems.extend(settings.keeper.problems());
     if settings.record.path.as_ref().is_some_and(|path| !path.is_absolute()) {
         problems.push("record.path: needs its full path".into());
     }

@@ -1,0 +1,238 @@
+//! A node whose kernel runs OCFS2: the shim `user-heartbeat` with what it stands on.
+//!
+//! ```text
+//!   drivers (kmod-ctl) -> RAM disk (shim) -> keeper, started or adopted -> regions of an earlier daemon
+//!   corosync answers -> node table (a thread) -> slots -> attach
+//! ```
+//!
+//! At the end the other way round: the groups were left, so the keeper beats nothing and ends, and the
+//! node table goes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use o2bridge_keeper::{Keeper, Notice, TimingError};
+use o2bridge_kmod_ctl::{O2cb, Paths};
+use o2bridge_shim::Shim;
+use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Slots};
+use slog::{Logger, error, info, warn};
+
+use crate::adapter::nodetable::{Cluster, NodeTable};
+use crate::config::{Carrier, Settings};
+
+/// How often the keeper beats each slot.
+const BEAT_MS: u64 = 1_000;
+
+/// A keeper silent until this long before the kernel buries the peers must not beat on.
+const SILENCE_MARGIN_MS: u64 = 10_000;
+
+/// One round of the kernel's heartbeat.
+const ROUND_MS: u64 = 2_000;
+
+/// Why the kernel's side cannot be had. Nothing is in use yet.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The timing rules do not hold.
+    #[error("the keeper could be too late: {0}")]
+    Timing(#[from] TimingError),
+    /// Like it, for the node's own reset outside quorum.
+    #[error("{0}")]
+    Outvoted(String),
+    /// Drivers or mounts.
+    #[error("the kernel cannot be prepared: {0}")]
+    Prepare(#[from] o2bridge_kmod_ctl::Error),
+}
+
+/// What has to be told and stopped beside the shim's verbs.
+pub struct Kernel {
+    /// The keeper, if the carrier needs one.
+    keeper: Arc<OnceLock<Arc<Keeper>>>,
+    table: NodeTable,
+    log: Logger,
+}
+
+/// The kernel made ready, for the shim to stand on.
+pub struct Ground {
+    o2cb: O2cb,
+    keeper: Arc<OnceLock<Arc<Keeper>>>,
+    slots: Slots,
+}
+
+impl Ground {
+    /// Checks the times, loads the drivers, and says what the shim needs.
+    ///
+    /// # Errors
+    /// The node cannot be served safely.
+    pub fn prepare(
+        settings: &Settings,
+        log: &Logger,
+    ) -> Result<(Self, user_heartbeat::Settings), KernelError> {
+        check_timing(settings)?;
+        let o2cb = O2cb::new(Paths::default());
+        let prepared = o2cb.prepare()?;
+        for sentence in &prepared.done {
+            info!(log, "kernel: {sentence}");
+        }
+        for sentence in &prepared.heads_up {
+            warn!(log, "kernel: {sentence}");
+        }
+        let (keeper, slots) = (Arc::new(OnceLock::new()), Slots::default());
+        let run_dir = settings.paths.run_dir.clone();
+        let wanted = user_heartbeat::Settings {
+            carrier: carrier(settings.user_heartbeat.carrier),
+            paths: user_heartbeat::Paths { run_dir, ..user_heartbeat::Paths::default() },
+            device: None,
+            slots: slots.clone(),
+            keeper: starter(settings, log, &keeper),
+        };
+        Ok((Self { o2cb, keeper, slots }, wanted))
+    }
+}
+
+impl Kernel {
+    /// Starts what works beside the shim.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(
+        ground: Ground,
+        settings: &Settings,
+        shim: Arc<dyn Shim>,
+        log: &Logger,
+    ) -> std::io::Result<Self> {
+        let Ground { o2cb, keeper, slots } = ground;
+        let table = NodeTable::start(o2cb, settings.o2cb.clone(), (shim, slots), log.clone())?;
+        Ok(Self { keeper, table, log: log.clone() })
+    }
+
+    /// Corosync answers.
+    pub fn connected(&mut self, cluster: Cluster) {
+        self.table.connected(cluster);
+    }
+
+    /// The nodelist was changed.
+    pub fn nodelist(&mut self, nodes: &[o2bridge_cpg::NodeEntry]) {
+        self.table.nodelist(nodes);
+    }
+
+    /// A hand on the reset button, for a thread. Without a keeper there is none.
+    pub fn reset_button(&self) -> impl Fn(&str) + Send + 'static {
+        let (keeper, log) = (Arc::clone(&self.keeper), self.log.clone());
+        move |why| match keeper.get().map(|keeper| keeper.reset_node(why)) {
+            Some(Ok(())) => error!(log, "the keeper resets this node: {why}"),
+            Some(Err(error)) => error!(log, "the keeper cannot reset this node: {error}"),
+            None => error!(log, "no keeper to reset this node: do it by hand, now"),
+        }
+    }
+
+    /// Nothing is in use any more.
+    pub fn stop(&mut self) {
+        if let Some(Err(error)) = self.keeper.get().map(|keeper| keeper.stop()) {
+            warn!(self.log, "the keeper goes on: {error}");
+        }
+        self.table.stop();
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// The rules between the times of keeper, peers and kernel; see [`o2bridge_keeper::check`].
+///
+/// # Errors
+/// The first rule that is broken, with its numbers.
+pub fn check_timing(settings: &Settings) -> Result<(), KernelError> {
+    let keeper = keeper_settings(settings, Path::new("/dev/null"), 512);
+    let watchdog_ms = keeper.watchdog.as_deref().and_then(watchdog_timeout_ms);
+    o2bridge_keeper::check(&keeper, settings.timing.grace_ms.get(), watchdog_ms)?;
+    let reset_ms = settings.tunables(true).inquorate_reset_ms;
+    let o2quo_ms = settings.o2cb.o2quo_ms();
+    if reset_ms >= o2quo_ms {
+        return Err(KernelError::Outvoted(format!(
+            "fencing.inquorate_reset_ms ({reset_ms}) must be less than {o2quo_ms} ms \
+             (o2cb.idle_timeout_ms + (o2cb.dead_threshold + 2) rounds of {ROUND_MS} ms): by then the \
+             kernels settle a lost network by themselves, and not always as corosync does"
+        )));
+    }
+    Ok(())
+}
+
+fn carrier(carrier: Carrier) -> CarrierKind {
+    match carrier {
+        Carrier::Auto => CarrierKind::Auto,
+        Carrier::Region => CarrierKind::Region,
+        Carrier::Symlink => CarrierKind::Symlink,
+    }
+}
+
+fn starter(
+    settings: &Settings,
+    log: &Logger,
+    cell: &Arc<OnceLock<Arc<Keeper>>>,
+) -> user_heartbeat::StartKeeper {
+    let (settings, log, cell) = (settings.clone(), log.clone(), Arc::clone(cell));
+    Arc::new(move |device: &Path, block_bytes| {
+        let notices = log.clone();
+        let started = Keeper::start(
+            keeper_settings(&settings, device, block_bytes),
+            Box::new(move |notice| note(&notices, &notice)),
+        );
+        let keeper = Arc::new(started.map_err(BeatError::from)?);
+        // The shim asks once.
+        let _ = cell.set(Arc::clone(&keeper));
+        Ok(keeper as Arc<dyn Beats>)
+    })
+}
+
+fn note(log: &Logger, notice: &Notice) {
+    match notice {
+        Notice::Started { .. } | Notice::Adopted { .. } => info!(log, "{notice}"),
+        Notice::Reset { .. } | Notice::ResetFailed { .. } | Notice::Conflict { .. } => {
+            error!(log, "{notice}");
+        }
+        _ => warn!(log, "{notice}"),
+    }
+}
+
+fn keeper_settings(
+    settings: &Settings,
+    device: &Path,
+    block_bytes: u32,
+) -> o2bridge_keeper::Settings {
+    let dead_threshold = settings.o2cb.dead_threshold.get();
+    let dead_ms = dead_threshold * ROUND_MS;
+    o2bridge_keeper::Settings {
+        program: settings.keeper.program.clone().unwrap_or_else(beside_us),
+        socket: settings.paths.run_dir.join("keeper.sock"),
+        device: device.into(),
+        block_bytes,
+        dead_threshold: u32::try_from(dead_threshold).unwrap_or(u32::MAX),
+        beat_ms: BEAT_MS,
+        daemon_back_ms: settings.keeper.daemon_back_ms.get(),
+        silence_max_ms: dead_ms.saturating_sub(SILENCE_MARGIN_MS),
+        sysrq: "/proc/sysrq-trigger".into(),
+        watchdog: settings.keeper.watchdog.clone(),
+        lock_memory: settings.process.lock_memory,
+        realtime_priority: u8::try_from(settings.process.realtime_priority.get()).unwrap_or(0),
+        log: Some(settings.paths.run_dir.join("keeper.log")),
+    }
+}
+
+/// The keeper's program beside this one.
+fn beside_us() -> PathBuf {
+    let name = "o2bridge-keeper";
+    let us = std::env::current_exe().ok();
+    us.and_then(|us| Some(us.parent()?.join(name))).unwrap_or_else(|| name.into())
+}
+
+/// The watchdog's own timeout as sysfs has it.
+fn watchdog_timeout_ms(device: &Path) -> Option<u64> {
+    // /dev/watchdog is the old name of the first one.
+    let name = device.file_name()?.to_str()?;
+    let name = if name == "watchdog" { "watchdog0" } else { name };
+    let text = std::fs::read_to_string(format!("/sys/class/watchdog/{name}/timeout")).ok()?;
+    Some(text.trim().parse::<u64>().ok()? * 1_000)
+}
