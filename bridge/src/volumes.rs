@@ -1,6 +1,6 @@
-//! The manager of volumes: a tool inside the daemon. It begins a service `volume` for each volume of our
-//! cluster that is present, so that the group is joined and the region stands before anybody mounts,
-//! and a service for each mount, named by its mountpoint, so that nothing is left under it.
+//! The manager of volumes: a tool inside the daemon. It begins a service `volume` for each volume
+//! of our cluster that is present, so that the group is joined and the region stands before anybody
+//! mounts, and a service for each mount, named by its mountpoint, so that nothing is left under it.
 //!
 //! Pure: what the watch sees and what the core answers comes in with the time; what goes out is
 //! events for the core, orders for the watch, and decisions.
@@ -23,11 +23,12 @@
 //! | none  | → begun | left alone: the kernel hears the classic heartbeat | - |
 //! | begun | - | stays | → leaving; a tool's own: after a pause |
 //!
-//! "Somebody beats" is the one finding that must not be missed: two nodes that use different carriers
-//! for one volume take each other for dead and destroy it. So a disk that cannot be read is not quiet,
-//! and every begin needs a look of its own.
+//! "Somebody beats" is the one finding that must not be missed: two nodes that use different
+//! carriers for one volume take each other for dead and destroy it. So a disk that cannot be read
+//! is not quiet, and every begin needs a look of its own.
 //!
-//! Neither the volumes nor the mounts of a predecessor are judged before the watch has spoken of both.
+//! Neither the volumes nor the mounts of a predecessor are judged before the watch has spoken of
+//! both.
 
 mod claim;
 mod storage;
@@ -50,7 +51,8 @@ use volume::{Volume, World};
 /// The service that holds the region of a volume for as long as the volume is present.
 pub const SERVICE: &str = "volume";
 
-/// How long the core may take to end after it was told to. A daemon that still lives then was refused.
+/// How long the core may take to end after it was told to. A daemon that still lives then was
+/// refused.
 const STOP_PATIENCE_MS: u64 = 30_000;
 
 /// What the administrator wants.
@@ -326,8 +328,8 @@ impl Volumes {
     }
 }
 
-/// Where beats for a volume would be seen: on its own devices, and with a global heartbeat on those of
-/// the whole cluster.
+/// Where beats for a volume would be seen: on its own devices, and with a global heartbeat on those
+/// of the whole cluster.
 fn devices_of_beats(
     uuid: GroupId,
     volumes: &BTreeMap<GroupId, Volume>,

@@ -9,7 +9,8 @@
 use o2bridge_core::Now;
 use o2bridge_shim::volume::Health;
 
-/// The pause before a loss is said again: the reset may have been ordered from something that hangs too.
+/// The pause before a loss is said again: the reset may have been ordered from something that hangs
+/// too.
 pub(super) const AGAIN_MS: u64 = 5_000;
 
 /// The storage of one volume.

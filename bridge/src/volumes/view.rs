@@ -19,8 +19,8 @@ pub struct VolumeView {
     pub stack: String,
     /// The cluster that it names.
     pub cluster: Option<String>,
-    /// `region`, `leaving`, `another cluster`, or a word and its reason: `waiting: ...`, `refused: ...`,
-    /// `disk heartbeat: ...`, `left alone: ...`.
+    /// `region`, `leaving`, `another cluster`, or a word and its reason: `waiting: ...`,
+    /// `refused: ...`, `disk heartbeat: ...`, `left alone: ...`.
     pub state: String,
     /// Where it is mounted.
     pub mountpoints: Vec<String>,

@@ -279,8 +279,8 @@ impl Volume {
         self.mounts.retain(|name, usage| !usage.is_idle() || self.table.contains_key(name));
     }
 
-    /// Guards the storage while the volume is mounted through us. A device that is gone goes on being
-    /// asked by its old name: its loss is what the guard is for.
+    /// Guards the storage while the volume is mounted through us. A device that is gone goes on
+    /// being asked by its old name: its loss is what the guard is for.
     fn review_guard(&mut self) {
         let is_ours = self.region.is_begun() || self.mounts.values().any(Usage::is_live);
         if !self.is_mounted() || !is_ours {

@@ -1,8 +1,9 @@
 //! Who beats on a volume's own heartbeat area.
 //!
 //! Two nodes that learn of each other's life by different carriers do not see each other, take the
-//! other for dead and destroy the volume. So before a carrier of ours is used for a volume, somebody
-//! has to look whether the classic one is in use: on the disk, in the system file `heartbeat`.
+//! other for dead and destroy the volume. So before a carrier of ours is used for a volume,
+//! somebody has to look whether the classic one is in use: on the disk, in the system file
+//! `heartbeat`.
 //!
 //! The way there: superblock, inode of the system directory, its entry `heartbeat`, that file's
 //! inode, its one extent. Everything on the way is bounded and checked; a volume that is laid

@@ -9,12 +9,13 @@
 //!                    helpers, one for each reading of a disk; guards, one for each volume in use
 //! ```
 //!
-//! A disk that is dead keeps whoever reads it. So each reading has a thread of its own and a deadline,
-//! and a disk with a reading under way is not asked again: what hangs is one thread for each dead disk.
+//! A disk that is dead keeps whoever reads it. So each reading has a thread of its own and a
+//! deadline, and a disk with a reading under way is not asked again: what hangs is one thread for
+//! each dead disk.
 //!
 //! The guards are the only ones to notice that storage is lost while a volume is mounted: when the
-//! kernel's heartbeat goes to memory, it does not stop with the disk. They ask by reading, so a disk
-//! that can still be read and not written looks healthy to them.
+//! kernel's heartbeat goes to memory, it does not stop with the disk. They ask by reading, so a
+//! disk that can still be read and not written looks healthy to them.
 
 mod eye;
 mod guard;
@@ -91,8 +92,8 @@ pub struct Present {
 /// Something is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// These are all the volumes that there are, in the order of their devices' names. The first one
-    /// comes once every device had its time to answer.
+    /// These are all the volumes that there are, in the order of their devices' names. The first
+    /// one comes once every device had its time to answer.
     Volumes(Vec<Present>),
     /// These are all the OCFS2 mounts. The first one comes after the first [`Change::Volumes`].
     Mounts(Vec<Mount>),
@@ -103,7 +104,8 @@ pub enum Change {
         /// Who beats.
         beats: Beats,
     },
-    /// How the storage of a guarded volume is: when that changes, and again and again while it is bad.
+    /// How the storage of a guarded volume is: when that changes, and again and again while it is
+    /// bad.
     Storage {
         /// Of this volume.
         uuid: GroupId,
@@ -162,8 +164,8 @@ pub struct Guarded {
 /// What the watch is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Find out who beats for a volume; answered with one [`Change::Beats`], in bounded time. An order
-    /// for the same volume replaces an earlier one.
+    /// Find out who beats for a volume; answered with one [`Change::Beats`], in bounded time. An
+    /// order for the same volume replaces an earlier one.
     Beats {
         /// The volume.
         uuid: GroupId,

@@ -7,7 +7,8 @@
 //! | asked   | - | → due, unread | forgotten | asked again after the answer | - | → read | gone on without |
 //! | read    | - | → due, unread | forgotten | → due | → asked | - | - |
 //!
-//! A disk that cannot be read keeps what it last said: an error is no proof that the volume is gone.
+//! A disk that cannot be read keeps what it last said: an error is no proof that the volume is
+//! gone.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
