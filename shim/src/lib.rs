@@ -112,8 +112,9 @@ pub trait Shim: Send + Sync {
     /// Something of the group may be left in the kernel.
     fn detach(&self, group: GroupId) -> Result<(), ShimError>;
 
-    /// What there is in the kernel now, for status; `None` if this backend has nothing there. Must
-    /// not block.
+    /// What there is in the kernel now, for status; `None` if this backend has nothing there. Reads
+    /// directories of the kernel, which a verb that removes something from them can hold up for
+    /// seconds: for a worker thread, like the verbs.
     fn view(&self) -> Option<user_heartbeat::View> {
         None
     }

@@ -3,24 +3,22 @@
 //! The kernel believes that it shares a disk with its peers. The disk is in this node's memory; the
 //! kernel beats our slot, and the keeper beats those of the peers. A slot that beats is a node that
 //! is up; one block with generation 0 is its death, or its leave.
-//!
-//! Nothing is remembered here. Which regions are ours, and where they lie, is what the kernel says:
-//! a region whose `dev` is our RAM disk, at its `start_block`. Who is up is the keeper's table.
 
+mod areas;
 mod disk;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use o2bridge_core::{GroupId, Incarnation};
-use o2bridge_keeper::{Area, Generation, SLOT_MAX, Slot, block};
+use o2bridge_keeper::{Area, Generation, Slot};
 
 pub(super) use disk::DiskSettings;
 
@@ -29,6 +27,7 @@ use super::carrier::{Carrier, Lives, Look, Region, RegionView, Standing};
 use super::reference;
 use super::tree::{self, Cluster, Ground};
 use crate::ShimError;
+use areas::{Areas, Found};
 use disk::Disk;
 
 /// The kernel uses a node's number as an index without looking at this attribute, so all are there.
@@ -50,24 +49,9 @@ pub(super) struct Places {
 
 /// The carrier.
 pub(super) struct VirtualRegion {
-    places: Places,
-    disk: Disk,
-    beats: Arc<dyn Beats>,
+    debugfs: PathBuf,
+    areas: Areas,
     ground: Box<dyn Ground>,
-    /// Areas of regions that are being made, which the kernel cannot tell of yet. Under its lock
-    /// nothing is waited for but the keeper.
-    reserved: Mutex<BTreeSet<Area>>,
-}
-
-/// What stands under a region's name.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    /// Made, but never given a device: whoever was making it is dead, or is making it now.
-    HalfMade,
-    Ours(Area),
-    /// On this device of somebody else's.
-    Disk(String),
 }
 
 impl VirtualRegion {
@@ -76,106 +60,14 @@ impl VirtualRegion {
         places: Places,
         disk: &DiskSettings,
         ground: Box<dyn Ground>,
-        keeper: impl FnOnce(&Path, u32) -> Result<Arc<dyn Beats>, BeatError>,
+        start: impl FnOnce(&Path, u32) -> Result<Arc<dyn Beats>, BeatError>,
     ) -> Result<Self, ShimError> {
         let disk = Disk::prepare(disk)?;
-        let beats = keeper(&disk.path, disk.block_bytes)
+        let beats = start(&disk.path, disk.block_bytes)
             .map_err(|source| ShimError::Keeper { step: "start", source })?;
-        let carrier = Self { places, disk, beats, ground, reserved: Mutex::default() };
-        carrier.take_over()?;
-        Ok(carrier)
-    }
-
-    /// Nothing may fall silent that the kernel still listens to, and nothing beat on for nobody. A
-    /// keeper that outlived the daemon beats on; one that had to be replaced finds on the RAM disk
-    /// what its predecessor beat, because whoever went down was overwritten.
-    fn take_over(&self) -> Result<(), ShimError> {
-        self.sweep()?;
-        let Some(cluster) = self.cluster()? else { return Ok(()) };
-        let local = cluster.nodes()?.into_iter().find(|node| node.is_local).map(|node| node.slot);
-        let table = self.beats.table();
-        for (_, area) in self.ours(&cluster)? {
-            for (slot, generation) in self.beaten(area)? {
-                if Some(slot.0) != local && !table.contains_key(&(area, slot)) {
-                    keeper("beat", self.beats.beat(area, slot, generation))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What the RAM disk says: the last beats of all slots that were not taken down, ours included.
-    fn beaten(&self, area: Area) -> Result<BTreeMap<Slot, Generation>, ShimError> {
-        let bytes = self.disk.read_area(area)?;
-        let blocks = bytes.chunks(usize::try_from(self.disk.block_bytes).unwrap_or(usize::MAX));
-        let beats = (0..=SLOT_MAX).zip(blocks).filter_map(|(slot, bytes)| {
-            let heartbeat = block::decode(bytes).ok()?;
-            Some((Slot(slot), Generation::new(heartbeat.generation)?))
-        });
-        Ok(beats.collect())
-    }
-
-    /// Clears the areas that are beaten for no region.
-    fn sweep(&self) -> Result<(), ShimError> {
-        let reserved = self.reserved();
-        let mut used: BTreeSet<Area> = reserved.clone();
-        if let Some(cluster) = self.cluster()? {
-            used.extend(self.ours(&cluster)?.values());
-        }
-        let beaten: BTreeSet<Area> = self.beats.table().keys().map(|(area, _)| *area).collect();
-        for area in beaten.difference(&used) {
-            keeper("clear", self.beats.clear(*area))?;
-        }
-        Ok(())
-    }
-
-    fn cluster(&self) -> Result<Option<Cluster>, ShimError> {
-        match Cluster::find(&self.places.configfs) {
-            Ok(cluster) => Ok(Some(cluster)),
-            Err(ShimError::NoCluster { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn ours(&self, cluster: &Cluster) -> Result<BTreeMap<String, Area>, ShimError> {
-        let mut ours = BTreeMap::new();
-        for region in cluster.regions()? {
-            if let Found::Ours(area) = self.find(&cluster.region(&region))? {
-                ours.insert(region, area);
-            }
-        }
-        Ok(ours)
-    }
-
-    fn find(&self, dir: &Path) -> Result<Found, ShimError> {
-        if !dir.exists() {
-            return Ok(Found::Nothing);
-        }
-        let device = tree::read(&dir.join("dev"))?;
-        if device.is_empty() {
-            return Ok(Found::HalfMade);
-        }
-        if device != self.disk.name() {
-            return Ok(Found::Disk(device));
-        }
-        let path = dir.join("start_block");
-        let reads = tree::read(&path)?;
-        match reads.parse().ok().and_then(|block| self.disk.area(block)) {
-            Some(area) => Ok(Found::Ours(area)),
-            None => Err(ShimError::Lied { path, wrote: "the start of an area".into(), reads }),
-        }
-    }
-
-    fn dir(&self, region: &Region) -> Result<PathBuf, ShimError> {
-        Ok(Cluster::find(&self.places.configfs)?.region(region.name()))
-    }
-
-    /// Where our region lies, if it stands.
-    fn area(&self, region: &Region) -> Result<Option<Area>, ShimError> {
-        match self.find(&self.dir(region)?)? {
-            Found::Ours(area) => Ok(Some(area)),
-            Found::Nothing | Found::HalfMade | Found::Disk(_) => Ok(None),
-        }
+        let areas = Areas::new(places.configfs, disk, beats);
+        areas.take_over()?;
+        Ok(Self { debugfs: places.debugfs, areas, ground })
     }
 
     /// Makes the region unless it stands. Where tools count their uses, under their mutex: a plain
@@ -187,8 +79,8 @@ impl VirtualRegion {
         own_slot: u8,
         peers: &Lives,
     ) -> Result<(), ShimError> {
-        let dir = self.dir(region)?;
-        match self.find(&dir)? {
+        let dir = self.areas.dir(region.name())?;
+        match self.areas.find(&dir)? {
             Found::Ours(_) => return locked.map_or(Ok(()), reference::Locked::keep),
             Found::Disk(device) => {
                 return Err(ShimError::DiskHeartbeat { region: region.name().into(), device });
@@ -197,23 +89,8 @@ impl VirtualRegion {
             Found::Nothing => {}
         }
         locked.map_or(Ok(()), reference::Locked::renew)?;
-        let area = self.reserve()?;
-        let made = self.make(region, area, own_slot, peers);
-        self.reserved().remove(&area);
-        made
-    }
-
-    /// Takes a free area. What lay there before is gone when it is made into a region.
-    fn reserve(&self) -> Result<Area, ShimError> {
-        let mut reserved = self.reserved();
-        let mut used = reserved.clone();
-        if let Some(cluster) = self.cluster()? {
-            used.extend(self.ours(&cluster)?.values());
-        }
-        let area = (0..self.disk.areas).map(Area).find(|area| !used.contains(area));
-        let area = area.ok_or(ShimError::NoArea { areas: self.disk.areas })?;
-        reserved.insert(area);
-        Ok(area)
+        let reserved = self.areas.reserve()?;
+        self.make(region, reserved.area, own_slot, peers)
     }
 
     /// The peers beat before the kernel begins to listen, so that it has seen them all when it says
@@ -226,11 +103,14 @@ impl VirtualRegion {
         peers: &Lives,
     ) -> Result<(), ShimError> {
         // Also puts memory behind every block, so that no later write has to ask for any.
-        keeper("clear", self.beats.clear(area))?;
+        keeper("clear", self.areas.beats.clear(area))?;
         for (slot, incarnation) in peers {
-            keeper("beat", self.beats.beat(area, Slot(*slot), generation(*slot, *incarnation)?))?;
+            keeper(
+                "beat",
+                self.areas.beats.beat(area, Slot(*slot), generation(*slot, *incarnation)?),
+            )?;
         }
-        let dir = self.dir(region)?;
+        let dir = self.areas.dir(region.name())?;
         self.ground.make(&dir).map_err(|error| ShimError::file("make", &dir, error))?;
         let slots = peers.keys().copied().chain([own_slot]).collect();
         let made = self.configure(&dir, area).and_then(|()| self.await_live(region, &slots, false));
@@ -242,19 +122,20 @@ impl VirtualRegion {
     }
 
     fn configure(&self, dir: &Path, area: Area) -> Result<(), ShimError> {
-        tree::write(&dir.join("block_bytes"), &self.disk.block_bytes.to_string())?;
+        tree::write(&dir.join("block_bytes"), &self.areas.disk.block_bytes.to_string())?;
         tree::write(&dir.join("start_block"), &Disk::start_block(area).to_string())?;
         tree::write(&dir.join("blocks"), BLOCKS)?;
-        let device = File::options().read(true).write(true).open(&self.disk.path);
-        let device = device.map_err(|error| ShimError::file("open", &self.disk.path, error))?;
+        let device = File::options().read(true).write(true).open(&self.areas.disk.path);
+        let device =
+            device.map_err(|error| ShimError::file("open", &self.areas.disk.path, error))?;
         let dev = dir.join("dev");
         self.ground.start(&dev, &device).map_err(|error| ShimError::file("start", &dev, error))?;
-        match self.find(dir)? {
+        match self.areas.find(dir)? {
             Found::Ours(found) if found == area => Ok(()),
             _ => Err(ShimError::Lied {
                 reads: tree::read(&dev)?,
                 path: dev,
-                wrote: self.disk.name().into(),
+                wrote: self.areas.disk.name().into(),
             }),
         }
     }
@@ -272,14 +153,9 @@ impl VirtualRegion {
 
     /// The slots that the kernel sees as live; `None` if it cannot be asked.
     fn live(&self, region: &str) -> Option<BTreeSet<u8>> {
-        let path = self.places.debugfs.join("o2hb").join(region).join("livenodes");
+        let path = self.debugfs.join("o2hb").join(region).join("livenodes");
         let text = std::fs::read_to_string(path).ok()?;
         Some(text.split_whitespace().filter_map(|word| word.parse().ok()).collect())
-    }
-
-    fn reserved(&self) -> MutexGuard<'_, BTreeSet<Area>> {
-        // The set is changed in single steps: nothing is left half done.
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -289,7 +165,7 @@ impl Carrier for VirtualRegion {
     }
 
     fn region(&self, group: GroupId) -> Result<Region, ShimError> {
-        let cluster = Cluster::find(&self.places.configfs)?;
+        let cluster = Cluster::find(&self.areas.configfs)?;
         Ok(if cluster.is_global()? {
             Region::Shared(shared_name(&cluster.name))
         } else {
@@ -300,7 +176,7 @@ impl Carrier for VirtualRegion {
     /// The mutex of the tools is not taken when there is nothing to do: on the way of a death nobody
     /// waits for a tool.
     fn open(&self, region: &Region, own_slot: u8, peers: &Lives) -> Result<(), ShimError> {
-        let stands = self.area(region)?.is_some();
+        let stands = self.areas.of(region.name())?.is_some();
         if region.is_shared() {
             return if stands { Ok(()) } else { self.stand(region, None, own_slot, peers) };
         }
@@ -312,35 +188,35 @@ impl Carrier for VirtualRegion {
     }
 
     fn standing(&self, region: &Region) -> Result<Standing, ShimError> {
-        let Some(area) = self.area(region)? else { return Ok(Standing::new()) };
-        let table = self.beats.table().into_iter().filter(|((of, _), _)| *of == area);
+        let Some(area) = self.areas.of(region.name())? else { return Ok(Standing::new()) };
+        let table = self.areas.beats.table().into_iter().filter(|((of, _), _)| *of == area);
         Ok(table.map(|((_, slot), life)| (slot.0, Some(Incarnation(life.0.get())))).collect())
     }
 
     fn up(&self, region: &Region, slot: u8, incarnation: Incarnation) -> Result<(), ShimError> {
-        let dir = self.dir(region)?;
-        let area = self.area(region)?.ok_or_else(|| gone(&dir))?;
-        keeper("beat", self.beats.beat(area, Slot(slot), generation(slot, incarnation)?))
+        let dir = self.areas.dir(region.name())?;
+        let area = self.areas.of(region.name())?.ok_or_else(|| gone(&dir))?;
+        keeper("beat", self.areas.beats.beat(area, Slot(slot), generation(slot, incarnation)?))
     }
 
     fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
-        match self.area(region)? {
-            Some(area) => keeper("take a slot down", self.beats.down(area, Slot(slot))),
+        match self.areas.of(region.name())? {
+            Some(area) => keeper("take a slot down", self.areas.beats.down(area, Slot(slot))),
             None => Ok(()),
         }
     }
 
     /// The region goes first: a kernel that still uses it keeps its peers.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
-        let dir = self.dir(region)?;
+        let dir = self.areas.dir(region.name())?;
         if region.is_shared() {
-            if matches!(self.find(&dir)?, Found::Ours(_) | Found::HalfMade) {
+            if matches!(self.areas.find(&dir)?, Found::Ours(_) | Found::HalfMade) {
                 self.remove(region, &dir)?;
             }
-            return self.sweep();
+            return self.areas.sweep();
         }
         let locked = reference::lock(region.name())?;
-        match self.find(&dir)? {
+        match self.areas.find(&dir)? {
             Found::Disk(_) => return Ok(()),
             Found::Nothing => {}
             Found::Ours(_) | Found::HalfMade => {
@@ -353,7 +229,7 @@ impl Carrier for VirtualRegion {
             }
         }
         locked.remove()?;
-        self.sweep()
+        self.areas.sweep()
     }
 
     fn await_live(
@@ -380,10 +256,10 @@ impl Carrier for VirtualRegion {
     }
 
     fn look(&self) -> Look {
-        let mut look = Look { device: Some(self.disk.path.clone()), ..Look::default() };
-        let Ok(Some(cluster)) = self.cluster() else { return look };
+        let mut look = Look { device: Some(self.areas.disk.path.clone()), ..Look::default() };
+        let Ok(cluster) = Cluster::find(&self.areas.configfs) else { return look };
         for name in cluster.regions().unwrap_or_default() {
-            match self.find(&cluster.region(&name)) {
+            match self.areas.find(&cluster.region(&name)) {
                 Ok(Found::Ours(area)) => {
                     let up = self.standing(&Region::Own(name.clone())).unwrap_or_default();
                     let live = self.live(&name);

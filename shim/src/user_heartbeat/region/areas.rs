@@ -1,0 +1,166 @@
+//! Which part of the RAM disk belongs to which region.
+//!
+//! Nothing of it is written down: a region whose `dev` is our RAM disk is ours, and its `start_block`
+//! is its area. Who is up in it is the keeper's table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use o2bridge_keeper::{Area, Generation, SLOT_MAX, Slot, block};
+
+use super::disk::Disk;
+use super::{Beats, Cluster, keeper, tree};
+use crate::ShimError;
+
+/// What stands under a region's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// Made, but never given a device: whoever was making it is dead, or is making it now.
+    HalfMade,
+    Ours(Area),
+    /// On this device of somebody else's.
+    Disk(String),
+}
+
+/// The RAM disk, with those who write to it.
+pub(super) struct Areas {
+    pub(super) configfs: PathBuf,
+    pub(super) disk: Disk,
+    pub(super) beats: Arc<dyn Beats>,
+    /// Areas of regions that are being made, which the kernel cannot tell of yet. Under its lock
+    /// nothing is waited for but the keeper, and lists of directories.
+    reserved: Mutex<BTreeSet<Area>>,
+}
+
+/// An area that nobody else can take; until dropped, by when the kernel tells of it.
+pub(super) struct Reserved<'a> {
+    areas: &'a Areas,
+    pub(super) area: Area,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.areas.reserved().remove(&self.area);
+    }
+}
+
+impl Areas {
+    pub(super) fn new(configfs: PathBuf, disk: Disk, beats: Arc<dyn Beats>) -> Self {
+        Self { configfs, disk, beats, reserved: Mutex::default() }
+    }
+
+    /// The place of a region, whether it stands or not.
+    pub(super) fn dir(&self, region: &str) -> Result<PathBuf, ShimError> {
+        Ok(Cluster::find(&self.configfs)?.region(region))
+    }
+
+    /// What stands there.
+    pub(super) fn find(&self, dir: &Path) -> Result<Found, ShimError> {
+        if !dir.exists() {
+            return Ok(Found::Nothing);
+        }
+        let device = tree::read(&dir.join("dev"))?;
+        if device.is_empty() {
+            return Ok(Found::HalfMade);
+        }
+        if device != self.disk.name() {
+            return Ok(Found::Disk(device));
+        }
+        let path = dir.join("start_block");
+        let reads = tree::read(&path)?;
+        match reads.parse().ok().and_then(|block| self.disk.area(block)) {
+            Some(area) => Ok(Found::Ours(area)),
+            None => Err(ShimError::Lied { path, wrote: "the start of an area".into(), reads }),
+        }
+    }
+
+    /// Where this region of ours lies, if it stands.
+    pub(super) fn of(&self, region: &str) -> Result<Option<Area>, ShimError> {
+        match self.find(&self.dir(region)?)? {
+            Found::Ours(area) => Ok(Some(area)),
+            Found::Nothing | Found::HalfMade | Found::Disk(_) => Ok(None),
+        }
+    }
+
+    /// Takes a free area. What lay there before is gone when it is made into a region.
+    pub(super) fn reserve(&self) -> Result<Reserved<'_>, ShimError> {
+        let mut reserved = self.reserved();
+        let used = self.used(&reserved)?;
+        let area = (0..self.disk.areas).map(Area).find(|area| !used.contains(area));
+        let area = area.ok_or(ShimError::NoArea { areas: self.disk.areas })?;
+        reserved.insert(area);
+        Ok(Reserved { areas: self, area })
+    }
+
+    /// Clears the areas that are beaten for no region.
+    pub(super) fn sweep(&self) -> Result<(), ShimError> {
+        let reserved = self.reserved();
+        let used = self.used(&reserved)?;
+        let beaten: BTreeSet<Area> = self.beats.table().keys().map(|(area, _)| *area).collect();
+        let mut stale = beaten.difference(&used);
+        stale.try_for_each(|area| keeper("clear", self.beats.clear(*area)))
+    }
+
+    /// Nothing may fall silent that the kernel still listens to, and nothing beat on for nobody. A
+    /// keeper that outlived the daemon beats on; one that had to be replaced finds on the RAM disk
+    /// what its predecessor beat, because whoever went down was overwritten.
+    pub(super) fn take_over(&self) -> Result<(), ShimError> {
+        self.sweep()?;
+        let Some(cluster) = self.cluster()? else { return Ok(()) };
+        let local = cluster.nodes()?.into_iter().find(|node| node.is_local).map(|node| node.slot);
+        let table = self.beats.table();
+        for area in self.ours(&cluster)?.into_values() {
+            for (slot, generation) in self.beaten(area)? {
+                if Some(slot.0) != local && !table.contains_key(&(area, slot)) {
+                    keeper("beat", self.beats.beat(area, slot, generation))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the RAM disk says: the last beats of all slots that were not taken down, ours included.
+    fn beaten(&self, area: Area) -> Result<BTreeMap<Slot, Generation>, ShimError> {
+        let bytes = self.disk.read_area(area)?;
+        let blocks = bytes.chunks(usize::try_from(self.disk.block_bytes).unwrap_or(usize::MAX));
+        let beats = (0..=SLOT_MAX).zip(blocks).filter_map(|(slot, bytes)| {
+            let heartbeat = block::decode(bytes).ok()?;
+            Some((Slot(slot), Generation::new(heartbeat.generation)?))
+        });
+        Ok(beats.collect())
+    }
+
+    fn used(&self, reserved: &BTreeSet<Area>) -> Result<BTreeSet<Area>, ShimError> {
+        let mut used = reserved.clone();
+        if let Some(cluster) = self.cluster()? {
+            used.extend(self.ours(&cluster)?.into_values());
+        }
+        Ok(used)
+    }
+
+    /// Our regions, by name.
+    fn ours(&self, cluster: &Cluster) -> Result<BTreeMap<String, Area>, ShimError> {
+        let mut ours = BTreeMap::new();
+        for region in cluster.regions()? {
+            if let Found::Ours(area) = self.find(&cluster.region(&region))? {
+                ours.insert(region, area);
+            }
+        }
+        Ok(ours)
+    }
+
+    fn cluster(&self) -> Result<Option<Cluster>, ShimError> {
+        match Cluster::find(&self.configfs) {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(ShimError::NoCluster { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, BTreeSet<Area>> {
+        // The set is changed in single steps: nothing is left half done.
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
