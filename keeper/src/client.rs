@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::link::{ANSWER_MS, Table};
+use self::link::Table;
 use self::worker::{Call, Times, Worker};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record};
@@ -31,6 +31,11 @@ use crate::{AREA_MAX, Area, Generation, KeeperError, Notice, SLOT_MAX, Settings,
 const ALIVE_MS: u64 = 5000;
 /// Stack of the thread, in bytes: all of it is locked memory in a daemon that locks its own.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// How long a call waits for its outcome, in milliseconds.
+const CALL_MS: u64 = 1000;
+/// How long it may wait for a keeper first: what is asked after that could be answered to nobody.
+const PATIENCE_MS: u64 = 800;
 
 type Log = Arc<dyn Fn(Notice) + Send + Sync>;
 
@@ -79,7 +84,8 @@ pub struct Keeper {
 
 impl Keeper {
     /// Connects to the keeper that runs already and beats (adopts it), or starts one. A keeper that
-    /// beats nothing is replaced, so that a new version and new settings take effect.
+    /// beats nothing is replaced, so that a new version and new settings take effect. May take some
+    /// seconds. [`check`](crate::check) is the caller's to call first.
     ///
     /// # Errors
     /// No keeper can be started, or the running one serves another daemon that is alive.
@@ -189,11 +195,11 @@ impl Keeper {
 
     fn call(&self, question: Record) -> Result<(), KeeperError> {
         let (reply, answer) = sync_channel(1);
-        let call = Call { question, deadline: now().plus(ANSWER_MS), reply };
+        let call = Call { question, deadline: now().plus(PATIENCE_MS), reply };
         let calls = self.calls.as_ref().ok_or(KeeperError::Stopped)?;
         calls.send(call).map_err(|_| KeeperError::Stopped)?;
         self.ring();
-        match answer.recv_timeout(Duration::from_millis(ANSWER_MS)) {
+        match answer.recv_timeout(Duration::from_millis(CALL_MS)) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(KeeperError::Unanswered),
             Err(RecvTimeoutError::Disconnected) => Err(KeeperError::Stopped),

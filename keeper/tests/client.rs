@@ -82,6 +82,37 @@ fn a_killed_keeper_is_replaced_with_all_that_it_knew() {
 }
 
 #[test]
+fn a_call_survives_the_keeper_that_it_was_for() {
+    let node = Node::new();
+    let (keeper, _notices) = node.keeper();
+    for number in 1..=10 {
+        signal(keeper.pid().unwrap(), Signal::SIGKILL);
+        keeper.beat(Area(0), Slot(1), life(number)).unwrap();
+        assert_eq!(node.block(0, 1).generation, number);
+        signal(keeper.pid().unwrap(), Signal::SIGKILL);
+        keeper.down(Area(0), Slot(1)).unwrap();
+        assert_eq!(node.block(0, 1).generation, 0);
+    }
+}
+
+#[test]
+fn what_was_cleared_without_an_answer_is_not_cleared_again_under_new_beats() {
+    let node = Node::with(|settings| settings.silence_max_ms = 16_000);
+    let (keeper, _notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    let pid = keeper.pid().unwrap();
+    signal(pid, Signal::SIGSTOP);
+    assert_eq!(keeper.clear(Area(0)), Err(KeeperError::Unanswered));
+    signal(pid, Signal::SIGCONT);
+    until("a beat", ms(3000), || keeper.beat(Area(0), Slot(1), life(6)).is_ok());
+    for _ in 0..40 {
+        assert_eq!(node.block(0, 1).generation, 6);
+        sleep(ms(50));
+    }
+    assert_eq!(keeper.table().len(), 1);
+}
+
+#[test]
 fn a_killed_daemon_is_not_missed_and_its_successor_adopts() {
     let node = Node::new();
     assert!(node.ctl(&["beat", "0", "1", "0x17"]).0);

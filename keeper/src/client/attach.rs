@@ -79,7 +79,7 @@ impl Worker {
         let mut is_new = false;
         let connected = Link::connect(&self.settings.socket);
         let (mut link, mut found) = match connected {
-            Ok(link) => greet(link)?,
+            Ok(link) => self.greet(link)?,
             Err(error) if is_nobody(error.kind()) => {
                 is_new = true;
                 self.start()?
@@ -103,7 +103,20 @@ impl Worker {
         }
         spawn(&self.settings).map_err(KeeperError::NotStarted)?;
         let link = Link::connect(&self.settings.socket);
-        greet(link.map_err(|error| KeeperError::NotStarted(format!("no connection: {error}")))?)
+        let cannot = |error| KeeperError::NotStarted(format!("no connection: {error}"));
+        self.greet(link.map_err(cannot)?)
+    }
+
+    fn greet(&mut self, mut link: Link) -> Result<(Link, Found), KeeperError> {
+        match link.hello() {
+            Ok(found) => Ok((link, found)),
+            Err(error) => {
+                if error == LinkError::Unanswered {
+                    self.suspect = Some(link.pid());
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// First what went down, then what is up. What it beats without our knowledge stays: to stop it
@@ -111,7 +124,11 @@ impl Worker {
     fn replay(&mut self, link: &mut Link, found: &mut Found) -> Result<(), KeeperError> {
         for question in self.pending() {
             let area = Area(question.area);
-            tell(link, question)?;
+            match tell(link, question) {
+                // What is refused now was never possible.
+                Ok(()) | Err(KeeperError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
             if question.op == Op::Clear {
                 self.clears.remove(&area);
                 found.table.retain(|place, _| place.0 != area);
@@ -166,11 +183,6 @@ impl Worker {
 
 fn is_nobody(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-}
-
-fn greet(mut link: Link) -> Result<(Link, Found), KeeperError> {
-    let found = link.hello().map_err(KeeperError::from)?;
-    Ok((link, found))
 }
 
 fn tell(link: &mut Link, question: Record) -> Result<(), KeeperError> {

@@ -2,7 +2,7 @@
 //!
 //! | event | connected | alone (no keeper that answers) |
 //! |---|---|---|
-//! | call | asked, answered | once more tried to get a keeper; else the caller waits in vain |
+//! | call | asked, answered | a keeper is tried to get, until the call's deadline |
 //! | a second passed | ping; repeats what is pending | - |
 //! | connection lost | alone: a keeper at once | - |
 //! | no answer within a second | alone: the keeper is suspect | - |
@@ -24,6 +24,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -81,7 +83,7 @@ impl Worker {
         loop {
             match self.attach(true) {
                 Err(KeeperError::Busy | KeeperError::Unanswered) if now() < deadline => {
-                    std::thread::sleep(std::time::Duration::from_millis(RETRY_MS));
+                    sleep(Duration::from_millis(RETRY_MS));
                 }
                 result => return result,
             }
@@ -138,18 +140,25 @@ impl Worker {
         self.times.alone_since.get_or_insert(since);
     }
 
-    /// Asks the keeper; a keeper that is lost is replaced, and the new one is asked.
-    fn ask(&mut self, question: Record) -> Result<Record, KeeperError> {
-        let mut unknown = None;
-        for _ in 0..2 {
+    /// Asks the keeper; one that is lost is replaced, and the new one is asked, until the deadline.
+    fn ask(&mut self, question: Record, deadline: Millis) -> Result<Record, KeeperError> {
+        let mut was_asked = false;
+        loop {
             if self.link.is_none() {
                 self.recover();
             }
             let since = now();
             let Some(link) = &mut self.link else {
-                return Err(unknown.unwrap_or_else(|| self.not_asked(question.op)));
+                if since < deadline {
+                    sleep(Duration::from_millis(RETRY_MS));
+                    continue;
+                }
+                return Err(self.not_asked(question.op, was_asked));
             };
-            unknown = Some(KeeperError::Unanswered);
+            if was_asked && since >= deadline {
+                return Err(KeeperError::Unanswered);
+            }
+            was_asked = true;
             let pid = link.pid();
             match link.ask(question) {
                 Ok(answer) => return Ok(answer),
@@ -161,12 +170,12 @@ impl Worker {
                 }
             }
         }
-        Err(KeeperError::Unanswered)
     }
 
     /// What is pending is going to be done.
-    fn not_asked(&self, op: Op) -> KeeperError {
+    fn not_asked(&self, op: Op, was_asked: bool) -> KeeperError {
         match op {
+            _ if was_asked => KeeperError::Unanswered,
             Op::Down | Op::Clear => KeeperError::Unanswered,
             Op::Hello | Op::Beat | Op::Ping | Op::Reset | Op::Stop => {
                 KeeperError::NotStarted(self.told.clone().unwrap_or_default())
@@ -196,21 +205,23 @@ impl Worker {
             Op::Beat | Op::Stop | Op::Hello | Op::Ping | Op::Reset => {}
         }
         self.publish(self.view.pid());
-        let result = self.carry_out(question);
+        let result = self.carry_out(question, call.deadline);
         let is_stopped = question.op == Op::Stop && result.is_ok();
         self.publish(if is_stopped { None } else { self.link.as_ref().map(Link::pid) });
         let _ = call.reply.try_send(result);
         is_stopped
     }
 
-    fn carry_out(&mut self, question: Record) -> Result<(), KeeperError> {
+    fn carry_out(&mut self, question: Record, deadline: Millis) -> Result<(), KeeperError> {
         let (area, slot) = (Area(question.area), Slot(question.slot));
-        // A slot that comes up after it went down must go down first.
-        if question.op == Op::Beat && self.downs.contains(&(area, slot)) {
-            let down = Record { generation: 0, ..question };
-            self.carry_out(Record { op: Op::Down, ..down })?;
+        // What is to come up after it went down must go down first, and not again afterwards.
+        if question.op == Op::Beat {
+            let is_about = |it: &Record| Area(it.area) == area && is_for(it, slot);
+            for first in self.pending().into_iter().filter(is_about) {
+                self.carry_out(first, deadline)?;
+            }
         }
-        let status = self.ask(question)?.status;
+        let status = self.ask(question, deadline)?.status;
         let is_pending = status == Status::Device;
         match (question.op, Generation::new(question.generation)) {
             (Op::Beat, Some(generation)) if status == Status::Done => {
@@ -243,7 +254,7 @@ impl Worker {
         }
         self.times.repeat_at = Some(now.plus(PING_MS));
         for question in self.pending() {
-            let _ = self.carry_out(question);
+            let _ = self.carry_out(question, now);
         }
     }
 
@@ -259,9 +270,14 @@ impl Worker {
         }
         self.times.ping_at = Some(now.plus(PING_MS));
         if self.view.is_alive(now) && self.link.is_some() {
-            let _ = self.ask(Record::new(Op::Ping));
+            let _ = self.ask(Record::new(Op::Ping), now);
         }
     }
+}
+
+/// Whether a pending record says something of the slot; a cleared area says it of all.
+fn is_for(pending: &Record, slot: Slot) -> bool {
+    pending.op == Op::Clear || Slot(pending.slot) == slot
 }
 
 pub(super) fn about(op: Op, area: Area, slot: Slot) -> Record {
