@@ -50,3 +50,15 @@ fn addressed(text: &str) -> (Option<u8>, &str) {
     let split = text.split_once(':').and_then(|(n, rest)| Some((n.parse().ok()?, rest)));
     split.map_or((None, text), |(number, command)| (Some(number), command))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_before_the_colon_is_a_guest() {
+        assert_eq!(addressed("2:ls /"), (Some(2), "ls /"));
+        assert_eq!(addressed("ls a:b"), (None, "ls a:b"));
+        assert_eq!(addressed("true"), (None, "true"));
+    }
+}

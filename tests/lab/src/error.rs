@@ -63,7 +63,8 @@ pub type Result<T, E = LabError> = std::result::Result<T, E>;
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => {
-        if !$condition {
+        if $condition {
+        } else {
             return Err($crate::LabError::Expect(format!($($text)+)));
         }
     };

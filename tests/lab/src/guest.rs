@@ -8,7 +8,7 @@ mod services;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::agent::{Agent, OnFence};
 use crate::error::{LabError, Result};
 use crate::power::{Process, lock};
 use crate::qmp::{self, Qmp};
+use crate::wire::ToGuest;
 
 pub use command::Job;
 pub use off::Off;
@@ -202,6 +203,10 @@ pub(crate) struct Boot<'a> {
 impl Boot<'_> {
     pub(crate) fn hello(self) -> Result<()> {
         let (boot_id, release) = self.agent.hello(BOOT_LIMIT)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(0);
+        let nanoseconds = i64::from(now.subsec_nanos());
+        self.agent.say(&ToGuest::Clock { seconds, nanoseconds })?;
         let process = Mutex::new(self.process);
         let running = Running { process, qmp: self.qmp, agent: self.agent, boot_id, release };
         *lock(&self.guest.running) = Some(Arc::new(running));

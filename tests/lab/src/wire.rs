@@ -36,6 +36,13 @@ pub enum ToGuest {
         /// Permission bits.
         mode: u32,
     },
+    /// Set the clock to the host's time; the machine's own clock tells only seconds. Not answered.
+    Clock {
+        /// Since 1970.
+        seconds: i64,
+        /// And these.
+        nanoseconds: i64,
+    },
     /// The answer to [`FromGuest::Fence`].
     Fenced {
         /// As in the request.

@@ -14,6 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_settime};
 use nix::unistd::Pid;
 use o2bridge_lab::wire::{FromGuest, OUTPUT_MAX, PORT, SOCKET, ToGuest};
 
@@ -108,6 +110,10 @@ impl Agent {
             ToGuest::Put { id, path, text, mode } => {
                 let agent = Arc::clone(self);
                 thread::spawn(move || agent.exit(id, put(Path::new(&path), &text, mode)));
+            }
+            ToGuest::Clock { seconds, nanoseconds } => {
+                let now = TimeSpec::new(seconds, nanoseconds);
+                let _ = clock_settime(ClockId::CLOCK_REALTIME, now);
             }
             ToGuest::Fenced { id, exit } => {
                 if let Some(mut stream) = lock(&self.fences).1.remove(&id) {

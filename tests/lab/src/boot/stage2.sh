@@ -30,7 +30,7 @@ cp /lab/share/hosts /etc/hosts
 /bin/busybox ip link set eth0 up
 
 # There is no udev here that would do it.
-modprobe virtio_blk
+/sbin/modprobe virtio_blk
 
 echo 1 >/proc/sys/kernel/sysrq
 echo 8 >/proc/sys/kernel/printk

@@ -1,7 +1,7 @@
 //! The lab itself: what every other scenario takes for granted.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::ensure;
 use crate::error::{LabError, Result};
@@ -14,7 +14,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "boot",
         guests: 1,
-        text: "a guest boots, runs commands, loads modules, is frozen, reset and started again",
+        text: "a guest boots, runs commands, loads modules, is frozen, reset, started again, reset by its watchdog",
         kernels: AND_NEWEST,
         run: boot,
     },
@@ -69,6 +69,12 @@ fn boot(context: &Context) -> Result<()> {
     ensure!(guest.boot_id()? != before, "a new boot has a new boot id");
     guest.ok("sysctl -q kernel.panic && ! lsmod | grep -q ocfs2")?;
     lab.step("reset by itself and started again");
+
+    guest.ok("modprobe i6300esb heartbeat=2")?;
+    guest.spawn("exec 3>/dev/watchdog; sleep 1000")?;
+    guest.wait_reset(SOON)?;
+    ensure!(guest.off() == Some(Off::Watchdog), "watchdog not fed: {:?}", guest.off());
+    lab.step("reset by its watchdog");
     Ok(())
 }
 
@@ -83,6 +89,9 @@ fn keeps_time(guest: &Guest) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
     let (end, guest_end) = clock()?;
     let rate = (guest_end - guest_begin) / (end - begin).as_secs_f64();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let there: f64 = guest.ok("date +%s.%N")?.parse().unwrap_or(0.0);
+    ensure!((there - now).abs() < 0.5, "the guest's time is {:.3} s beside ours", there - now);
     ensure!((0.8..1.2).contains(&rate), "the guest's clock goes {rate:.2} times as fast as ours");
     Ok(())
 }
