@@ -88,9 +88,21 @@ impl VirtualRegion {
             Found::HalfMade => self.remove(region, &dir)?,
             Found::Nothing => {}
         }
+        if region.is_shared() {
+            self.no_disk_heartbeat()?;
+        }
         locked.map_or(Ok(()), reference::Locked::renew)?;
         let reserved = self.areas.reserve()?;
         self.make(region, reserved.area, own_slot, peers)
+    }
+
+    /// In global mode one heartbeat serves all volumes. Where it runs on disks already, that one does.
+    fn no_disk_heartbeat(&self) -> Result<(), ShimError> {
+        let disk = self.areas.survey()?.into_iter().find_map(|(region, found)| match found {
+            Found::Disk(device) => Some(ShimError::DiskHeartbeat { region, device }),
+            Found::Nothing | Found::HalfMade | Found::Ours(_) => None,
+        });
+        disk.map_or(Ok(()), Err)
     }
 
     /// The peers beat before the kernel begins to listen, so that it has seen them all when it says
@@ -113,7 +125,7 @@ impl VirtualRegion {
         let dir = self.areas.dir(region.name())?;
         self.ground.make(&dir).map_err(|error| ShimError::file("make", &dir, error))?;
         let slots = peers.keys().copied().chain([own_slot]).collect();
-        let made = self.configure(&dir, area).and_then(|()| self.await_live(region, &slots, false));
+        let made = self.configure(&dir, area).and_then(|()| self.await_live(region, &slots, true));
         if made.is_err() {
             // The first error is the one to tell; what is left is removed by the next try.
             let _ = self.ground.remove(&dir);
@@ -257,18 +269,17 @@ impl Carrier for VirtualRegion {
 
     fn look(&self) -> Look {
         let mut look = Look { device: Some(self.areas.disk.path.clone()), ..Look::default() };
-        let Ok(cluster) = Cluster::find(&self.areas.configfs) else { return look };
-        for name in cluster.regions().unwrap_or_default() {
-            match self.areas.find(&cluster.region(&name)) {
-                Ok(Found::Ours(area)) => {
+        for (name, found) in self.areas.survey().unwrap_or_default() {
+            match found {
+                Found::Ours(area) => {
                     let up = self.standing(&Region::Own(name.clone())).unwrap_or_default();
                     let live = self.live(&name);
                     look.regions.push(RegionView { name, area: Some(area.0), up, live });
                 }
-                Ok(Found::Disk(device)) => {
+                Found::Disk(device) => {
                     look.disk.insert(name, device);
                 }
-                Ok(Found::Nothing | Found::HalfMade) | Err(_) => {}
+                Found::Nothing | Found::HalfMade => {}
             }
         }
         look

@@ -15,7 +15,8 @@ pub struct View {
     /// Our regions.
     pub regions: Vec<RegionView>,
     /// Regions that are left alone because they beat on a device of somebody else's, by name: the
-    /// classic disk heartbeat.
+    /// classic disk heartbeat. A node is dead to the kernel once it is down in all regions, so
+    /// while it beats in one of these, a death that we tell waits for the disk's timeout.
     pub disk_heartbeats: BTreeMap<String, String>,
 }
 

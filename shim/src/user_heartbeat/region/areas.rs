@@ -84,6 +84,16 @@ impl Areas {
         }
     }
 
+    /// All regions of the cluster, by name.
+    pub(super) fn survey(&self) -> Result<BTreeMap<String, Found>, ShimError> {
+        let Some(cluster) = self.cluster()? else { return Ok(BTreeMap::new()) };
+        let look = |name: String| {
+            let found = self.find(&cluster.region(&name))?;
+            Ok((name, found))
+        };
+        cluster.regions()?.into_iter().map(look).collect()
+    }
+
     /// Takes a free area. What lay there before is gone when it is made into a region.
     pub(super) fn reserve(&self) -> Result<Reserved<'_>, ShimError> {
         let mut reserved = self.reserved();
@@ -108,10 +118,10 @@ impl Areas {
     /// what its predecessor beat, because whoever went down was overwritten.
     pub(super) fn take_over(&self) -> Result<(), ShimError> {
         self.sweep()?;
-        let Some(cluster) = self.cluster()? else { return Ok(()) };
-        let local = cluster.nodes()?.into_iter().find(|node| node.is_local).map(|node| node.slot);
+        let nodes = self.cluster()?.map_or(Ok(Vec::new()), |cluster| cluster.nodes())?;
+        let local = nodes.iter().find(|node| node.is_local).map(|node| node.slot);
         let table = self.beats.table();
-        for area in self.ours(&cluster)?.into_values() {
+        for area in self.ours()? {
             for (slot, generation) in self.beaten(area)? {
                 if Some(slot.0) != local && !table.contains_key(&(area, slot)) {
                     keeper("beat", self.beats.beat(area, slot, generation))?;
@@ -133,22 +143,14 @@ impl Areas {
     }
 
     fn used(&self, reserved: &BTreeSet<Area>) -> Result<BTreeSet<Area>, ShimError> {
-        let mut used = reserved.clone();
-        if let Some(cluster) = self.cluster()? {
-            used.extend(self.ours(&cluster)?.into_values());
-        }
-        Ok(used)
+        Ok(self.ours()?.chain(reserved.iter().copied()).collect())
     }
 
-    /// Our regions, by name.
-    fn ours(&self, cluster: &Cluster) -> Result<BTreeMap<String, Area>, ShimError> {
-        let mut ours = BTreeMap::new();
-        for region in cluster.regions()? {
-            if let Found::Ours(area) = self.find(&cluster.region(&region))? {
-                ours.insert(region, area);
-            }
-        }
-        Ok(ours)
+    fn ours(&self) -> Result<impl Iterator<Item = Area>, ShimError> {
+        Ok(self.survey()?.into_values().filter_map(|found| match found {
+            Found::Ours(area) => Some(area),
+            Found::Nothing | Found::HalfMade | Found::Disk(_) => None,
+        }))
     }
 
     fn cluster(&self) -> Result<Option<Cluster>, ShimError> {

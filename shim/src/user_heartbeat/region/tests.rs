@@ -276,6 +276,11 @@ fn one_region_for_all_groups_in_global_mode() {
     // FNV-1a of 128 bits, as others compute it: all nodes must come to one name, for ever.
     assert_eq!(shared_name("a"), "D228CB696F1A8CAF78912B704E4A8964");
     node.live(&region, "1");
+    let disk = node.cluster.join("heartbeat/F00D");
+    put(&disk.join("dev"), "sdb\n");
+    let error = carrier.open(&region, 1, &lives(&[])).unwrap_err();
+    assert!(matches!(&error, ShimError::DiskHeartbeat { region, .. } if region == "F00D"));
+    fs::remove_dir_all(&disk).unwrap();
     carrier.open(&region, 1, &lives(&[])).unwrap();
     assert_eq!(reference::count(region.name()).unwrap(), 0, "no tool counts here");
     carrier.close(&region).unwrap();
