@@ -8,6 +8,7 @@
 //! descriptor of the daemon's that stays open here is one that nobody can close; then everything that
 //! can fail or allocate; then the protections; then `ready`.
 
+mod commands;
 mod device;
 mod hands;
 mod say;

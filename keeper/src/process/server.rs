@@ -19,7 +19,6 @@ use super::say::say;
 use crate::clock::{Millis, now};
 use crate::record::{Op, RECORD_BYTES, Record, Status};
 use crate::state::{Beat, Due, Reason, State};
-use crate::{Area, Generation, Slot};
 
 /// Records taken before the clock is looked at again.
 const RECORDS_MAX: usize = 64;
@@ -137,7 +136,7 @@ impl Server {
         self.is_failing = result.is_err();
     }
 
-    fn reset(&mut self, reason: Reason) -> io::Result<()> {
+    pub(super) fn reset(&mut self, reason: Reason) -> io::Result<()> {
         say(format_args!("resetting this node: {}", text(reason)));
         let result = self.hands.reset();
         match &result {
@@ -234,82 +233,6 @@ impl Server {
     fn answer(&self, record: Record) {
         if let Some(daemon) = &self.daemon {
             send(&daemon.stream, record);
-        }
-    }
-
-    fn entry(&self, asked: Record) -> Record {
-        let index = usize::try_from(asked.value).unwrap_or(usize::MAX);
-        match self.state.beats().get(index) {
-            Some(beat) => {
-                let generation = beat.generation.0.get();
-                let (area, slot) = (beat.area.0, beat.slot.0);
-                Record { area, slot, generation, ..asked.answer(Status::Entry) }
-            }
-            None => {
-                let generation = u64::from(self.fingerprint);
-                Record { generation, value: self.missing, ..asked.answer(Status::Done) }
-            }
-        }
-    }
-
-    fn beat(&mut self, asked: Record) -> Result<(), Status> {
-        let (area, slot) = self.place(asked)?;
-        let generation = Generation::new(asked.generation).ok_or(Status::OutOfRange)?;
-        if !self.state.admit(area, slot, generation)? {
-            return Ok(());
-        }
-        self.hands.arm().map_err(|_| Status::Watchdog)?;
-        let written = self.device.seq(area, slot).and_then(|seq| {
-            let seq = seq.wrapping_add(1);
-            self.device.write(area, slot, seq, asked.generation).map(|()| seq)
-        });
-        match written {
-            Ok(seq) => self.state.insert(Beat { area, slot, generation, seq }, now()),
-            Err(_) => self.rest(),
-        }
-        written.map(|_| ()).map_err(|_| Status::Device)
-    }
-
-    /// The write comes before the answer, and nothing is beaten again even if it fails: the slot
-    /// then falls silent, which is the same word said slowly.
-    fn down(&mut self, asked: Record) -> Result<(), Status> {
-        let (area, slot) = self.place(asked)?;
-        self.state.accepting()?;
-        let last = self.state.forget(area, slot);
-        let seq = last.map_or_else(|| self.device.seq(area, slot), Ok);
-        let written = seq.and_then(|seq| self.device.write(area, slot, seq.wrapping_add(1), 0));
-        self.rest();
-        written.map_err(|_| Status::Device)
-    }
-
-    fn clear(&mut self, asked: Record) -> Result<(), Status> {
-        let (area, _) = self.place(Record { slot: 0, ..asked })?;
-        self.state.accepting()?;
-        self.state.forget_area(area);
-        let wiped = self.device.wipe(area);
-        self.rest();
-        wiped.map_err(|_| Status::Device)
-    }
-
-    fn reset_asked(&mut self) -> Result<(), Status> {
-        self.state.reset(now());
-        match self.state.due(now()) {
-            Due::Reset(reason) => self.reset(reason).map_err(|_| Status::ResetFailed),
-            Due::Nothing | Due::Round | Due::End => Ok(()),
-        }
-    }
-
-    fn place(&self, asked: Record) -> Result<(Area, Slot), Status> {
-        let (area, slot) = (Area(asked.area), Slot(asked.slot));
-        if self.device.has(area, slot) { Ok((area, slot)) } else { Err(Status::OutOfRange) }
-    }
-
-    /// Nothing to beat: nothing that the watchdog would have to guard.
-    fn rest(&mut self) {
-        if self.state.stop().is_ok() {
-            if let Err(error) = self.hands.disarm() {
-                say(format_args!("cannot stop the watchdog: {error}"));
-            }
         }
     }
 }
