@@ -103,7 +103,7 @@ impl UserHeartbeat {
     /// What there is in the kernel, for status.
     #[must_use]
     pub fn view(&self) -> View {
-        View::new(self.carrier.name(), self.carrier.look())
+        View::new(self.carrier.name(), self.carrier.look(), self.claims.groups())
     }
 
     /// Attach and resume: the kernel knows these peers and no others.

@@ -74,6 +74,8 @@ pub(super) struct Look {
     pub(super) device: Option<PathBuf>,
     /// Our regions.
     pub(super) regions: Vec<RegionView>,
+    /// The one of them that serves all groups.
+    pub(super) shared: Option<String>,
     /// Regions that beat on other devices, by name.
     pub(super) disk: BTreeMap<String, String>,
 }

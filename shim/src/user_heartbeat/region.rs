@@ -269,6 +269,10 @@ impl Carrier for VirtualRegion {
 
     fn look(&self) -> Look {
         let mut look = Look { device: Some(self.areas.disk.path.clone()), ..Look::default() };
+        let cluster = Cluster::find(&self.areas.configfs).ok();
+        look.shared = cluster
+            .filter(|cluster| cluster.is_global().unwrap_or(false))
+            .map(|cluster| shared_name(&cluster.name));
         for (name, found) in self.areas.survey().unwrap_or_default() {
             match found {
                 Found::Ours(area) => {

@@ -75,7 +75,16 @@ impl Carrier for Arc<Kernel> {
     }
 
     fn look(&self) -> Look {
-        Look::default()
+        let view = |name: &str| RegionView {
+            name: name.into(),
+            area: None,
+            up: Standing::new(),
+            live: None,
+        };
+        let shared = self.is_global.then(|| "F00".repeat(10) + "D0");
+        let left_behind = view("A0000000000000000000000000000001");
+        let regions = shared.iter().map(|name| view(name)).chain([left_behind]).collect();
+        Look { regions, shared, ..Look::default() }
     }
 }
 
@@ -257,6 +266,16 @@ fn in_global_mode_a_death_is_told_once_for_all_groups() {
     node.down(A, 101, 0xa);
     node.resume(A, &[]);
     node.said(&[]);
+}
+
+#[test]
+fn what_was_left_behind_is_in_view() {
+    for is_global in [false, true] {
+        let node = Node::new(Kernel { is_global, ..Kernel::default() });
+        node.shim.attach(A, &peers(&[])).unwrap();
+        let left_behind = GroupId(0xA << 124 | 1);
+        assert_eq!(node.shim.view().groups, BTreeSet::from([A, left_behind]));
+    }
 }
 
 #[test]

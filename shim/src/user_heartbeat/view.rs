@@ -1,7 +1,9 @@
 //! What status shows of this shim.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+use o2bridge_core::GroupId;
 
 use super::carrier::{Look, RegionView};
 
@@ -14,6 +16,9 @@ pub struct View {
     pub device: Option<PathBuf>,
     /// Our regions.
     pub regions: Vec<RegionView>,
+    /// Groups of which something is there: attached, or left behind by a daemon that was killed. A
+    /// detach cleans up after those that nobody uses.
+    pub groups: BTreeSet<GroupId>,
     /// Regions that are left alone because they beat on a device of somebody else's, by name: the
     /// classic disk heartbeat. A node is dead to the kernel once it is down in all regions, so
     /// while it beats in one of these, a death that we tell waits for the disk's timeout.
@@ -21,8 +26,11 @@ pub struct View {
 }
 
 impl View {
-    pub(super) fn new(carrier: &'static str, look: Look) -> Self {
-        let Look { device, regions, disk } = look;
-        Self { carrier, device, regions, disk_heartbeats: disk }
+    /// Of a carrier's look, and the groups with claims.
+    pub(super) fn new(carrier: &'static str, look: Look, claimed: BTreeSet<GroupId>) -> Self {
+        let Look { device, regions, shared, disk } = look;
+        let own = regions.iter().filter(|region| Some(&region.name) != shared.as_ref());
+        let groups = own.filter_map(|region| region.name.parse().ok()).chain(claimed).collect();
+        Self { carrier, device, regions, groups, disk_heartbeats: disk }
     }
 }
