@@ -1,9 +1,10 @@
-//! Drives a node table by hand, to be tried in a virtual machine. **It changes the running kernel.**
+//! Drives a node table by hand, to be tried in a virtual machine. **It changes the running
+//! kernel.**
 //!
-//! Usage: `nodetable CLUSTER LOCAL-ID ID=NAME=ADDRESS... -- COMMAND...`, with the commands, in their
-//! order: `prepare`, `online`, `add ID=NAME=ADDRESS`, `drop ID`, `use SLOT` and `free SLOT` (what
-//! counts as in use), `threshold N`, `update`, `wait` (updates until nothing waits), `offline`,
-//! `fails` (the next command must fail).
+//! Usage: `nodetable CLUSTER LOCAL-ID ID=NAME=ADDRESS... -- COMMAND...`, with the commands, in
+//! their order: `prepare`, `online`, `add ID=NAME=ADDRESS`, `drop ID`, `use SLOT` and `free SLOT`
+//! (what counts as in use), `threshold N`, `global`, `update`, `wait` (until nothing waits),
+//! `offline`, `fails` (the next command must fail).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -75,6 +76,7 @@ impl Table {
             }
             "use" => drop(self.in_use.insert(next()?.parse()?)),
             "free" => drop(self.in_use.remove(&next()?.parse()?)),
+            "global" => self.wanted.mode = Mode::Global,
             "threshold" => self.wanted.dead_threshold = next()?.parse()?,
             "update" => drop(self.update()?),
             "wait" => self.wait()?,

@@ -14,9 +14,9 @@
 //! | a node that only the file has | a heads-up: run by the classic tools it would not be seen here |
 //! | the count of nodes, global regions, unknown lines | a heads-up |
 //!
-//! A set of nodes that differs is no error, because nodes come and go at run time and the file comes
-//! behind. If the kernel's table agrees with corosync and is in use, every error is a heads-up too:
-//! nothing would be written, and a refusal would only take a working node down.
+//! A set of nodes that differs is no error, because nodes come and go at run time and the file
+//! comes behind. If the kernel's table agrees with corosync and is in use, every error is a
+//! heads-up too: nothing would be written, and a refusal would only take a working node down.
 
 use crate::cluster_conf::{ClusterConf, NodeStanza};
 use crate::error::Difference;
@@ -218,7 +218,8 @@ mod tests {
     fn other_heads_ups() {
         let region = "heartbeat:\n region = 0123456789ABCDEF0123456789ABCDEF\n cluster = lab\n";
         let text = format!(
-            "cluster:\n name = lab\n heartbeat_mode = global\n node_count = 3\n odd = 1\n{}{}{region}",
+            "cluster:\n name = lab\n heartbeat_mode = global\n node_count = 3\n odd = 1\n\
+             {}{}{region}",
             node("n1", 1, 1, 7777),
             node("n2", 2, 2, 7777)
         );

@@ -1,5 +1,6 @@
-//! Kernel set-up for OCFS2 on the stack `o2cb`, in place of the `o2cb.init` script: drivers, mounts,
-//! the choice of the stack, and the node table in configfs, filled from corosync's own node list.
+//! Kernel set-up for OCFS2 on the stack `o2cb`, in place of the `o2cb.init` script: drivers,
+//! mounts, the choice of the stack, and the node table in configfs, filled from corosync's own node
+//! list.
 //!
 //! Everything is validated first, then done, and undone if a later step fails. Everything can be
 //! repeated. What is there already and agrees is adopted and not written again; what contradicts is
@@ -19,7 +20,8 @@
 //! [`O2cb::update`] is told which slots are in use and leaves those alone.
 //!
 //! # What is never done
-//! - `local` is never written 0: the kernel would take this node out of the cluster under its mounts.
+//! - `local` is never written 0: the kernel would take this node out of the cluster under its
+//!   mounts.
 //! - Regions are neither made nor removed here.
 //! - Modules are not unloaded, and `hb_ctl_path` is left as it is.
 

@@ -63,8 +63,8 @@ pub struct Online {
     pub port: u16,
     /// What was changed, for the log. Empty if the table was there already: it was adopted.
     pub done: Vec<String>,
-    /// Nodes of the kernel's table that corosync does not have, by name and slot. They may be in use;
-    /// [`O2cb::update`] takes them away.
+    /// Nodes of the kernel's table that corosync does not have, by name and slot. They may be
+    /// in use; [`O2cb::update`] takes them away.
     pub stale: Vec<(String, u8)>,
     /// Nodes that an update adds when a stale one is gone.
     pub waiting: Vec<Waiting>,
@@ -113,8 +113,8 @@ impl O2cb {
         Self { paths, kernel, memory: Mutex::default() }
     }
 
-    /// Loads the drivers, mounts configfs, debugfs and dlmfs, and chooses the stack `o2cb`. What is so
-    /// already is left alone.
+    /// Loads the drivers, mounts configfs, debugfs and dlmfs, and chooses the stack `o2cb`. What is
+    /// so already is left alone.
     ///
     /// # Errors
     /// A module is missing, another stack is in use, or the kernel's interface is not known. Mounts
@@ -125,8 +125,8 @@ impl O2cb {
 
     /// Brings the node table into the kernel, or adopts the one that is there.
     ///
-    /// Nodes too many in a table that has active regions stay (see [`Online::stale`]), because they may
-    /// be in use; without regions the table is corrected.
+    /// Nodes too many in a table that has active regions stay (see [`Online::stale`]), because they
+    /// may be in use; without regions the table is corrected.
     ///
     /// # Errors
     /// See [`Error`]. Nothing is left behind, except with [`Error::Undo`].
@@ -150,8 +150,8 @@ impl O2cb {
         })
     }
 
-    /// The node list changed: adds who is new, removes who is gone. Attributes stay as they are while
-    /// regions are active. `in_use` are the slots that are members of anything now: their
+    /// The node list changed: adds who is new, removes who is gone. Attributes stay as they are
+    /// while regions are active. `in_use` are the slots that are members of anything now: their
     /// directories wait until they are not.
     ///
     /// A node whose address changed is removed and added again. A node is to be added on all nodes
@@ -241,8 +241,8 @@ impl O2cb {
         })
     }
 
-    /// The map of what is in the table: without those who wait to come, and with those who are still
-    /// there. Of the latter only the former map knows the nodeids.
+    /// The map of what is in the table: without those who wait to come, and with those who are
+    /// still there. Of the latter only the former map knows the nodeids.
     fn remember(
         &self,
         cluster: &str,

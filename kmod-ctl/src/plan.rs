@@ -1,7 +1,7 @@
 //! From the table that was found and the one that is wanted to a list of steps. Pure.
 //!
-//! The table is *busy* while it has a heartbeat region. A directory is *used* when the table is busy
-//! and it is complete and it is our own node's, or one of the slots in use, or nobody can say.
+//! The table is *busy* while it has a heartbeat region. A directory is *used* when the table is
+//! busy and it is complete and it is our own node's, or one of the slots in use, or nobody can say.
 //!
 //! | found | on bringing online | on an update |
 //! |---|---|---|
@@ -17,8 +17,8 @@
 //! | a node missing, whose address a used one has: a machine under another slot or port | refused | refused |
 //! | our own node, and it is another in the table, busy | refused | refused |
 //!
-//! Removals come before additions, and our own node is the last to be added: from then on others can
-//! connect.
+//! Removals come before additions, and our own node is the last to be added: from then on others
+//! can connect.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! From corosync's nodeid (u32) to the kernel's node number, the *slot* (0 to 254), and back.
 //!
 //! The slot of a node is, in this order: what the configuration says (`o2cb.slots`), the number in
-//! cluster.conf of the node with that address, the nodeid itself if it is 254 or less. It depends on
-//! nothing but the node itself, so a node that comes or goes moves nobody else.
+//! cluster.conf of the node with that address, the nodeid itself if it is 254 or less. It depends
+//! on nothing but the node itself, so a node that comes or goes moves nobody else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,8 +43,8 @@ impl fmt::Display for Origin {
 pub enum SlotError {
     /// The nodeid is above 254, and nothing else names a slot.
     #[error(
-        "node {id} ('{name}') has no slot: its nodeid is above 254; name a free slot (0 to 254) for \
-         it in o2cb.slots, the same on all nodes"
+        "node {id} ('{name}') has no slot: its nodeid is above 254; name a free slot (0 to 254) \
+         for it in o2cb.slots, the same on all nodes"
     )]
     None {
         /// The nodeid.

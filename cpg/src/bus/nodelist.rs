@@ -2,8 +2,8 @@
 //!
 //! A cmap handle with a tracker is used as a bell: when its descriptor is ready, something below
 //! `nodelist.` changed. It is never dispatched, because rust-corosync's callback swaps what it says
-//! and can abort the process; instead the bell is thrown away, and after a quiet moment a helper hangs
-//! up a new one and then reads the map. Whatever changes after that rings again.
+//! and can abort the process; instead the bell is thrown away, and after a quiet moment a helper
+//! hangs up a new one and then reads the map. Whatever changes after that rings again.
 
 use std::time::{Duration, Instant};
 
