@@ -33,7 +33,7 @@ const MADE_KIB: u64 = 8192;
 /// Works for every logical block size that a region may have.
 const ALIGNMENT: usize = 4096;
 
-/// How many RAM disks are looked at; brd makes 16 where nobody says otherwise.
+/// How many RAM disks and loop devices are looked at; brd makes 16 where nobody says otherwise.
 const CANDIDATES: u8 = 16;
 
 /// Where to look for a RAM disk, and how to make one.
@@ -68,24 +68,18 @@ impl Disk {
         if let Some(path) = &settings.device {
             return Self::take(path, settings);
         }
-        if loop_file(settings).exists() {
-            return Self::take(&make_loop(settings)?, settings);
-        }
         if !settings.dev.join("ram0").exists() {
             // What comes of it is seen by looking again.
             let size = format!("rd_size={MADE_KIB}");
             let _ = run(&settings.modprobe, &["brd", "rd_nr=1", &size]);
         }
-        let disks: Vec<PathBuf> = (0..CANDIDATES)
-            .map(|number| settings.dev.join(format!("ram{number}")))
-            .filter(|path| path.exists())
-            .collect();
-        let ours = disks.iter().find(|path| open(path).is_ok_and(|file| is_marked(&file)));
-        let free = || disks.iter().find_map(|path| Self::take(path, settings).ok());
-        match ours {
-            Some(path) => Self::take(path, settings),
-            None => free().map_or_else(|| Self::take(&make_loop(settings)?, settings), Ok),
+        let (ram, loops) = (devices(&settings.dev, "ram"), devices(&settings.dev, "loop"));
+        let is_ours = |path: &&PathBuf| open(path).is_ok_and(|file| is_marked(&file));
+        if let Some(path) = ram.iter().chain(&loops).find(is_ours) {
+            return Self::take(path, settings);
         }
+        let free = ram.iter().find_map(|path| Self::take(path, settings).ok());
+        free.map_or_else(|| Self::take(&make_loop(settings)?, settings), Ok)
     }
 
     /// Takes this device if it is ours or free.
@@ -141,6 +135,11 @@ impl Disk {
     fn not_ours(&self, why: &str) -> ShimError {
         ShimError::Unusable(format!("{} cannot carry regions: {why}", self.path.display()))
     }
+}
+
+fn devices(dev: &Path, kind: &str) -> Vec<PathBuf> {
+    let paths = (0..CANDIDATES).map(|number| dev.join(format!("{kind}{number}")));
+    paths.filter(|path| path.exists()).collect()
 }
 
 /// Around the page cache. A file, as tests have it, may be on a file system that cannot do so. With
@@ -222,35 +221,20 @@ impl Aligned {
     }
 }
 
-/// A loop device over a file on a ramfs, which unlike a tmpfs is never swapped to a disk. A daemon
-/// that comes back finds both.
+/// A loop device over a file on a ramfs, which unlike a tmpfs is never swapped to a disk.
 fn make_loop(settings: &DiskSettings) -> Result<PathBuf, ShimError> {
     let dir = settings.run_dir.join("ramfs");
-    let file = loop_file(settings);
-    if !file.exists() {
-        std::fs::create_dir_all(&dir).map_err(|error| ShimError::file("make", &dir, error))?;
-        mount(Some("ramfs"), &dir, Some("ramfs"), MsFlags::MS_NOEXEC, Some("mode=0700"))
-            .map_err(|error| ShimError::file("mount a ramfs on", &dir, error.into()))?;
-        File::create(&file)
-            .and_then(|file| file.set_len(MADE_KIB << 10))
-            .map_err(|error| ShimError::file("make", &file, error))?;
-    }
-    let path = file.to_string_lossy();
-    let device = losetup(settings, &["--noheadings", "--output", "NAME", "--associated", &path])?;
-    if !device.is_empty() {
-        return Ok(device.into());
-    }
-    losetup(settings, &["--find", "--show", &path]).map(PathBuf::from)
-}
-
-fn loop_file(settings: &DiskSettings) -> PathBuf {
-    settings.run_dir.join("ramfs/slots")
-}
-
-fn losetup(settings: &DiskSettings, arguments: &[&str]) -> Result<String, ShimError> {
-    run(&settings.losetup, arguments)
-        .map(|text| text.lines().next().unwrap_or_default().trim().into())
-        .map_err(|error| ShimError::file("make a loop device with", &settings.losetup, error))
+    std::fs::create_dir_all(&dir).map_err(|error| ShimError::file("make", &dir, error))?;
+    mount(Some("ramfs"), &dir, Some("ramfs"), MsFlags::MS_NOEXEC, Some("mode=0700"))
+        .map_err(|error| ShimError::file("mount a ramfs on", &dir, error.into()))?;
+    let file = dir.join("slots");
+    File::create(&file)
+        .and_then(|file| file.set_len(MADE_KIB << 10))
+        .map_err(|error| ShimError::file("make", &file, error))?;
+    let device = run(&settings.losetup, &["--find", "--show", &file.to_string_lossy()]);
+    let device = device
+        .map_err(|error| ShimError::file("make a loop device with", &settings.losetup, error))?;
+    Ok(device.trim().into())
 }
 
 fn run(program: &Path, arguments: &[&str]) -> io::Result<String> {
@@ -304,7 +288,9 @@ mod tests {
         file(dir.path().join("ram4"), 1 << 20);
         let disk = Disk::prepare(&settings(dir.path(), Some("ram4"))).unwrap();
         assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap(), disk, "ours");
-        std::fs::remove_file(dir.path().join("ram4")).unwrap();
+        std::fs::rename(dir.path().join("ram4"), dir.path().join("loop7")).unwrap();
+        assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap().name(), "loop7", "ours");
+        std::fs::remove_file(dir.path().join("loop7")).unwrap();
         assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap().name(), "ram3", "free");
         let error = Disk::prepare(&settings(dir.path(), Some("ram0"))).unwrap_err();
         assert!(error.to_string().contains("somebody's data"), "{error}");
