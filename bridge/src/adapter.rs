@@ -9,4 +9,5 @@ pub mod process;
 pub mod state;
 pub mod systemd;
 pub mod timers;
+pub mod volumes;
 pub mod workers;

@@ -15,6 +15,7 @@ use slog::Logger;
 
 use crate::adapter::bus;
 use crate::adapter::timers::{boot_us, now};
+use crate::adapter::volumes::VolumeDesk;
 use crate::adapter::workers::Results;
 use crate::door::Turn;
 use crate::exec::Hands;
@@ -96,7 +97,8 @@ impl Driver {
         }
         let now = now();
         let doors = self.hands.doors.deadline(now);
-        let times = [self.hands.timers.next_at(), doors, self.manage.deadline()];
+        let volumes = self.hands.volumes.as_ref().and_then(VolumeDesk::deadline);
+        let times = [self.hands.timers.next_at(), doors, volumes, self.manage.deadline()];
         let next = times.into_iter().flatten().min();
         let ours = next.map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let bus = self.hands.bus.next_deadline();
@@ -120,6 +122,7 @@ impl Driver {
             self.inbox.push_back(event);
         }
         self.manage.signals(&mut self.inbox, &self.core, &mut self.hands);
+        self.inbox.extend(self.hands.turn_volumes(now));
         self.carry();
         self.turn_doors(ready, now);
         self.carry();
@@ -176,6 +179,7 @@ impl Driver {
             if is_lost {
                 self.hands.bus.connect();
             }
+            self.inbox.extend(self.hands.volumes.iter_mut().flat_map(VolumeDesk::take_said));
             self.hands.doors.changed();
             self.manage.changed(now);
         }

@@ -13,6 +13,7 @@ use slog::{Logger, error, info, warn};
 use crate::adapter::nodetable::Cluster;
 use crate::adapter::state::StateDir;
 use crate::adapter::timers::{Timers, now};
+use crate::adapter::volumes::VolumeDesk;
 use crate::adapter::workers::Workers;
 use crate::adapter::{agent, look};
 use crate::config::{FencingSection, FencingTask};
@@ -43,6 +44,8 @@ pub struct Hands {
     pub shim: Arc<dyn Shim>,
     /// What a shim with a kernel behind it stands on.
     pub kernel: Option<Kernel>,
+    /// The volumes that such a shim serves.
+    pub volumes: Option<VolumeDesk>,
     /// What survives us.
     pub state: StateDir,
     /// The fence agents; replaced on SIGHUP.
@@ -92,6 +95,11 @@ impl Hands {
                     "group" => %group, "use" => %incarnation);
                 self.fence_self();
             }
+            Action::Reply { request, reply } if VolumeDesk::owns(request) => {
+                if let Some(volumes) = &mut self.volumes {
+                    volumes.reply(request, &reply, now);
+                }
+            }
             Action::Reply { request, reply } => self.doors.reply(request, &reply, now),
             Action::Arm { timer, generation, at } => self.timers.arm(timer, generation, at),
             Action::Note(told) => note::note(&self.log, &self.repeats, now, &told),
@@ -101,6 +109,9 @@ impl Hands {
 
     /// What corosync says of the cluster is the kernel's node table, too.
     pub fn note_corosync(&mut self, event: &BusEvent) {
+        if let (Some(volumes), BusEvent::Connected(connected)) = (&mut self.volumes, event) {
+            volumes.set_cluster(&connected.cluster);
+        }
         let Some(kernel) = &mut self.kernel else { return };
         match event {
             BusEvent::Connected(connected) => kernel.connected(Cluster {
@@ -118,6 +129,17 @@ impl Hands {
             | BusEvent::Done { .. }
             | BusEvent::Notice(_) => {}
         }
+    }
+
+    /// What the volumes' manager wants of the core.
+    pub fn turn_volumes(&mut self, now: Now) -> Vec<Event> {
+        let Some(volumes) = &mut self.volumes else { return Vec::new() };
+        let must_reset = volumes.turn(now).is_some();
+        let said = volumes.take_said();
+        if must_reset {
+            self.fence_self();
+        }
+        said
     }
 
     /// For threads: says what the core's note of the failure, which has only an errno, cannot say.

@@ -93,7 +93,10 @@ impl Manage {
                 SIGUSR1 => self.write_dump(core),
                 SIGTERM | SIGINT => {
                     info!(self.log, "asked to stop"; "signal" => signal);
-                    inbox.push_back(Event::Stop);
+                    match &mut hands.volumes {
+                        Some(volumes) => volumes.stop(&core.snapshot(), now()),
+                        None => inbox.push_back(Event::Stop),
+                    }
                 }
                 _ => {}
             }

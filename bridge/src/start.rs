@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mio::{Interest, Poll, Waker};
-use o2bridge_core::{Config, Core};
+use o2bridge_core::{Config, Core, Saved};
 use o2bridge_cpg::{Bus, Options};
 use o2bridge_shim::{Choice, Shim};
 use signal_hook_mio::v1_0::Signals;
@@ -25,6 +25,7 @@ use slog::{Logger, info, warn};
 use crate::adapter::process::{OnlyInstance, Protection, boot_id, protect};
 use crate::adapter::state::StateDir;
 use crate::adapter::timers::{Timers, now};
+use crate::adapter::volumes::VolumeDesk;
 use crate::adapter::workers::{FENCE_THREADS, Outbox, Results, VERB_THREADS, Workers};
 use crate::config::{self, Settings};
 use crate::door::{Doors, Places};
@@ -101,11 +102,12 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     poll.registry().register(&mut caught, SIGNALS, Interest::READABLE)?;
     let tunables = settings.tunables(choice.shim.name() != o2bridge_shim::record::NAME);
     let config = Config { boot, first_incarnation: loaded.first_incarnation, tunables };
+    let saved = loaded.saved.clone();
     let core = Core::new(config, loaded.saved);
     let shim: Arc<dyn Shim> = Arc::from(choice.shim);
     let stand = |ground| Kernel::start(ground, &settings, Arc::clone(&shim), &logger);
     let kernel = ground.map(stand).transpose()?;
-    let given = (shim, kernel, state);
+    let given = (shim, kernel.map(|kernel| (kernel, saved)), state);
     let (hands, results) = hands(&poll, settings, given, logger.clone())?;
     let manage = Manage::new(caught, facts, config_path, logger);
     Ok(Driver::new(poll, core, hands, results, manage))
@@ -115,13 +117,18 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
 fn hands(
     poll: &Poll,
     settings: Settings,
-    (shim, kernel, state): (Arc<dyn Shim>, Option<Kernel>, StateDir),
+    (shim, kernel, state): (Arc<dyn Shim>, Option<(Kernel, Saved)>, StateDir),
     log: Logger,
 ) -> Result<(Hands, Results), StartError> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (outbox, results) = Outbox::new(Arc::clone(&waker));
     let channels_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
     let options = Options { channels_warn, ..Options::default() };
+    let watch = |(kernel, saved): (Kernel, Saved)| {
+        let volumes = VolumeDesk::start(&settings, &saved, Arc::clone(&waker), log.clone())?;
+        Ok::<_, StartError>((kernel, volumes))
+    };
+    let (kernel, volumes) = kernel.map(watch).transpose()?.unzip();
     let hands = Hands {
         verbs: Workers::start("verb", VERB_THREADS, &outbox)?,
         fencers: Workers::start("fence", FENCE_THREADS, &outbox)?,
@@ -130,6 +137,7 @@ fn hands(
         timers: Timers::default(),
         shim,
         kernel,
+        volumes,
         state,
         fencing: settings.fencing,
         mountinfo: settings.paths.mountinfo,

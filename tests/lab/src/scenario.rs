@@ -1,8 +1,10 @@
 //! All scenarios.
 
 mod basic;
+mod bridge;
 mod classic;
 mod module;
+mod ordinary;
 mod stock;
 
 use crate::run::Scenario;
@@ -10,5 +12,5 @@ use crate::run::Scenario;
 /// Every scenario, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [basic::ALL, classic::ALL, module::ALL].concat()
+    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL].concat()
 }

@@ -1,0 +1,141 @@
+//! The volumes' manager with what it sees and whom it orders: the watch's thread.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use mio::Waker;
+use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
+use o2bridge_kmod_ctl::Mode;
+use o2bridge_shim::volume::{self, Change, Watch};
+use slog::{Logger, error, info};
+
+use crate::adapter::timers::now;
+use crate::config::{self, HeartbeatMode, StorageLoss, UserHeartbeatSection, VolumesWord};
+use crate::volumes::{Decision, OnLoss, Policy, StopAnswer, VolumeView, Volumes, Which};
+
+/// The volumes, put together.
+#[derive(Debug)]
+pub struct VolumeDesk {
+    manager: Volumes,
+    watch: Watch,
+    changes: Receiver<Change>,
+    mode: Mode,
+    /// What the manager said since the loop last asked.
+    said: Vec<Event>,
+    log: Logger,
+}
+
+impl VolumeDesk {
+    /// Starts the watch, and takes over the services of an earlier daemon.
+    ///
+    /// # Errors
+    /// There are no more descriptors or threads.
+    pub fn start(
+        settings: &config::Settings,
+        saved: &Saved,
+        waker: Arc<Waker>,
+        log: Logger,
+    ) -> std::io::Result<Self> {
+        let (sender, changes) = channel();
+        let where_to_look = volume::Settings {
+            mountinfo: settings.paths.mountinfo.clone(),
+            ..volume::Settings::default()
+        };
+        let watch = Watch::start(where_to_look, move |change| {
+            // Without a receiver the loop has ended; a waker that cannot be set is set already.
+            let _ = sender.send(change);
+            let _ = waker.wake();
+        })?;
+        let manager = Volumes::new(policy(&settings.user_heartbeat), now());
+        let mode = match settings.o2cb.heartbeat_mode {
+            HeartbeatMode::Local => Mode::Local,
+            HeartbeatMode::Global => Mode::Global,
+        };
+        let mut desk = Self { manager, watch, changes, mode, said: Vec::new(), log };
+        desk.manager.inherit(saved, now(), &mut desk.said);
+        Ok(desk)
+    }
+
+    /// Corosync answers.
+    pub fn set_cluster(&mut self, name: &str) {
+        self.manager.set_cluster(name, self.mode, now(), &mut self.said);
+    }
+
+    /// Whether the answer to this request is for us.
+    #[must_use]
+    pub fn owns(request: RequestId) -> bool {
+        Volumes::owns(request)
+    }
+
+    /// The core answered.
+    pub fn reply(&mut self, request: RequestId, reply: &Reply, now: Now) {
+        self.manager.reply(request, reply, now, &mut self.said);
+    }
+
+    /// Takes in what the watch saw and what is due. A sentence says why this node must be reset.
+    pub fn turn(&mut self, now: Now) -> Option<String> {
+        while let Ok(change) = self.changes.try_recv() {
+            self.manager.change(change, now, &mut self.said);
+        }
+        let mut reset = None;
+        while let Some(decision) = self.manager.tick(now, &mut self.said) {
+            match decision {
+                Decision::Reset { uuid, why } => {
+                    error!(self.log, "this node must be reset: {why}"; "group" => %uuid);
+                    reset = Some(why);
+                }
+                Decision::Report { uuid, why } => {
+                    error!(self.log, "a volume needs help: {why}"; "group" => %uuid);
+                }
+            }
+        }
+        for order in self.manager.orders() {
+            self.watch.order(order);
+        }
+        reset
+    }
+
+    /// What the manager wants of the core.
+    pub fn take_said(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// When [`Self::turn`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Now> {
+        self.manager.deadline()
+    }
+
+    /// The daemon shall end.
+    pub fn stop(&mut self, snapshot: &Snapshot, now: Now) {
+        match self.manager.stop(snapshot, now, &mut self.said) {
+            StopAnswer::Refused => {}
+            StopAnswer::Leaving | StopAnswer::Going => {
+                info!(self.log, "no volume is in use: their regions go first");
+            }
+        }
+    }
+
+    /// For status.
+    #[must_use]
+    pub fn view(&self) -> Vec<VolumeView> {
+        self.manager.view()
+    }
+}
+
+fn policy(section: &UserHeartbeatSection) -> Policy {
+    let which = match &section.volumes {
+        config::Volumes::Word(VolumesWord::Auto) => Which::Auto,
+        config::Volumes::Word(VolumesWord::None) => Which::None,
+        config::Volumes::List(list) => {
+            let uuids = list.iter().filter_map(|uuid| uuid.parse::<GroupId>().ok());
+            Which::Listed(uuids.collect::<BTreeSet<_>>())
+        }
+    };
+    let on_storage_loss = match section.on_storage_loss {
+        StorageLoss::Reset => OnLoss::Reset,
+        StorageLoss::Report => OnLoss::Report,
+    };
+    Policy { which, storage_loss_ms: section.storage_loss_ms.get(), on_storage_loss }
+}
