@@ -27,10 +27,10 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_o2bridge-keeper");
 pub const AREAS: u64 = 18;
 const BLOCK_BYTES: usize = 512;
 
-pub fn example(name: &str) -> PathBuf {
-    let path = PathBuf::from(PROGRAM).with_file_name("examples").join(name);
-    assert!(path.exists(), "{} is not built: run the tests of the whole package", path.display());
-    path
+/// Past the test harness, which swallows what a passing test says.
+pub fn skipped(name: &str, reason: &str) {
+    let line = format!("SKIPPED {name}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 pub fn ms(ms: u64) -> Duration {
@@ -181,7 +181,7 @@ impl Node {
     }
 
     pub fn keeperctl(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(example("keeperctl"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keeperctl"));
         command.arg("--program").arg(&self.settings.program).args(self.settings.to_args());
         command.args(words).stderr(Stdio::null());
         command

@@ -42,11 +42,7 @@ const DEFAULTS: [(&str, &str); 10] = [
 fn settings(mut keys: Vec<OsString>) -> Result<Settings, String> {
     let program = match keys.chunks(2).position(|pair| pair[0] == "--program") {
         Some(at) => keys.drain(2 * at..2 * at + 2).nth(1).map(PathBuf::from),
-        None => std::env::current_exe().ok().and_then(|own| {
-            let beside = own.parent()?.join("o2bridge-keeper");
-            let above = own.parent()?.parent()?.join("o2bridge-keeper");
-            [beside, above].into_iter().find(|path| path.exists())
-        }),
+        None => std::env::current_exe().ok().map(|own| own.with_file_name("o2bridge-keeper")),
     };
     for (name, value) in DEFAULTS {
         if !keys.chunks(2).any(|pair| pair[0] == name) {
@@ -54,7 +50,7 @@ fn settings(mut keys: Vec<OsString>) -> Result<Settings, String> {
         }
     }
     let settings = Settings::from_args(&keys).map_err(|error| error.to_string())?;
-    let program = program.ok_or("o2bridge-keeper is not beside keeperctl: say --program")?;
+    let program = program.ok_or("where is o2bridge-keeper? Say --program")?;
     Ok(Settings { program, ..settings })
 }
 
