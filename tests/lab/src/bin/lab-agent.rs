@@ -145,6 +145,8 @@ impl Agent {
             .args(["-c", command])
             .env("PATH", "/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
+            // dmsetup would leave its links to a udev that is not here.
+            .env("DM_DISABLE_UDEV", "1")
             .env("LC_ALL", "C")
             .current_dir("/")
             .stdin(Stdio::null())

@@ -37,6 +37,9 @@ impl Apt {
             let path = apt.join(directory);
             fs::create_dir_all(&path).map_err(LabError::at(&path))?;
         }
+        // What is installed here must not count as a candidate.
+        let status = apt.join("status");
+        fs::write(&status, "").map_err(LabError::at(&status))?;
         let list = apt.join("sources.list");
         let text = sources::for_suite(suite)?;
         fs::write(&list, text).map_err(LabError::at(&list))?;
@@ -48,8 +51,12 @@ impl Apt {
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false".to_owned(),
         ];
-        let places =
-            [("Etc::sourcelist", "sources.list"), ("State::lists", "lists"), ("Cache", "cache")];
+        let places = [
+            ("Etc::sourcelist", "sources.list"),
+            ("State::lists", "lists"),
+            ("State::status", "status"),
+            ("Cache", "cache"),
+        ];
         for (key, file) in places {
             options.push(format!("Dir::{key}={}", apt.join(file).display()));
         }
