@@ -115,3 +115,25 @@ impl Guest {
         self.ok(&format!("killall -KILL {program} || busybox killall -KILL {program}")).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_members_go_on_alone_unless_votes_say_otherwise() {
+        let mut settings = Corosync::new(&[1, 2]);
+        let text = settings.text();
+        assert!(text.contains("two_node: 1\n    wait_for_all: 0\n"), "{text}");
+        assert!(
+            text.contains("nodeid: 2\n        name: n2\n        ring0_addr: 10.7.0.2\n"),
+            "{text}"
+        );
+        settings.two_node = false;
+        settings.votes = vec![2, 1];
+        let text = settings.text();
+        assert!(!text.contains("two_node"), "{text}");
+        assert!(text.contains("quorum_votes: 2"), "{text}");
+        assert!(!Corosync::new(&[1, 2, 3]).two_node);
+    }
+}
