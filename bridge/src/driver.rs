@@ -19,9 +19,10 @@ use crate::adapter::volumes::VolumeDesk;
 use crate::adapter::workers::Results;
 use crate::door::Turn;
 use crate::exec::Hands;
+use crate::kernel::Kernel;
 use crate::log::trace;
 use crate::manage::Manage;
-use crate::window::{Window, abort_with_dump};
+use crate::window::{Seen, Window, abort_with_dump};
 
 /// Of the waker that corosync's helper threads and ours share.
 pub const WAKER: Token = Token(0);
@@ -98,7 +99,8 @@ impl Driver {
         let now = now();
         let doors = self.hands.doors.deadline(now);
         let volumes = self.hands.volumes.as_ref().and_then(VolumeDesk::deadline);
-        let times = [self.hands.timers.next_at(), doors, volumes, self.manage.deadline()];
+        let kernel = self.hands.kernel.as_ref().map(Kernel::deadline);
+        let times = [self.hands.timers.next_at(), doors, volumes, kernel, self.manage.deadline()];
         let next = times.into_iter().flatten().min();
         let ours = next.map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let bus = self.hands.bus.next_deadline();
@@ -123,6 +125,9 @@ impl Driver {
         }
         self.manage.signals(&mut self.inbox, &self.core, &mut self.hands);
         self.inbox.extend(self.hands.turn_volumes(now));
+        if let Some(kernel) = &mut self.hands.kernel {
+            kernel.alive(now);
+        }
         self.carry();
         self.turn_doors(ready, now);
         self.carry();
@@ -151,7 +156,9 @@ impl Driver {
     fn turn_doors(&mut self, ready: &Events, now: Now) {
         let mut events = Vec::new();
         self.manage.facts.shm_bytes = self.hands.bus.shm_bytes();
-        let mut view = Window { core: &self.core, facts: &mut self.manage.facts };
+        let hands =
+            Seen { kernel: self.hands.kernel.as_ref(), volumes: self.hands.volumes.as_ref() };
+        let mut view = Window { core: &self.core, facts: &mut self.manage.facts, hands };
         let mut turn = Turn { now, view: &mut view, out: &mut events };
         for event in ready {
             if self.hands.doors.owns(event.token()) {

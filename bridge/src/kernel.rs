@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use o2bridge_core::Now;
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
 use o2bridge_shim::Shim;
@@ -18,10 +19,15 @@ use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Slots};
 use slog::{Logger, error, info, warn};
 
 use crate::adapter::nodetable::{Cluster, NodeTable};
+use crate::adapter::timers::now;
 use crate::config::{Carrier, Settings};
+use crate::status;
 
 /// How often the keeper beats each slot.
 const BEAT_MS: u64 = 1_000;
+
+/// How often the loop says that it turns; the keeper's client misses it after 5 s.
+const ALIVE_MS: u64 = 1_000;
 
 /// A keeper silent until this long before the kernel buries the peers must not beat on.
 const SILENCE_MARGIN_MS: u64 = 10_000;
@@ -48,6 +54,8 @@ pub struct Kernel {
     /// The keeper, if the carrier needs one.
     keeper: Arc<OnceLock<Arc<Keeper>>>,
     table: NodeTable,
+    /// When the keeper must be told again that the loop turns.
+    alive_at: Now,
     log: Logger,
 }
 
@@ -102,7 +110,7 @@ impl Kernel {
     ) -> std::io::Result<Self> {
         let Ground { o2cb, keeper, slots } = ground;
         let table = NodeTable::start(o2cb, settings.o2cb.clone(), (shim, slots), log.clone())?;
-        Ok(Self { keeper, table, log: log.clone() })
+        Ok(Self { keeper, table, alive_at: now(), log: log.clone() })
     }
 
     /// Corosync answers.
@@ -113,6 +121,29 @@ impl Kernel {
     /// The nodelist was changed.
     pub fn nodelist(&mut self, nodes: &[o2bridge_cpg::NodeEntry]) {
         self.table.nodelist(nodes);
+    }
+
+    /// Tells the keeper that the loop turns: one that hangs counts as absent.
+    pub fn alive(&mut self, now: Now) {
+        if now >= self.alive_at {
+            self.alive_at = now.after(ALIVE_MS);
+            if let Some(keeper) = self.keeper.get() {
+                keeper.alive();
+            }
+        }
+    }
+
+    /// When [`Self::alive`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Now {
+        self.alive_at
+    }
+
+    /// What there is in the kernel, as the node table's thread last saw it; `None` before that.
+    #[must_use]
+    pub fn status(&self) -> Option<status::Kernel> {
+        let keeper = self.keeper.get().and_then(|keeper| keeper.pid());
+        self.table.view().map(|view| status::Kernel::new(&view, keeper))
     }
 
     /// A hand on the reset button, for a thread. Without a keeper there is none.
@@ -217,7 +248,8 @@ fn keeper_settings(
         watchdog: settings.keeper.watchdog.clone(),
         lock_memory: settings.process.lock_memory,
         realtime_priority: u8::try_from(settings.process.realtime_priority.get()).unwrap_or(0),
-        log: Some(settings.paths.run_dir.join("keeper.log")),
+        // Never blocks, and is read after a reset: the keeper's last line comes just before it.
+        log: Some("/dev/kmsg".into()),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::config::{self, Settings};
 use crate::door::{Doors, Places};
 use crate::driver::{BUS, DOORS, Driver, SIGNALS, WAKER};
 use crate::exec::Hands;
-use crate::kernel::{Ground, Kernel};
+use crate::kernel::{self, Ground, Kernel};
 use crate::log::Log;
 use crate::log::repeat::Repeats;
 use crate::manage::{self, Manage};
@@ -73,7 +73,10 @@ struct Given {
 /// # Errors
 /// It cannot be used.
 pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
-    config::load(config_path)?;
+    let settings = config::load(config_path)?;
+    if o2bridge_shim::is_user_heartbeat(&settings.shim.kind, &settings.paths.cluster_stack) {
+        kernel::check_timing(&settings)?;
+    }
     let path = config_path.unwrap_or(Path::new(config::DEFAULT_PATH));
     let found = if path.exists() { "is good" } else { "does not exist: all defaults" };
     Ok(format!("{} {found}", path.display()))

@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use o2bridge_core::snapshot::{GroupStatus, NodeStatus};
 use o2bridge_core::{DeviceId, Snapshot, Waiting};
+use o2bridge_shim::user_heartbeat::View;
 use serde::{Deserialize, Serialize};
+
+use crate::volumes::VolumeView;
 
 /// How much the daemon logs: this level and everything graver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +79,10 @@ pub struct Facts {
     pub shm_bytes: u64,
     /// What an operator should know before it hurts, one sentence each.
     pub warnings: Vec<String>,
+    /// What the shim has in the kernel.
+    pub kernel: Option<Kernel>,
+    /// The OCFS2 volumes that were found.
+    pub volumes: Vec<VolumeView>,
 }
 
 /// Everything that status shows.
@@ -115,6 +122,10 @@ pub struct Status {
     pub nodes: Vec<Node>,
     /// The groups in use on this node.
     pub groups: Vec<Group>,
+    /// What the shim has in the kernel; `None` if it has none.
+    pub kernel: Option<Kernel>,
+    /// The OCFS2 volumes that were found, ours or not.
+    pub volumes: Vec<VolumeView>,
     /// Peer messages dropped because they are not of our protocol.
     pub garbage_messages: u64,
 }
@@ -126,6 +137,51 @@ pub struct Shim {
     pub name: String,
     /// Why this one.
     pub reason: String,
+}
+
+/// What the shim `user-heartbeat` has in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// `region` or `symlink`.
+    pub carrier: String,
+    /// The RAM disk.
+    pub device: Option<String>,
+    /// The keeper's process id; `None` while there is none, or none is needed.
+    pub keeper: Option<u32>,
+    /// Our heartbeat regions.
+    pub regions: Vec<Region>,
+    /// Regions that beat on a disk, which we leave alone.
+    pub disk_heartbeats: Vec<String>,
+}
+
+/// One heartbeat region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Its name in configfs.
+    pub name: String,
+    /// The slots of the peers that we hold up.
+    pub up: Vec<u8>,
+    /// The slots that the kernel sees as live, our own included; `None` if it does not say.
+    pub live: Option<Vec<u8>>,
+}
+
+impl Kernel {
+    /// Puts together what the shim and the keeper say.
+    #[must_use]
+    pub fn new(view: &View, keeper: Option<u32>) -> Self {
+        let regions = view.regions.iter().map(|region| Region {
+            name: region.name.clone(),
+            up: region.up.keys().copied().collect(),
+            live: region.live.as_ref().map(|live| live.iter().copied().collect()),
+        });
+        Self {
+            carrier: view.carrier.into(),
+            device: view.device.as_ref().map(|device| device.display().to_string()),
+            keeper,
+            regions: regions.collect(),
+            disk_heartbeats: view.disk_heartbeats.keys().cloned().collect(),
+        }
+    }
 }
 
 /// One node.
@@ -221,6 +277,8 @@ impl Status {
             fencing: snapshot.fencing.to_owned(),
             nodes: snapshot.nodes.iter().map(Node::new).collect(),
             groups: snapshot.groups.iter().map(Group::new).collect(),
+            kernel: facts.kernel,
+            volumes: facts.volumes,
             garbage_messages: snapshot.garbage_messages,
         }
     }

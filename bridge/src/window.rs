@@ -5,8 +5,10 @@ use o2bridge_cpg::{BusEvent, Unsuitable};
 
 use crate::adapter::process::Protection;
 use crate::adapter::timers::now;
+use crate::adapter::volumes::VolumeDesk;
 use crate::config::Settings;
 use crate::door::View;
+use crate::kernel::Kernel;
 use crate::log::{LevelSwitch, Ring};
 use crate::status::{self, LogLevel, Status};
 
@@ -85,6 +87,17 @@ pub struct Window<'a> {
     pub core: &'a Core,
     /// The rest.
     pub facts: &'a mut Facts,
+    /// What the daemon works with.
+    pub hands: Seen<'a>,
+}
+
+/// What of the daemon's hands can be seen.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// What the shim stands on.
+    pub kernel: Option<&'a Kernel>,
+    /// The volumes.
+    pub volumes: Option<&'a VolumeDesk>,
 }
 
 impl View for Window<'_> {
@@ -98,6 +111,8 @@ impl View for Window<'_> {
             memory_locked: self.facts.protection.memory_locked,
             shm_bytes: self.facts.shm_bytes,
             warnings: self.facts.warnings(),
+            kernel: self.hands.kernel.and_then(Kernel::status),
+            volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
         };
         Status::new(&self.core.snapshot(), facts)
     }

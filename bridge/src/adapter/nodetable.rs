@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use o2bridge_core::NodeId;
 use o2bridge_cpg::NodeEntry;
 use o2bridge_kmod_ctl::{Error, Mode, Node, O2cb, SlotMap, Wanted};
 use o2bridge_shim::Shim;
-use o2bridge_shim::user_heartbeat::Slots;
+use o2bridge_shim::user_heartbeat::{Slots, View};
 use slog::{Logger, error, info, warn};
 
 use crate::config::{HeartbeatMode, O2cbSection};
 
-/// The pause before what did not work, or has to wait, is tried again.
-const RETRY: Duration = Duration::from_secs(2);
+/// The pause before what did not work, or has to wait, is tried again, and between two looks at the
+/// kernel for status.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What corosync says of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct NodeTable {
     thread: Option<JoinHandle<()>>,
     /// The last word of corosync.
     cluster: Option<Cluster>,
+    /// What the thread last saw in the kernel.
+    view: Arc<Mutex<Option<View>>>,
 }
 
 impl NodeTable {
@@ -54,12 +57,21 @@ impl NodeTable {
         log: Logger,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
+        let view = Arc::new(Mutex::new(None));
         let (map, said, is_online) = (BTreeMap::new(), String::new(), false);
-        let tender = Tender { o2cb, section, shim, slots, map, log, said, is_online };
+        let seen = Arc::clone(&view);
+        let tender = Tender { o2cb, section, shim, slots, map, log, said, is_online, seen };
         let thread = std::thread::Builder::new()
             .name("node-table".into())
             .spawn(move || tender.run(&receiver))?;
-        Ok(Self { orders: Some(sender), thread: Some(thread), cluster: None })
+        Ok(Self { orders: Some(sender), thread: Some(thread), cluster: None, view })
+    }
+
+    /// What the thread last saw in the kernel.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        // It is replaced in one step.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Corosync answers.
@@ -104,6 +116,8 @@ struct Tender {
     /// What was complained of last, so that it is said once.
     said: String,
     is_online: bool,
+    /// What is in the kernel, for status.
+    seen: Arc<Mutex<Option<View>>>,
 }
 
 impl Tender {
@@ -111,17 +125,18 @@ impl Tender {
         let mut wanted: Option<Cluster> = None;
         let mut is_done = true;
         loop {
-            let next = if is_done {
-                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                orders.recv_timeout(RETRY)
-            };
-            match next {
-                Ok(cluster) => wanted = Some(cluster),
+            match orders.recv_timeout(PAUSE) {
+                Ok(cluster) => {
+                    wanted = Some(cluster);
+                    is_done = false;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.offline(),
             }
-            is_done = wanted.as_ref().is_none_or(|cluster| self.apply(cluster));
+            if !is_done {
+                is_done = wanted.as_ref().is_none_or(|cluster| self.apply(cluster));
+            }
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.shim.view();
         }
     }
 

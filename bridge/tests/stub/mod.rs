@@ -71,6 +71,8 @@ impl View for StubView<'_> {
             memory_locked: true,
             shm_bytes: 3_195_000,
             warnings: vec!["fencing is none".to_owned()],
+            kernel: None,
+            volumes: Vec::new(),
         };
         Status::new(&world.snapshot, facts)
     }

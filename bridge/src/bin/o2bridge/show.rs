@@ -1,6 +1,7 @@
 //! How humans see the status.
 
-use o2bridge::status::{Group, Node, Service, Status, Use};
+use o2bridge::status::{Group, Kernel, Node, Region, Service, Status, Use};
+use o2bridge::volumes::VolumeView;
 
 use crate::table::{Cell, Paint, Tone, table};
 
@@ -13,6 +14,14 @@ pub(crate) fn status(paint: Paint, status: &Status) -> String {
     }
     text.push('\n');
     text += &groups(paint, &status.groups);
+    if !status.volumes.is_empty() {
+        text.push('\n');
+        text += &volumes(paint, &status.volumes);
+    }
+    if let Some(kernel) = &status.kernel {
+        text.push('\n');
+        text += &self::kernel(paint, kernel);
+    }
     for hint in hints(status) {
         text += &format!("\n{}\n", paint.text(Tone::Bad, &hint));
     }
@@ -88,6 +97,52 @@ fn groups(paint: Paint, groups: &[Group]) -> String {
     };
     let head = ["GROUP", "STATE", "WAITING FOR", "DEVICE", "NODES", "SERVICES"];
     table(paint, head, groups.iter().map(row))
+}
+
+/// The volumes that were found, ours or not.
+fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
+    let row = |volume: &VolumeView| {
+        let state = match volume.state.as_str() {
+            "region" => Cell::new(Tone::Good, "region"),
+            word => Cell::new(Tone::Uneasy, word),
+        };
+        let or_dash = |list: &[String]| {
+            if list.is_empty() { "-".to_owned() } else { list.join(",") }
+        };
+        [
+            volume.uuid.as_str().into(),
+            or_dash(&volume.devices).into(),
+            volume.cluster.as_deref().unwrap_or("-").into(),
+            state,
+            or_dash(&volume.mountpoints).into(),
+            volume.storage.as_str().into(),
+        ]
+    };
+    let head = ["VOLUME", "DEVICES", "CLUSTER", "STATE", "MOUNTED ON", "STORAGE"];
+    let mut text = table(paint, head, volumes.iter().map(row));
+    for (volume, warning) in volumes.iter().filter_map(|it| Some((it, it.warning.as_ref()?))) {
+        text += &format!("{} {}: {warning}\n", paint.text(Tone::Bad, "warning:"), volume.uuid);
+    }
+    text
+}
+
+/// What is in the kernel.
+fn kernel(paint: Paint, kernel: &Kernel) -> String {
+    let keeper = kernel.keeper.map_or("none".to_owned(), |pid| format!("process {pid}"));
+    let device = kernel.device.as_deref().unwrap_or("-");
+    let mut text = format!("carrier {}, device {device}, keeper {keeper}\n", kernel.carrier);
+    let list = |slots: &[u8]| slots.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+    let row = |region: &Region| {
+        let live = region.live.as_deref().map_or("?".to_owned(), list);
+        [region.name.as_str().into(), list(&region.up).into(), live.into()]
+    };
+    if !kernel.regions.is_empty() {
+        text += &table(paint, ["REGION", "PEERS UP", "LIVE"], kernel.regions.iter().map(row));
+    }
+    for name in &kernel.disk_heartbeats {
+        text += &format!("region {name} beats on a disk and is left alone\n");
+    }
+    text
 }
 
 /// The groups in use and who uses them.
