@@ -91,8 +91,10 @@ impl UserHeartbeat {
                 Box::new(region::VirtualRegion::start(places, &disk, Box::new(Configfs), keeper)?)
             }
         };
+        let device = carrier.look().device;
+        let on = device.map_or_else(String::new, |device| format!(", {}", device.display()));
         let shim = Self::with(carrier, &paths.run_dir, settings.slots.clone())?;
-        Ok((shim, finding.to_string()))
+        Ok((shim, format!("carrier {}{on}: {}", finding.carrier, finding.because)))
     }
 
     fn with(carrier: Box<dyn Carrier>, run_dir: &Path, slots: Slots) -> Result<Self, ShimError> {

@@ -81,15 +81,12 @@ fn judge_region(paths: &Paths) -> Result<String, String> {
     if !paths.configfs.join("cluster").is_dir() {
         return Err(format!("configfs is not mounted on {}", paths.configfs.display()));
     }
-    Ok(format!("o2cb has interface {INTERFACE_REVISION}; {}", memory(&paths.dev)))
-}
-
-fn memory(dev: &Path) -> &'static str {
-    if dev.join("ram0").exists() {
-        "the slots go to a RAM disk"
+    let memory = if paths.dev.join("ram0").exists() {
+        "there are RAM disks"
     } else {
-        "the slots go to a RAM disk if brd can be loaded, else to a loop device over memory"
-    }
+        "there is no RAM disk yet: brd or a loop device over memory will do"
+    };
+    Ok(format!("o2cb has interface {INTERFACE_REVISION}; {memory}"))
 }
 
 fn judge_stack(paths: &Paths) -> Result<(), String> {
@@ -145,8 +142,10 @@ mod tests {
         assert!(error.to_string().contains("reads no disks"), "{error}");
 
         put(&paths.sys_o2cb.join("heartbeat_mode"), "disk\n");
-        assert_eq!(pick(&paths, CarrierKind::Auto).unwrap().carrier, CarrierKind::Region);
+        assert_eq!(pick(&paths, CarrierKind::Auto).unwrap().carrier, CarrierKind::Symlink);
         put(&paths.configfs.join("cluster/heartbeat_mode"), "disk\n");
+        put(&paths.configfs.join("cluster/heartbeat_available_modes"), "disk\n");
+        assert_eq!(pick(&paths, CarrierKind::Auto).unwrap().carrier, CarrierKind::Region);
         put(&paths.configfs.join("cluster/heartbeat_available_modes"), "disk\nuser\n");
         assert_eq!(pick(&paths, CarrierKind::Auto).unwrap().carrier, CarrierKind::Symlink);
     }

@@ -52,11 +52,12 @@ impl Places {
         Ok(None)
     }
 
-    /// Whether the driver runs in user mode, or says that it could.
+    /// Whether the driver runs in user mode, or could. The one of 2006 does not say what it could:
+    /// it refuses the mode when it is asked for.
     pub(super) fn can_be_user(&self) -> Result<bool, ShimError> {
         let available = tree::read(&self.configfs.join("cluster/heartbeat_available_modes"))?;
-        let current = self.mode()?.map(|(_, mode)| mode);
-        Ok(current.is_some_and(|mode| mode == MODE || available.lines().any(|line| line == MODE)))
+        let may_be = available.is_empty() || available.lines().any(|line| line == MODE);
+        Ok(self.mode()?.is_some_and(|(_, mode)| mode == MODE || may_be))
     }
 }
 

@@ -116,7 +116,10 @@ fn the_mode_in_both_of_its_places() {
     let mode = |path: &Path| fs::read_to_string(path.join("heartbeat_mode")).unwrap();
     assert_eq!(mode(&kernel.paths.sys_o2cb), "user\n");
     put(&kernel.paths.configfs.join("cluster/heartbeat_mode"), "disk\n");
+    put(&kernel.paths.configfs.join("cluster/heartbeat_available_modes"), "disk\n");
     assert!(!places.can_be_user().unwrap(), "the newer place is the one that counts");
+    put(&kernel.paths.configfs.join("cluster/heartbeat_available_modes"), "disk\nuser\n");
+    assert!(places.can_be_user().unwrap());
     kernel.start();
     assert_eq!(mode(&kernel.paths.configfs.join("cluster")), "user\n");
     for path in places.mode_files() {
