@@ -30,15 +30,16 @@ bench: ## time from corosync's first word of a death to the shim's line, for 1 a
 lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for one (tests/lab)
 	@.ci/deps lab
 	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
+	@cargo build --examples -p o2bridge-kmod-ctl
 	@$(TARGET)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-build: ## o2bridged and o2bridge, in target/release
+build: ## o2bridged, o2bridge and o2bridge-keeper, in target/release
 	@.ci/deps build
-	@cargo build --release --bins -p o2bridge
+	@cargo build --release --bin o2bridged --bin o2bridge --bin o2bridge-keeper
 
 deps: ## install whatever is missing for all of the above
 	@.ci/deps test
