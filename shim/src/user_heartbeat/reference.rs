@@ -96,6 +96,11 @@ impl Locked<'_> {
         }
     }
 
+    /// The region did not come to stand: ours does not count.
+    pub(super) fn give_back(&self) -> Result<(), ShimError> {
+        self.add(-1)
+    }
+
     /// The region is gone, and with it all uses of it.
     pub(super) fn remove(self) -> Result<(), ShimError> {
         self.pair.remove().map_err(|error| failed("remove", self.region, error))

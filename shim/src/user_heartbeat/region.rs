@@ -92,8 +92,13 @@ impl VirtualRegion {
             self.no_disk_heartbeat()?;
         }
         locked.map_or(Ok(()), reference::Locked::renew)?;
-        let reserved = self.areas.reserve()?;
-        self.make(region, reserved.area, own_slot, peers)
+        let reserved = self.areas.reserve();
+        let made = reserved.and_then(|of| self.make(region, of.area, own_slot, peers));
+        if made.is_err() && self.areas.find(&dir)? == Found::Nothing {
+            // Else the next tool's disk heartbeat would never be without a user.
+            locked.map_or(Ok(()), reference::Locked::give_back)?;
+        }
+        made
     }
 
     /// In global mode one heartbeat serves all volumes. Where it runs on disks already, that one does.

@@ -130,13 +130,13 @@ fn each_region_has_its_area() {
     }
     let error = carrier.open(&regions[3], 1, &lives(&[])).unwrap_err();
     assert!(matches!(error, ShimError::NoArea { areas: 3 }), "{error}");
+    assert_eq!(reference::count(regions[3].name()).unwrap(), 0);
     carrier.close(&regions[1]).unwrap();
     carrier.open(&regions[3], 1, &lives(&[])).unwrap();
     assert_eq!(node.attribute(&regions[3], "start_block"), "257\n");
     for region in [0, 2, 3] {
         carrier.close(&regions[region]).unwrap();
     }
-    reference::lock(regions[3].name()).unwrap().remove().unwrap();
 }
 
 #[test]
@@ -193,6 +193,7 @@ fn an_invisible_peer_fails_the_open_and_leaves_nothing() {
     node.live(&region, "1 3");
     let error = carrier.open(&region, 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap_err();
     assert!(matches!(&error, ShimError::NotLive { slots, .. } if *slots == BTreeSet::from([2])));
+    assert_eq!(reference::count(region.name()).unwrap(), 0);
     assert!(!node.cluster.join("heartbeat").join(region.name()).exists());
     carrier.close(&region).unwrap();
     assert!(node.keeper.table().is_empty());
