@@ -54,7 +54,8 @@ pub enum ChooseError {
     Unknown(String),
     /// The backend was chosen, and [`Settings`] say nothing of it.
     NoSettings(&'static str),
-    /// `auto`, but the kernel's OCFS2 runs with this stack, and nothing here could tell it of a death.
+    /// `auto`, but the kernel's OCFS2 runs with this stack, and nothing here could tell it of a
+    /// death.
     KernelNeedsAnother(String),
     /// The backend cannot start.
     Start(ShimError),
@@ -109,8 +110,8 @@ pub fn check_kind(kind: &str) -> Result<(), ChooseError> {
     }
 }
 
-/// Whether [`choose`] would take the user-heartbeat backend: then the kernel has to be made ready, and
-/// its settings have to be given.
+/// Whether [`choose`] would take the user-heartbeat backend: then the kernel has to be made ready,
+/// and its settings have to be given.
 #[must_use]
 pub fn is_user_heartbeat(kind: &str, cluster_stack: &Path) -> bool {
     let runs_o2cb = || std::fs::read_to_string(cluster_stack).is_ok_and(|it| it.trim() == O2CB);
@@ -134,8 +135,8 @@ pub fn choose(settings: &Settings) -> Result<Choice, ChooseError> {
             Ok(stack) => Err(ChooseError::KernelNeedsAnother(stack.trim().into())),
             Err(_) => record(
                 settings,
-                "this kernel has no OCFS2 loaded that would have to be told (to have it loaded, for \
-                 volumes of the stack \"o2cb\", set shim.kind = \"user-heartbeat\")",
+                "this kernel has no OCFS2 loaded that would have to be told (to have it loaded, \
+                 for volumes of the stack \"o2cb\", set shim.kind = \"user-heartbeat\")",
             ),
         },
     }

@@ -1,19 +1,19 @@
-//! The shim `user-heartbeat`: tells o2dlm, the lock manager of the stack `o2cb`, which nodes are up.
+//! The shim `user-heartbeat`: tells o2dlm, the stack `o2cb`'s lock manager, which nodes are up.
 //!
-//! o2dlm listens to o2cb's heartbeat. A [`carrier`] brings "node up" and "node down" there: links in
-//! configfs where the kernel has the user-heartbeat driver ([`symlink`]), and on stock kernels a
-//! heartbeat region in memory ([`region`]). This file decides what is up and down, and in which order:
+//! o2dlm listens to o2cb's heartbeat. A [`carrier`] brings "node up" and "node down" there: links
+//! in configfs where the kernel has the user-heartbeat driver ([`symlink`]), and on stock kernels a
+//! heartbeat region in memory ([`region`]). This file decides what goes up and down, and when:
 //!
 //! | verb | done here |
 //! |---|---|
-//! | attach | the region stands with us in it; peers up as below; the kernel sees all of them live |
+//! | attach | the region stands with us in it; peers up as below; the kernel sees all of them |
 //! | suspend | nothing: o2dlm stops by itself when a node goes down |
 //! | node_down | the slot goes down, if the group still knows this incarnation in it |
-//! | resume | who is missing goes down (it left cleanly), who is new goes up, who is another incarnation goes down and up |
+//! | resume | who is missing goes down: it left cleanly; who is new goes up; a new life both |
 //! | detach | the region goes, and with it all slots |
 //!
-//! In global mode all groups share one region. A slot is up while any group claims it; a death takes
-//! it from all of them at once, because it is the node that died.
+//! In global mode all groups share one region. A slot is up while any group claims it; a death
+//! takes it from all of them at once, because it is the node that died.
 
 mod beats;
 mod carrier;
@@ -69,8 +69,8 @@ pub struct UserHeartbeat {
 }
 
 impl UserHeartbeat {
-    /// Picks the carrier, and takes over what an earlier daemon of this boot left in the kernel. The
-    /// sentence says which carrier, and why.
+    /// Picks the carrier, and takes over what an earlier daemon of this boot left in the kernel.
+    /// The sentence says which carrier, and why.
     ///
     /// # Errors
     /// No carrier can be used safely, or what was left behind cannot be understood.

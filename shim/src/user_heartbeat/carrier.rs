@@ -23,7 +23,7 @@ pub(super) trait Carrier: Send + Sync {
     fn region(&self, group: GroupId) -> Result<Region, ShimError>;
 
     /// The region stands, and we are up in it. If it did not stand before, these peers are up in it
-    /// before anyone can mount: a mount that misses a peer would lock against nobody. May take 40 s.
+    /// before anyone can mount: a mount that misses a peer would lock against nobody. Up to 40 s.
     fn open(&self, region: &Region, own_slot: u8, peers: &Lives) -> Result<(), ShimError>;
 
     /// The peers that are up; empty if the region does not stand.

@@ -80,7 +80,8 @@ impl Claims {
 
     /// The node in this slot died: none of these groups knows it any more.
     pub(super) fn bury(&self, slot: u8, of: &BTreeSet<GroupId>) -> Result<(), ShimError> {
-        for group in of {
+        // A group whose claims are lost must not pass for one without peers.
+        for group in self.groups().intersection(of) {
             let mut told = self.of(*group);
             told.retain(|_, claim| claim.slot != slot);
             self.set(*group, told)?;

@@ -33,8 +33,8 @@ use disk::Disk;
 /// The kernel uses a node's number as an index without looking at this attribute, so all are there.
 const BLOCKS: &str = "255";
 
-/// How long a slot may take to be seen as live: two beats of ours in two rounds of the kernel's, 2 s
-/// each; and then twice that, because rounds are late on a busy node.
+/// How long a slot may take to be seen as live: two rounds of the kernel's, 2 s each; three times
+/// that, because rounds are late on a busy node.
 const LIVE_WAIT: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 12_000 });
 const LIVE_POLL: Duration = Duration::from_millis(100);
 /// How long to wait where debugfs does not say what is live.
@@ -101,7 +101,7 @@ impl VirtualRegion {
         made
     }
 
-    /// In global mode one heartbeat serves all volumes. Where it runs on disks already, that one does.
+    /// In global mode one heartbeat serves all volumes. Where it is on disks already, that one does.
     fn no_disk_heartbeat(&self) -> Result<(), ShimError> {
         let disk = self.areas.survey()?.into_iter().find_map(|(region, found)| match found {
             Found::Disk(device) => Some(ShimError::DiskHeartbeat { region, device }),
@@ -190,8 +190,8 @@ impl Carrier for VirtualRegion {
         })
     }
 
-    /// The mutex of the tools is not taken when there is nothing to do: on the way of a death nobody
-    /// waits for a tool.
+    /// The mutex of the tools is not taken when there is nothing to do: on the way of a death
+    /// nobody waits for a tool.
     fn open(&self, region: &Region, own_slot: u8, peers: &Lives) -> Result<(), ShimError> {
         let stands = self.areas.of(region.name())?.is_some();
         if region.is_shared() {

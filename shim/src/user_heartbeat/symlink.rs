@@ -1,9 +1,9 @@
-//! The carrier for kernels with the user-heartbeat driver: a node is up while a link to its directory
-//! stands in the region's.
+//! The carrier for kernels with the user-heartbeat driver: a node is up while a link to its
+//! directory stands in the region's.
 //!
-//! The kernel acts before symlink(2) and unlink(2) return. Which node is up is decided by the number
-//! of the link's target; a link's name means nothing to the kernel, and here it is the node's. A
-//! directory of a node cannot go while a link to it stands, so a link never dangles.
+//! The kernel acts before symlink(2) and unlink(2) return. Which node is up is decided by the
+//! number of the link's target; a link's name means nothing to the kernel, and here it is the
+//! node's. A directory of a node cannot go while a link to it stands, so a link never dangles.
 //!
 //! This driver has no fencing of its own, and nothing pins a region but its links: whether a lock
 //! domain still needs it is looked up before it is taken down.
@@ -88,8 +88,8 @@ impl Symlinks {
         Cluster::find(&self.places.configfs)
     }
 
-    /// The links of a region, by name, with the slot of the node that each leads to. A link may have
-    /// been made by somebody else, under any name.
+    /// The links of a region, by name, with the slot of the node that each leads to. A link may
+    /// have been made by somebody else, under any name.
     fn links(&self, region: &Region) -> Result<Vec<(PathBuf, u8)>, ShimError> {
         let cluster = self.cluster()?;
         let dir = cluster.region(region.name());

@@ -218,7 +218,9 @@ fn a_full_resync_against_whatever_stands_there() {
     node.down(A, 102, 0xf);
     node.said(&[]);
     node.down(A, 102, 0xb);
-    node.said(&["r1 2 down"]);
+    node.down(A, 103, 0xc);
+    node.said(&["r1 2 down", "r1 3 down"]);
+    node.kernel.standing.lock().unwrap().get_mut(&region).unwrap().extend([stranger]);
     node.resume(A, &[(101, 0xa)]);
     node.said(&["r1 3 down", "r1 sees {0, 1}"]);
 }

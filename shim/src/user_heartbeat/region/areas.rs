@@ -1,7 +1,7 @@
 //! Which part of the RAM disk belongs to which region.
 //!
-//! Nothing of it is written down: a region whose `dev` is our RAM disk is ours, and its `start_block`
-//! is its area. Who is up in it is the keeper's table.
+//! Nothing of it is written down: a region whose `dev` is our RAM disk is ours, and its
+//! `start_block` is its area. Who is up in it is the keeper's table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A device is ours if it bears our mark, and is taken if all of it is zero and nobody holds it.
-//! Blocks are read and written one by one and around the page cache: the kernel and the keeper write
-//! their slots next to each other, and a cached page over them would put back old ones.
+//! Blocks are read and written one by one and around the page cache: the kernel and the keeper
+//! write their slots next to each other, and a cached page over them would put back old ones.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
