@@ -73,7 +73,7 @@ impl Attribute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) cluster: String,
-    /// In the order of [`Attribute::ALL`].
+    /// Those that there are, in the order of [`Attribute::ALL`].
     pub(crate) attributes: Vec<(Attribute, String)>,
     pub(crate) nodes: Vec<Entry>,
     pub(crate) regions: Vec<String>,
@@ -92,11 +92,13 @@ pub(crate) struct Configfs<'a> {
     kernel: &'a dyn Kernel,
     /// `/sys/kernel/config/cluster`
     root: PathBuf,
+    /// Whether attributes may be missing.
+    may_lack: bool,
 }
 
 impl<'a> Configfs<'a> {
-    pub(crate) fn new(kernel: &'a dyn Kernel, configfs: &Path) -> Self {
-        Self { kernel, root: configfs.join("cluster") }
+    pub(crate) fn new(kernel: &'a dyn Kernel, configfs: &Path, may_lack: bool) -> Self {
+        Self { kernel, root: configfs.join("cluster"), may_lack }
     }
 
     pub(crate) fn cluster_path(&self, cluster: &str) -> PathBuf {
@@ -115,7 +117,9 @@ impl<'a> Configfs<'a> {
         let path = self.cluster_path(&cluster);
         let mut attributes = Vec::new();
         for attribute in Attribute::ALL {
-            attributes.push((attribute, self.value(&path.join(attribute.path()))?));
+            if self.has(&cluster, attribute) {
+                attributes.push((attribute, self.value(&path.join(attribute.path()))?));
+            }
         }
         let mut nodes = Vec::new();
         for name in self.directories(&path.join("node"))? {
@@ -123,6 +127,18 @@ impl<'a> Configfs<'a> {
         }
         let regions = self.directories(&path.join("heartbeat"))?;
         Ok(Some(Table { cluster, attributes, nodes, regions }))
+    }
+
+    /// Whether the kernel has this attribute, or must have it.
+    fn has(&self, cluster: &str, attribute: Attribute) -> bool {
+        let path = self.cluster_path(cluster).join(attribute.path());
+        !self.may_lack || self.kernel.is_there(&path)
+    }
+
+    /// The attributes that this kernel does not have and need not have.
+    pub(crate) fn lacking(&self, cluster: &str) -> Vec<Attribute> {
+        let all = Attribute::ALL.into_iter();
+        all.filter(|attribute| !self.has(cluster, *attribute)).collect()
     }
 
     fn node(&self, cluster: &str, name: String) -> Result<Entry, Error> {
@@ -183,13 +199,17 @@ impl<'a> Configfs<'a> {
         self.remove(&self.cluster_path(cluster))
     }
 
-    /// Writes an attribute unless it is so already. Says what it was if it was written.
+    /// Writes an attribute unless it is so already, or the kernel has none. Says what it was if it
+    /// was written.
     pub(crate) fn set(
         &self,
         cluster: &str,
         attribute: Attribute,
         value: &str,
     ) -> Result<Option<String>, Error> {
+        if !self.has(cluster, attribute) {
+            return Ok(None);
+        }
         let path = self.cluster_path(cluster).join(attribute.path());
         let found = self.value(&path)?;
         if found.eq_ignore_ascii_case(value) {

@@ -33,6 +33,13 @@ pub(crate) fn prepare(paths: &Paths, kernel: &dyn Kernel) -> Result<Prepared, Er
     }
 }
 
+/// Whether the driver is one with the user heartbeat, by the file in which it takes its mode: the
+/// younger ones have it in configfs, the oldest in sysfs.
+pub(crate) fn has_user_heartbeat(paths: &Paths, kernel: &dyn Kernel) -> bool {
+    let places = [paths.configfs.join("cluster"), paths.old_sys_o2cb.clone()];
+    places.iter().any(|place| kernel.is_there(&place.join("heartbeat_mode")))
+}
+
 /// How to take a step back.
 enum Undo {
     Unmount(PathBuf),
@@ -55,6 +62,9 @@ impl Work<'_> {
         self.file_system("configfs")?;
         self.mount("configfs", &paths.configfs)?;
         self.debugfs();
+        if has_user_heartbeat(paths, self.kernel) {
+            return Ok(());
+        }
         self.module("ocfs2_nodemanager", &paths.configfs.join("cluster"))?;
         self.check_interface(&sys.join("o2cb/interface_revision"))?;
         self.file_system("ocfs2")?;

@@ -27,6 +27,8 @@ pub struct Paths {
     pub dlmfs: PathBuf,
     /// `/sys/fs`, with `ocfs2` and `o2cb` in it.
     pub sys_fs: PathBuf,
+    /// What the oldest drivers say of themselves: `/sys/o2cb`.
+    pub old_sys_o2cb: PathBuf,
     /// Which file systems the kernel has: `/proc/filesystems`.
     pub filesystems: PathBuf,
     /// What is mounted: `/proc/self/mountinfo`.
@@ -44,6 +46,7 @@ impl Default for Paths {
             debugfs: "/sys/kernel/debug".into(),
             dlmfs: "/dlm".into(),
             sys_fs: "/sys/fs".into(),
+            old_sys_o2cb: "/sys/o2cb".into(),
             filesystems: "/proc/filesystems".into(),
             mountinfo: "/proc/self/mountinfo".into(),
             cluster_conf: "/etc/ocfs2/cluster.conf".into(),
@@ -116,6 +119,9 @@ impl O2cb {
     /// Loads the drivers, mounts configfs, debugfs and dlmfs, and chooses the stack `o2cb`. What is
     /// so already is left alone.
     ///
+    /// A kernel with the user-heartbeat driver has another tree, and ours would take its place:
+    /// there only configfs and debugfs are mounted, and the drivers are taken as they are.
+    ///
     /// # Errors
     /// A module is missing, another stack is in use, or the kernel's interface is not known. Mounts
     /// that the call made are undone, modules stay loaded.
@@ -138,6 +144,7 @@ impl O2cb {
         heads_up.extend(self.judge(ready.compared, found.as_ref(), &steps)?);
         let outcome = run::run(&fs, &ready.goal.cluster, &steps)?;
         waiting.extend(outcome.waiting);
+        heads_up.extend(lacking(&fs, &ready.goal.cluster));
         let slots = self.remember(&ready.goal.cluster, ready.slots, &waiting, &stale);
         Ok(Online {
             local: slots.slot(wanted.local).unwrap_or(u8::MAX),
@@ -200,7 +207,8 @@ impl O2cb {
     }
 
     fn configfs(&self) -> Configfs<'_> {
-        Configfs::new(self.kernel.as_ref(), &self.paths.configfs)
+        let may_lack = drivers::has_user_heartbeat(&self.paths, self.kernel.as_ref());
+        Configfs::new(self.kernel.as_ref(), &self.paths.configfs, may_lack)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -309,6 +317,14 @@ fn goal(wanted: &Wanted, slots: &SlotMap) -> Goal {
     };
     let nodes = wanted.nodes.iter().filter_map(entry).collect();
     Goal { cluster: wanted.cluster.clone(), attributes, nodes }
+}
+
+/// What is configured and has no place in this kernel.
+fn lacking(fs: &Configfs<'_>, cluster: &str) -> Option<String> {
+    let lacking = fs.lacking(cluster);
+    let paths: Vec<&str> = lacking.into_iter().map(Attribute::path).collect();
+    let said = "the user-heartbeat driver has no attributes";
+    (!paths.is_empty()).then(|| format!("{said} {}: they cannot be set", paths.join(", ")))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | no cluster | all is made | refused |
 //! | another cluster | refused | refused |
+//! | an attribute that this kernel does not have | nothing | nothing |
 //! | an attribute differs, busy | refused | a heads-up |
 //! | an attribute differs, not busy | written | written |
 //! | a node agrees but for its name | adopted, a heads-up | adopted, a heads-up |
@@ -218,16 +219,19 @@ impl Planner<'_> {
         let (table, goal) = (self.table, self.goal);
         let found = |which: Attribute| {
             let found = table.attributes.iter().find(|(attribute, _)| *attribute == which);
-            found.map_or("", |(_, value)| value.as_str())
+            found.map(|(_, value)| value.as_str())
         };
         let mut differing = goal.attributes.clone();
-        differing.retain(|(attribute, value)| !found(*attribute).eq_ignore_ascii_case(value));
+        differing.retain(|(attribute, value)| {
+            found(*attribute).is_some_and(|found| !found.eq_ignore_ascii_case(value))
+        });
         if !self.is_busy() {
             self.plan.steps.extend(sets(&differing, Some(table)));
             return;
         }
         for (attribute, value) in differing {
-            let difference = difference("cluster", attribute.path(), found(attribute), value);
+            let there = found(attribute).unwrap_or_default();
+            let difference = difference("cluster", attribute.path(), there, value);
             match self.users {
                 Users::Unknown => self.refused.push(difference),
                 Users::Known(_) => self.plan.heads_up.push(format!(

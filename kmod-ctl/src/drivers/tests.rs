@@ -150,3 +150,14 @@ fn the_last_mount_of_a_place_counts() {
     run(&fake).unwrap();
     assert!(fake.log().contains(&"mount ocfs2_dlmfs /dlm".to_owned()));
 }
+
+#[test]
+fn a_driver_with_the_user_heartbeat_is_taken_as_it_is() {
+    for mode in ["/sys/kernel/config/cluster/heartbeat_mode", "/sys/o2cb/heartbeat_mode"] {
+        let fake = fresh();
+        fake.file(mode, "disk");
+        assert_eq!(run(&fake).unwrap().heads_up, [""; 0]);
+        assert_eq!(fake.log(), ["load configfs", "mount configfs /sys/kernel/config"], "{mode}");
+        assert_eq!(run(&fake).unwrap(), Prepared::default());
+    }
+}

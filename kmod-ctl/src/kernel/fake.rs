@@ -54,6 +54,14 @@ impl Fake {
         fake
     }
 
+    /// With a user-heartbeat driver and no cluster: its clusters have no attributes.
+    pub(crate) fn user_heartbeat() -> Self {
+        let fake = Self::default();
+        fake.state().directories.insert(root());
+        fake.state().files.insert(root().join("heartbeat_mode"), "user".into());
+        fake
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
@@ -100,6 +108,20 @@ impl State {
 
     fn children(&self, path: &Path) -> usize {
         self.directories.iter().filter(|it| it.parent() == Some(path)).count()
+    }
+
+    /// Makes a cluster's attributes.
+    fn fill_cluster(&mut self, path: &Path) {
+        let fresh = [
+            ("idle_timeout_ms", "30000"),
+            ("keepalive_delay_ms", "2000"),
+            ("reconnect_delay_ms", "2000"),
+        ];
+        self.fill(path, &fresh);
+        let global = |name: &str| self.get(&root().join(name)).to_owned();
+        let (mode, threshold) = (global(".mode"), global(".threshold"));
+        let heartbeat = [("mode", mode.as_str()), ("dead_threshold", threshold.as_str())];
+        self.fill(&path.join("heartbeat"), &heartbeat);
     }
 
     fn fill(&mut self, path: &Path, files: &[(&str, &str)]) {
@@ -222,18 +244,10 @@ impl Kernel for Fake {
                 return errno(ENOSPC);
             }
             state.change("make", path)?;
-            let fresh = [
-                ("idle_timeout_ms", "30000"),
-                ("keepalive_delay_ms", "2000"),
-                ("reconnect_delay_ms", "2000"),
-            ];
-            state.fill(path, &fresh);
-            let (mode, threshold) =
-                (state.get(&root().join(".mode")), state.get(&root().join(".threshold")));
-            let (mode, threshold) = (mode.to_owned(), threshold.to_owned());
-            let heartbeat = path.join("heartbeat");
-            state.fill(&heartbeat, &[("mode", &mode), ("dead_threshold", &threshold)]);
-            state.directories.extend([path.join("node"), heartbeat]);
+            if !state.files.contains_key(&root().join("heartbeat_mode")) {
+                state.fill_cluster(path);
+            }
+            state.directories.extend([path.join("node"), path.join("heartbeat")]);
         } else {
             state.change("make", path)?;
             if parent.ends_with("node") {

@@ -288,3 +288,36 @@ fn without_drivers_the_next_step_is_named() {
     let text = o2cb.online(&wanted(2)).unwrap_err().to_string();
     assert!(text.contains("/sys/kernel/config/cluster") && text.contains("loaded"), "{text}");
 }
+
+#[test]
+fn what_a_user_heartbeat_driver_lacks_is_said_and_not_missed() {
+    let fake = Fake::user_heartbeat();
+    let o2cb = O2cb::with_kernel(Paths::default(), Box::new(fake.clone()));
+    let online = o2cb.online(&wanted(2)).unwrap();
+    let mut lines = vec!["make lab".to_owned()];
+    lines.extend(node_lines("n2", 2, false));
+    lines.extend(node_lines("n1", 1, true));
+    assert_eq!(fake.log(), lines);
+    assert_eq!(online.heads_up.len(), 1, "{:?}", online.heads_up);
+    for attribute in Attribute::ALL {
+        assert!(online.heads_up[0].contains(attribute.path()), "{:?}", online.heads_up);
+    }
+
+    fake.region("lab", "A");
+    let mut other = wanted(3);
+    other.dead_threshold = 61;
+    let o2cb = O2cb::with_kernel(Paths::default(), Box::new(fake.clone()));
+    assert_eq!(o2cb.online(&other).unwrap().done.len(), 1, "node 3, and no contradiction");
+    assert_eq!(o2cb.update(&other, &BTreeSet::from([1])).unwrap().heads_up, [""; 0]);
+    fake.no_regions("lab");
+    o2cb.offline().unwrap();
+    assert_eq!(fake.state().directories.len(), 1);
+}
+
+#[test]
+fn what_a_stock_driver_lacks_is_an_error() {
+    let (fake, o2cb) = running(2);
+    fake.state().files.retain(|path, _| !path.ends_with("lab/keepalive_delay_ms"));
+    let text = o2cb.online(&wanted(2)).unwrap_err().to_string();
+    assert!(text.starts_with("cannot read") && text.contains("keepalive_delay_ms"), "{text}");
+}
