@@ -101,7 +101,7 @@ impl VirtualRegion {
         made
     }
 
-    /// In global mode one heartbeat serves all volumes. Where it is on disks already, that one does.
+    /// In global mode one heartbeat serves all volumes. Where it is on disks, that one does.
     fn no_disk_heartbeat(&self) -> Result<(), ShimError> {
         let disk = self.areas.survey()?.into_iter().find_map(|(region, found)| match found {
             Found::Disk(device) => Some(ShimError::DiskHeartbeat { region, device }),
