@@ -11,7 +11,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -73,7 +73,7 @@ impl Symlinks {
     pub(super) fn start(places: Places, ground: Box<dyn Ground>) -> Result<Self, ShimError> {
         match places.mode()? {
             Some((_, mode)) if mode == MODE => {}
-            Some((path, _)) => tree::write(&path, MODE)?,
+            Some((path, _)) => tree::write(&path, MODE).map_err(mode_refused)?,
             None => {
                 return Err(ShimError::Unusable(
                     "this kernel has no user-heartbeat driver: there is no file heartbeat_mode"
@@ -88,27 +88,27 @@ impl Symlinks {
         Cluster::find(&self.places.configfs)
     }
 
-    /// The links of a region, by name, with the slot of the node that each leads to. A link may
-    /// have been made by somebody else, under any name.
-    fn links(&self, region: &Region) -> Result<Vec<(PathBuf, u8)>, ShimError> {
+    /// The links of a region with the node that each leads to, our own first. A link may have
+    /// been made by somebody else, under any name.
+    fn links(&self, region: &Region) -> Result<Vec<(PathBuf, Node)>, ShimError> {
         let cluster = self.cluster()?;
         let dir = cluster.region(region.name());
-        let nodes: BTreeMap<String, u8> =
-            cluster.nodes()?.into_iter().map(|node| (node.name, node.slot)).collect();
+        let nodes = cluster.nodes()?;
         let mut links = Vec::new();
         for name in tree::links(&dir)? {
             let path = dir.join(name);
             let target = fs::read_link(&path);
             let target = target.map_err(|error| ShimError::file("read", &path, error))?;
-            let node = target.file_name().and_then(|name| name.to_str());
-            match node.and_then(|name| nodes.get(name)) {
-                Some(slot) => links.push((path, *slot)),
+            let node = nodes.iter().find(|node| target.file_name() == Some(node.name.as_ref()));
+            match node {
+                Some(node) => links.push((path, node.clone())),
                 None => {
                     let error = io::Error::new(io::ErrorKind::InvalidData, "it leads to no node");
                     return Err(ShimError::file("understand", &path, error));
                 }
             }
         }
+        links.sort_by_key(|(_, node)| !node.is_local);
         Ok(links)
     }
 
@@ -126,7 +126,7 @@ impl Symlinks {
 
     fn link(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
         // A second link to one node would raise it twice.
-        if self.links(region)?.iter().any(|(_, of)| *of == slot) {
+        if self.links(region)?.iter().any(|(_, of)| of.slot == slot) {
             return Ok(());
         }
         let (cluster, node) = self.node(slot)?;
@@ -168,13 +168,15 @@ impl Carrier for Symlinks {
         let dir = self.cluster()?.region(region.name());
         if !dir.exists() {
             self.ground.make(&dir).map_err(|error| refused("make", &dir, error))?;
+        }
+        if !self.standing(region)?.contains_key(&own_slot) {
             peers.keys().try_for_each(|slot| self.link(region, *slot))?;
         }
         self.link(region, own_slot)
     }
 
     fn standing(&self, region: &Region) -> Result<Standing, ShimError> {
-        Ok(self.links(region)?.into_iter().map(|(_, slot)| (slot, None)).collect())
+        Ok(self.links(region)?.into_iter().map(|(_, node)| (node.slot, None)).collect())
     }
 
     fn up(&self, region: &Region, slot: u8, _: Incarnation) -> Result<(), ShimError> {
@@ -182,18 +184,19 @@ impl Carrier for Symlinks {
     }
 
     fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
-        let mut links = self.links(region)?.into_iter().filter(|(_, of)| *of == slot);
+        let mut links = self.links(region)?.into_iter().filter(|(_, of)| of.slot == slot);
         links.try_for_each(|(path, _)| Self::unlink(&path))
     }
 
+    /// Our own link goes first: a mount after that is refused, instead of missing a peer.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
         let dir = self.cluster()?.region(region.name());
         if !dir.exists() {
             return Ok(());
         }
         self.in_use(region)?;
-        for name in tree::links(&dir)? {
-            Self::unlink(&dir.join(name))?;
+        for (path, _) in self.links(region)? {
+            Self::unlink(&path)?;
         }
         match self.ground.remove(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -213,8 +216,12 @@ impl Carrier for Symlinks {
     fn look(&self) -> Look {
         let regions = self.cluster().and_then(|cluster| cluster.regions()).unwrap_or_default();
         let view = |name: String| {
-            let up = self.standing(&Region::Own(name.clone())).unwrap_or_default();
-            RegionView { name, area: None, up, live: None }
+            let links = self.links(&Region::Own(name.clone())).unwrap_or_default();
+            let peers = links.iter().filter(|(_, node)| !node.is_local);
+            let up = peers.map(|(_, node)| (node.slot, None)).collect();
+            // What is linked is live.
+            let live = Some(links.iter().map(|(_, node)| node.slot).collect());
+            RegionView { name, area: None, up, live }
         };
         Look { regions: regions.into_iter().map(view).collect(), ..Look::default() }
     }
@@ -228,4 +235,15 @@ fn refused(step: &'static str, path: &Path, error: io::Error) -> ShimError {
         _ => return ShimError::file(step, path, error),
     };
     ShimError::Refused { step, path: path.into(), source: error, why }
+}
+
+/// The same for its mode.
+fn mode_refused(error: ShimError) -> ShimError {
+    let ShimError::File { step, path, source } = error else { return error };
+    let why = match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EBUSY) => "the mode cannot change while there is a cluster: take it offline",
+        Some(Errno::EINVAL) => "the driver's part for the user heartbeat is not loaded",
+        _ => return ShimError::File { step, path, source },
+    };
+    ShimError::Refused { step, path, source, why }
 }

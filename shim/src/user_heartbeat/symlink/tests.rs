@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::user_heartbeat::Paths;
 use crate::user_heartbeat::fake::{self, put};
@@ -70,6 +72,23 @@ fn links_come_and_go() {
     carrier.close(&region).unwrap();
     assert!(!kernel.region.exists());
     assert_eq!(carrier.standing(&region).unwrap(), Standing::new());
+}
+
+#[test]
+fn a_region_without_us_gets_its_peers_first() {
+    let kernel = Kernel::new();
+    let carrier = kernel.start();
+    let region = carrier.region(GROUP).unwrap();
+    // As a daemon leaves it that is killed between two links.
+    fs::create_dir_all(&kernel.region).unwrap();
+    carrier.up(&region, 10, Incarnation(1)).unwrap();
+    carrier.open(&region, 1, &lives(&[2, 10])).unwrap();
+    assert_eq!(kernel.links(), ["n1", "n10", "n2"]);
+    let first = carrier.links(&region).unwrap().remove(0);
+    assert!(first.1.is_local, "it is the first to go: {first:?}");
+    let view = carrier.look().regions.remove(0);
+    assert_eq!(view.up, BTreeMap::from([(2, None), (10, None)]), "peers");
+    assert_eq!(view.live, Some(BTreeSet::from([1, 2, 10])));
 }
 
 #[test]
