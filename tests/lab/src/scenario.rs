@@ -3,7 +3,9 @@
 mod basic;
 mod bridge;
 mod classic;
+mod death;
 mod module;
+mod moment;
 mod ordinary;
 mod stock;
 
@@ -12,5 +14,5 @@ use crate::run::Scenario;
 /// Every scenario, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL].concat()
+    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL, death::ALL].concat()
 }

@@ -35,6 +35,18 @@ kind = \"user-heartbeat\"
 level = \"debug\"
 ";
 
+/// To be appended to a configuration: one heartbeat for all volumes.
+pub(super) const GLOBAL: &str = "
+[o2cb]
+heartbeat_mode = \"global\"
+";
+
+/// What a kernel says of a death.
+const DEATH_WORDS: [&str; 5] =
+    ["has evicted node", "Begin recovery", "Begin replay journal", "very sorry", "o2quo"];
+/// What a kernel does not say while all is well.
+const TROUBLE_WORDS: [&str; 2] = [" ERROR: ", "] WARNING: "];
+
 /// Boots guests with a shared disk, forms corosync among them, and makes an o2cb volume of our cluster
 /// on the disk before any daemon runs. With two guests n1 has two votes: it goes on alone, n2 does not.
 pub(super) fn boot(context: &Context, guests: u8, mkfs: &str) -> Result<Arc<Lab>> {
@@ -107,4 +119,29 @@ pub(super) fn recovered(lab: &Lab, survivor: u8, dead: u8, killed: Instant) -> R
     let replays = survivor.dmesg()?.matches("Begin replay journal").count();
     ensure!(replays == 1, "{replays} replays on {}", survivor.name());
     Ok(answered - killed)
+}
+
+/// The regions of heartbeat on a guest.
+pub(super) fn regions(guest: &Guest) -> Result<Vec<String>> {
+    let command = "find /sys/kernel/config/cluster/lab/heartbeat -mindepth 1 -maxdepth 1 -type d \
+                   -printf '%f\\n'";
+    Ok(guest.ok(command)?.lines().map(str::to_owned).collect())
+}
+
+/// Its kernel has heard of no death.
+pub(super) fn all_alive(guest: &Guest) -> Result<()> {
+    unsaid(guest, &DEATH_WORDS)
+}
+
+/// Its kernel has heard of no death and complains of nothing.
+pub(super) fn peaceful(guest: &Guest) -> Result<()> {
+    all_alive(guest)?;
+    unsaid(guest, &TROUBLE_WORDS)
+}
+
+fn unsaid(guest: &Guest, words: &[&str]) -> Result<()> {
+    let said = guest.dmesg()?;
+    let bad = said.lines().find(|line| words.iter().any(|word| line.contains(word)));
+    ensure!(bad.is_none(), "the kernel of {}: {}", guest.name(), bad.unwrap_or_default());
+    Ok(())
 }

@@ -63,16 +63,25 @@ pub(super) fn start_load(guest: &Guest) -> Result<Job> {
     Ok(job)
 }
 
-/// A file as another node's death leaves it: locked by the dead. Reading it and making a new file
-/// both need that node's locks, so both wait for the recovery. Gives back when the answer was there.
-pub(super) fn first_access(guest: &Guest, dead: &Guest, limit: Duration) -> Result<Instant> {
+/// Files as another node's death leaves them: locked by the dead. Reading them and making a new one
+/// both need that node's locks, so the job ends only after the recovery.
+pub(super) fn access(guest: &Guest, dead: &Guest) -> Result<Job> {
     let name = dead.name();
-    let command = format!(
+    guest.spawn(&format!(
         "ls -l {MOUNT} >/dev/null && cat {MOUNT}/{name}-* >/dev/null && \
-                           echo x >{MOUNT}/after-{name}"
-    );
-    let output = guest.spawn(&command)?.wait(limit)?;
-    crate::ensure!(output.exit == 0, "`{command}`: {}", output.stderr);
+         echo x >{MOUNT}/after-{name}"
+    ))
+}
+
+/// Gives back when [`access`] was answered.
+pub(super) fn first_access(guest: &Guest, dead: &Guest, limit: Duration) -> Result<Instant> {
+    answered(&access(guest, dead)?, limit)
+}
+
+/// Waits for the end of [`access`]; when that was.
+pub(super) fn answered(access: &Job, limit: Duration) -> Result<Instant> {
+    let output = access.wait(limit)?;
+    crate::ensure!(output.exit == 0, "the access failed: {}", output.stderr);
     Ok(output.at)
 }
 
