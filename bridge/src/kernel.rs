@@ -11,11 +11,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use o2bridge_core::Now;
+use o2bridge_core::{Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
-use o2bridge_shim::Shim;
 use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Slots};
+use o2bridge_shim::{ChooseError, Shim, ShimError};
 use slog::{Logger, error, info, warn};
 
 use crate::adapter::nodetable::{Cluster, NodeTable};
@@ -95,6 +95,34 @@ impl Ground {
         };
         Ok((Self { o2cb, keeper, slots }, wanted))
     }
+
+    /// The shim could not start. If the kernel has buried nodes that may be alive, this one must not
+    /// write any more.
+    pub fn give_up(&self, error: &ChooseError, log: &Logger) {
+        let ChooseError::Start(ShimError::Buried { .. }) = error else { return };
+        error!(log, "{error}");
+        press(&self.keeper, &error.to_string(), log);
+    }
+}
+
+/// What an earlier daemon of this boot left in the kernel for groups that nobody remembers.
+pub fn detach_forgotten(shim: &dyn Shim, saved: &Saved, log: &Logger) {
+    let groups = shim.view().map(|view| view.groups).unwrap_or_default();
+    for group in groups.into_iter().filter(|group| !saved.groups.contains_key(group)) {
+        match shim.detach(group) {
+            Ok(()) => info!(log, "left over in the kernel and taken away"; "group" => %group),
+            Err(error) => warn!(log, "left over in the kernel: {error}"; "group" => %group),
+        }
+    }
+}
+
+/// Resets this node.
+fn press(keeper: &OnceLock<Arc<Keeper>>, why: &str, log: &Logger) {
+    match keeper.get().map(|keeper| keeper.reset_node(why)) {
+        Some(Ok(())) => error!(log, "the keeper resets this node: {why}"),
+        Some(Err(error)) => error!(log, "the keeper cannot reset this node: {error}"),
+        None => error!(log, "no keeper to reset this node: do it by hand, now"),
+    }
 }
 
 impl Kernel {
@@ -149,11 +177,7 @@ impl Kernel {
     /// A hand on the reset button, for a thread. Without a keeper there is none.
     pub fn reset_button(&self) -> impl Fn(&str) + Send + 'static {
         let (keeper, log) = (Arc::clone(&self.keeper), self.log.clone());
-        move |why| match keeper.get().map(|keeper| keeper.reset_node(why)) {
-            Some(Ok(())) => error!(log, "the keeper resets this node: {why}"),
-            Some(Err(error)) => error!(log, "the keeper cannot reset this node: {error}"),
-            None => error!(log, "no keeper to reset this node: do it by hand, now"),
-        }
+        move |why| press(&keeper, why, &log)
     }
 
     /// Nothing is in use any more.

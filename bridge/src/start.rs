@@ -108,6 +108,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let saved = loaded.saved.clone();
     let core = Core::new(config, loaded.saved);
     let shim: Arc<dyn Shim> = Arc::from(choice.shim);
+    kernel::detach_forgotten(shim.as_ref(), &saved, &logger);
     let stand = |ground| Kernel::start(ground, &settings, Arc::clone(&shim), &logger);
     let kernel = ground.map(stand).transpose()?;
     let given = (shim, kernel.map(|kernel| (kernel, saved)), state);
@@ -176,8 +177,11 @@ fn choose(settings: &Settings, log: &Logger) -> Result<(Choice, Option<Ground>),
         },
         cluster_stack: settings.paths.cluster_stack.clone(),
         user_heartbeat,
-    })?;
-    Ok((choice, ground))
+    });
+    if let (Err(error), Some(ground)) = (&choice, &ground) {
+        ground.give_up(error, log);
+    }
+    Ok((choice?, ground))
 }
 
 fn places(settings: &Settings) -> Places {

@@ -69,6 +69,14 @@ pub enum ShimError {
         /// The slots.
         slots: BTreeSet<u8>,
     },
+    /// Nobody beat these slots for so long that the kernel buried nodes that may be alive, and has
+    /// given or will give their locks away. This node must be reset before it writes.
+    Buried {
+        /// The region.
+        region: String,
+        /// The slots.
+        slots: BTreeSet<u8>,
+    },
     /// The RAM disk has no room for another region. Nothing was changed.
     NoArea {
         /// How many it holds.
@@ -112,6 +120,7 @@ impl ShimError {
             Self::DiskHeartbeat { .. } => libc::EEXIST,
             Self::InUse { .. } => libc::EBUSY,
             Self::NotLive { .. } => libc::ETIMEDOUT,
+            Self::Buried { .. } => libc::EHOSTDOWN,
             Self::NoArea { .. } => libc::ENOSPC,
             Self::Keeper { .. } => libc::EIO,
         }
@@ -144,6 +153,11 @@ impl fmt::Display for ShimError {
             Self::NotLive { region, slots } => {
                 write!(f, "the kernel does not see as live, in region {region}: slots {slots:?}")
             }
+            Self::Buried { region, slots } => write!(
+                f,
+                "daemon and keeper were both away for too long: in region {region} the kernel has \
+                 buried slots {slots:?}, whose nodes may be alive; this node must be reset"
+            ),
             Self::NoArea { areas } => {
                 write!(f, "the RAM disk has room for {areas} regions, and all are taken")
             }
@@ -169,6 +183,7 @@ impl std::error::Error for ShimError {
             | Self::DiskHeartbeat { .. }
             | Self::InUse { .. }
             | Self::NotLive { .. }
+            | Self::Buried { .. }
             | Self::NoArea { .. }
             | Self::Unusable(_) => None,
         }

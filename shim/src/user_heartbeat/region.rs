@@ -66,8 +66,9 @@ impl VirtualRegion {
         let beats = start(&disk.path, disk.block_bytes)
             .map_err(|source| ShimError::Keeper { step: "start", source })?;
         let areas = Areas::new(places.configfs, disk, beats);
-        areas.take_over()?;
-        Ok(Self { debugfs: places.debugfs, areas, ground })
+        let shim = Self { debugfs: places.debugfs, areas, ground };
+        shim.areas.take_over(|region| shim.live(region))?;
+        Ok(shim)
     }
 
     /// Makes the region unless it stands. Where tools count their uses, under their mutex: a plain

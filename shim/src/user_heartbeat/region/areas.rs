@@ -116,16 +116,29 @@ impl Areas {
     /// Nothing may fall silent that the kernel still listens to, and nothing beat on for nobody. A
     /// keeper that outlived the daemon beats on; one that had to be replaced finds on the RAM disk
     /// what its predecessor beat, because whoever went down was overwritten.
-    pub(super) fn take_over(&self) -> Result<(), ShimError> {
+    ///
+    /// A slot that was silent and that the kernel sees as live no more (`live` asks it) was buried: to
+    /// beat it again would bring back a node whose locks are given away.
+    pub(super) fn take_over(
+        &self,
+        live: impl Fn(&str) -> Option<BTreeSet<u8>>,
+    ) -> Result<(), ShimError> {
         self.sweep()?;
         let nodes = self.cluster()?.map_or(Ok(Vec::new()), |cluster| cluster.nodes())?;
         let local = nodes.iter().find(|node| node.is_local).map(|node| node.slot);
         let table = self.beats.table();
-        for area in self.ours()? {
-            for (slot, generation) in self.beaten(area)? {
-                if Some(slot.0) != local && !table.contains_key(&(area, slot)) {
-                    keeper("beat", self.beats.beat(area, slot, generation))?;
-                }
+        for (region, found) in self.survey()? {
+            let Found::Ours(area) = found else { continue };
+            let mut silent = self.beaten(area)?;
+            silent.retain(|slot, _| Some(slot.0) != local && !table.contains_key(&(area, *slot)));
+            let live = live(&region).unwrap_or_else(|| silent.keys().map(|slot| slot.0).collect());
+            let slots = silent.keys().map(|slot| slot.0);
+            let slots: BTreeSet<u8> = slots.filter(|slot| !live.contains(slot)).collect();
+            if !slots.is_empty() {
+                return Err(ShimError::Buried { region, slots });
+            }
+            for (slot, generation) in silent {
+                keeper("beat", self.beats.beat(area, slot, generation))?;
             }
         }
         Ok(())

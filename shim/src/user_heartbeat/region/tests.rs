@@ -248,6 +248,33 @@ fn a_daemon_that_comes_back_takes_over() {
 }
 
 #[test]
+fn whom_the_kernel_buried_is_not_brought_back() {
+    if !semaphores_work("whom_the_kernel_buried_is_not_brought_back") {
+        return;
+    }
+    let mut node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(62)).unwrap();
+    node.live(&region, "1 2 3");
+    carrier.open(&region, 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap();
+    drop(carrier);
+
+    // Daemon and keeper were away until the kernel missed node 3, which may be alive.
+    node.keeper = FakeKeeper::on(&node.paths.dev.join("ram0"));
+    node.live(&region, "1 2");
+    match node.start() {
+        Err(ShimError::Buried { region: of, slots }) => {
+            assert_eq!((of.as_str(), slots), (region.name(), BTreeSet::from([3])));
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("taken over"),
+    }
+    assert!(node.keeper.take_said().is_empty(), "nobody is beaten again");
+    node.live(&region, "1 2 3");
+    node.start().unwrap().close(&region).unwrap();
+}
+
+#[test]
 fn a_keeper_that_fails_fails_the_verb() {
     let node = Node::new();
     node.global();
