@@ -18,9 +18,9 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 	@.ci/deps check
 	@.ci/steps format clippy unit
 
-test: ## every test there is, on real clusters; ends with the counts
+test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs every
+	@.ci/steps format clippy docs every lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
