@@ -174,6 +174,12 @@ impl Kernel {
         self.table.view().map(|view| status::Kernel::new(&view, keeper))
     }
 
+    /// What keeps the kernel's node table from being as corosync has it.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        self.table.complaint().map(|why| format!("the kernel's node table: {why}"))
+    }
+
     /// A hand on the reset button, for a thread. Without a keeper there is none.
     pub fn reset_button(&self) -> impl Fn(&str) + Send + 'static {
         let (keeper, log) = (Arc::clone(&self.keeper), self.log.clone());

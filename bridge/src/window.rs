@@ -110,7 +110,11 @@ impl View for Window<'_> {
             shim_reason: self.facts.shim.1.clone(),
             memory_locked: self.facts.protection.memory_locked,
             shm_bytes: self.facts.shm_bytes,
-            warnings: self.facts.warnings(),
+            warnings: {
+                let mut warnings = self.facts.warnings();
+                warnings.extend(self.hands.kernel.and_then(Kernel::complaint));
+                warnings
+            },
             kernel: self.hands.kernel.and_then(Kernel::status),
             volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
         };

@@ -119,3 +119,11 @@ pub trait Shim: Send + Sync {
         None
     }
 }
+
+/// Said past the test harness, which swallows what a test that passes prints.
+#[cfg(test)]
+fn skipped(sentence: &str) {
+    use std::io::Write;
+    // A standard error that is closed is nobody's to read.
+    let _ = writeln!(std::io::stderr(), "{sentence}");
+}

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,8 +41,17 @@ pub struct NodeTable {
     thread: Option<JoinHandle<()>>,
     /// The last word of corosync.
     cluster: Option<Cluster>,
-    /// What the thread last saw in the kernel.
-    view: Arc<Mutex<Option<View>>>,
+    /// What the thread last saw.
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the thread shows.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// What is in the kernel.
+    view: Option<View>,
+    /// What keeps the table from being as corosync has it.
+    complaint: Option<String>,
 }
 
 impl NodeTable {
@@ -57,21 +66,27 @@ impl NodeTable {
         log: Logger,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
-        let view = Arc::new(Mutex::new(None));
-        let (map, said, is_online) = (BTreeMap::new(), String::new(), false);
-        let seen = Arc::clone(&view);
-        let tender = Tender { o2cb, section, shim, slots, map, log, said, is_online, seen };
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (map, is_online, shown) = (BTreeMap::new(), false, Arc::clone(&seen));
+        let heads_up = Vec::new();
+        let tender =
+            Tender { o2cb, section, shim, slots, map, log, is_online, heads_up, seen: shown };
         let thread = std::thread::Builder::new()
             .name("node-table".into())
             .spawn(move || tender.run(&receiver))?;
-        Ok(Self { orders: Some(sender), thread: Some(thread), cluster: None, view })
+        Ok(Self { orders: Some(sender), thread: Some(thread), cluster: None, seen })
     }
 
     /// What the thread last saw in the kernel.
     #[must_use]
     pub fn view(&self) -> Option<View> {
-        // It is replaced in one step.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        look(&self.seen).view.clone()
+    }
+
+    /// What keeps the kernel's table from being as corosync has it.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        look(&self.seen).complaint.clone()
     }
 
     /// Corosync answers.
@@ -113,11 +128,10 @@ struct Tender {
     /// What is in `slots`.
     map: BTreeMap<NodeId, u8>,
     log: Logger,
-    /// What was complained of last, so that it is said once.
-    said: String,
     is_online: bool,
-    /// What is in the kernel, for status.
-    seen: Arc<Mutex<Option<View>>>,
+    /// What was said last, so that it is said once.
+    heads_up: Vec<String>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Tender {
@@ -136,7 +150,8 @@ impl Tender {
             if !is_done {
                 is_done = wanted.as_ref().is_none_or(|cluster| self.apply(cluster));
             }
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.shim.view();
+            let view = self.shim.view();
+            look(&self.seen).view = view;
         }
     }
 
@@ -151,7 +166,7 @@ impl Tender {
         match self.bring(&wanted) {
             Ok(is_done) => {
                 if is_done && unresolved.is_empty() {
-                    self.said.clear();
+                    look(&self.seen).complaint = None;
                 }
                 is_done && unresolved.is_empty()
             }
@@ -188,8 +203,11 @@ impl Tender {
         for sentence in done {
             info!(self.log, "node table: {sentence}");
         }
-        for sentence in heads_up {
-            self.complain(sentence);
+        if self.heads_up != heads_up {
+            for sentence in heads_up {
+                warn!(self.log, "node table: {sentence}");
+            }
+            self.heads_up = heads_up.to_vec();
         }
     }
 
@@ -206,10 +224,12 @@ impl Tender {
         self.map = map;
     }
 
-    fn complain(&mut self, sentence: &str) {
-        if self.said != sentence {
+    /// Said once, and shown until it is mended.
+    fn complain(&self, sentence: &str) {
+        let mut seen = look(&self.seen);
+        if seen.complaint.as_deref() != Some(sentence) {
             error!(self.log, "the kernel's node table: {sentence}");
-            self.said = sentence.to_owned();
+            seen.complaint = Some(sentence.to_owned());
         }
     }
 
@@ -219,6 +239,11 @@ impl Tender {
             Err(error) => warn!(self.log, "something of the kernel's cluster is left: {error}"),
         }
     }
+}
+
+/// Entries are replaced in one step each, so a panic cannot have left them half done.
+fn look(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The table as the kernel needs it, and the nodes that have no address for it.

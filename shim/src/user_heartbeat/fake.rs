@@ -49,7 +49,7 @@ pub(super) fn cluster(paths: &Paths, nodes: &[u8]) -> PathBuf {
 pub(super) fn semaphores_work(test: &str) -> bool {
     let works = nix::unistd::geteuid().is_root();
     if !works {
-        eprintln!("SKIPPED {test}: the semaphores of the OCFS2 tools are root's");
+        crate::skipped(&format!("SKIPPED {test}: the semaphores of the OCFS2 tools are root's"));
     }
     works
 }
