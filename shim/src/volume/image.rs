@@ -21,7 +21,9 @@ pub(super) fn mkfs(test: &str, arguments: &[&str]) -> Option<Image> {
     command.args(["-q", "-F"]).args(arguments).arg(&path).stdin(Stdio::null());
     match command.output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED {test}: mkfs.ocfs2 is not there; install ocfs2-tools");
+            crate::skipped(&format!(
+                "SKIPPED {test}: mkfs.ocfs2 is not there; install ocfs2-tools"
+            ));
             None
         }
         Err(error) => panic!("mkfs.ocfs2: {error}"),
