@@ -277,6 +277,12 @@ fn check_config_says_what_is_wrong_and_touches_nothing() {
     let output = check(&place.config());
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("line 3: grace_ms: 1 is not within"), "{}", stderr(&output));
+    let late = "[shim]\nkind = \"user-heartbeat\"\n[keeper]\ndaemon_back_ms = 24000\n";
+    std::fs::write(place.config(), late).unwrap();
+    let output = check(&place.config());
+    assert_eq!(output.status.code(), Some(1));
+    let arithmetic = "daemon_back_ms 24000 >= grace_ms 30000 * 4/5 = 24000";
+    assert!(stderr(&output).contains(arithmetic), "{}", stderr(&output));
     let missing = check(Path::new("/no/such/file.toml"));
     assert_eq!(missing.status.code(), Some(1));
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/o2bridge.toml");
