@@ -68,7 +68,7 @@ pub(super) fn start_load(guest: &Guest) -> Result<Job> {
 pub(super) fn access(guest: &Guest, dead: &Guest) -> Result<Job> {
     let name = dead.name();
     guest.spawn(&format!(
-        "ls -l {MOUNT} >/dev/null && cat {MOUNT}/{name}-* >/dev/null && \
+        "ls -l {MOUNT}/{name}-* >/dev/null && cat {MOUNT}/{name}-* >/dev/null && \
          echo x >{MOUNT}/after-{name}"
     ))
 }
