@@ -230,6 +230,20 @@ fn a_hung_keeper_is_killed_and_replaced() {
 }
 
 #[test]
+fn a_keeper_that_hangs_when_a_daemon_starts_is_killed_and_replaced() {
+    let node = Node::new();
+    assert!(node.ctl(&["beat", "0", "1", "5"]).0);
+    let hung = node.dial().unwrap().pid();
+    signal(hung, Signal::SIGSTOP);
+    let (keeper, notices) = node.keeper();
+    assert!(!lives(hung));
+    assert!(keeper.pid().is_some_and(|new| new != hung));
+    let said = |notice: Notice| matches!(notice, Notice::Hung { pid, .. } if pid == hung);
+    assert!(notices.try_iter().any(said));
+    assert_eq!(node.resets(), 0);
+}
+
+#[test]
 fn a_down_that_got_no_answer_is_done_all_the_same() {
     let node = Node::with(|settings| settings.silence_max_ms = 16_000);
     let (keeper, _notices) = node.keeper();

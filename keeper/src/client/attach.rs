@@ -54,7 +54,7 @@ impl Worker {
         }
     }
 
-    fn kill_suspect(&mut self, silent_ms: u64) {
+    pub(super) fn kill_suspect(&mut self, silent_ms: u64) {
         let Some(pid) = self.suspect.take() else { return };
         (self.log)(Notice::Hung { pid, silent_ms });
         match i32::try_from(pid) {

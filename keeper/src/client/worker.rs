@@ -77,13 +77,19 @@ pub(super) fn is_due(at: Option<Millis>, now: Millis) -> bool {
 }
 
 impl Worker {
-    /// The first keeper: one that runs and beats, or a new one.
+    /// The first keeper: one that runs and beats, or a new one. One that hangs beats nothing either:
+    /// whoever left it there is gone, and nobody else would end it.
     pub(super) fn begin(&mut self) -> Result<(), KeeperError> {
-        let deadline = now().plus(READY_MS);
+        let since = now();
+        let mut deadline = since.plus(READY_MS);
         loop {
             match self.attach(true) {
                 Err(KeeperError::Busy | KeeperError::Unanswered) if now() < deadline => {
                     sleep(Duration::from_millis(RETRY_MS));
+                }
+                Err(KeeperError::Unanswered) if self.suspect.is_some() => {
+                    self.kill_suspect(now().since(since));
+                    deadline = now().plus(READY_MS);
                 }
                 result => return result,
             }
