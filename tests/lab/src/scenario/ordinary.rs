@@ -84,13 +84,25 @@ fn ordinary(context: &Context, guests: u8, mkfs: &str, config: &str) -> Result<(
     lab.guests().skip(1).try_for_each(stock::umount)?;
     tools_run(one)?;
     lab.step("unmounted, checked, tuned");
-    for guest in lab.guests() {
-        let regions = bridge::regions(guest)?;
-        ensure!(regions.len() == 1, "after the umount {} has {regions:?}", guest.name());
-    }
+    regions_stay(&lab, config.contains(GLOBAL))?;
     lab.guests().try_for_each(bridge::stop)?;
     lab.guests().try_for_each(bridge::peaceful)?;
     lab.step("nothing left in configfs, nobody was declared dead");
+    Ok(())
+}
+
+/// After the last umount each region stands by our reference, under the name that its mode wants.
+fn regions_stay(lab: &Lab, is_global: bool) -> Result<()> {
+    let uuid = lab.guest(1).ok(&format!("tunefs.ocfs2 -Q '%U' {DISK}"))?;
+    let first = bridge::regions(lab.guest(1))?;
+    ensure!(first.len() == 1, "after the umount there is {first:?}");
+    ensure!((first == [uuid.as_str()]) != is_global, "the region of {uuid} is {first:?}");
+    for guest in lab.guests() {
+        let regions = bridge::regions(guest)?;
+        ensure!(regions == first, "{} has {regions:?}, not {first:?}", guest.name());
+        let mode = guest.ok("cat /sys/kernel/config/cluster/lab/heartbeat/mode")?;
+        ensure!((mode == "global") == is_global, "{} has the mode {mode}", guest.name());
+    }
     Ok(())
 }
 
