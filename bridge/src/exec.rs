@@ -46,6 +46,8 @@ pub struct Hands {
     pub kernel: Option<Kernel>,
     /// The volumes that such a shim serves.
     pub volumes: Option<VolumeDesk>,
+    /// The kernel's cluster to be, until no volume can be mounted without its region.
+    pub cluster: Option<Cluster>,
     /// What survives us.
     pub state: StateDir,
     /// The fence agents; replaced on SIGHUP.
@@ -109,17 +111,21 @@ impl Hands {
 
     /// What corosync says of the cluster is the kernel's node table, too.
     pub fn note_corosync(&mut self, event: &BusEvent) {
-        if let (Some(volumes), BusEvent::Connected(connected)) = (&mut self.volumes, event) {
-            volumes.set_cluster(&connected.cluster);
-        }
-        let Some(kernel) = &mut self.kernel else { return };
+        let (Some(kernel), Some(volumes)) = (&mut self.kernel, &mut self.volumes) else { return };
         match event {
-            BusEvent::Connected(connected) => kernel.connected(Cluster {
-                me: connected.node,
-                name: connected.cluster.clone(),
-                nodes: connected.nodelist.clone(),
-            }),
-            BusEvent::Nodelist(nodes) => kernel.nodelist(nodes),
+            BusEvent::Connected(connected) => {
+                volumes.set_cluster(&connected.cluster);
+                // Not told to the kernel before no volume can be mounted without its region.
+                self.cluster = Some(Cluster {
+                    me: connected.node,
+                    name: connected.cluster.clone(),
+                    nodes: connected.nodelist.clone(),
+                });
+            }
+            BusEvent::Nodelist(nodes) => match &mut self.cluster {
+                Some(waiting) => waiting.nodes.clone_from(nodes),
+                None => kernel.nodelist(nodes),
+            },
             BusEvent::Refused(_)
             | BusEvent::Lost(_)
             | BusEvent::Quorum { .. }
@@ -136,6 +142,9 @@ impl Hands {
         let Some(volumes) = &mut self.volumes else { return Vec::new() };
         let must_reset = volumes.turn(now).is_some();
         let said = volumes.take_said();
+        if let Some(kernel) = self.kernel.as_mut().filter(|_| volumes.is_guarded()) {
+            self.cluster.take().into_iter().for_each(|cluster| kernel.connected(cluster));
+        }
         if must_reset {
             self.fence_self();
         }

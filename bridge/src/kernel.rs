@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use o2bridge_core::{Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
-use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Slots};
+use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Gates, Slots};
 use o2bridge_shim::{ChooseError, Shim, ShimError};
 use slog::{Logger, error, info, warn};
 
@@ -54,6 +54,7 @@ pub struct Kernel {
     /// The keeper, if the carrier needs one.
     keeper: Arc<OnceLock<Arc<Keeper>>>,
     table: NodeTable,
+    gates: Gates,
     /// When the keeper must be told again that the loop turns.
     alive_at: Now,
     log: Logger,
@@ -64,6 +65,7 @@ pub struct Ground {
     o2cb: O2cb,
     keeper: Arc<OnceLock<Arc<Keeper>>>,
     slots: Slots,
+    gates: Gates,
 }
 
 impl Ground {
@@ -86,14 +88,17 @@ impl Ground {
         }
         let (keeper, slots) = (Arc::new(OnceLock::new()), Slots::default());
         let run_dir = settings.paths.run_dir.clone();
+        let paths = user_heartbeat::Paths { run_dir, ..user_heartbeat::Paths::default() };
+        let gates = Gates::new(&paths.configfs);
         let wanted = user_heartbeat::Settings {
             carrier: carrier(settings.user_heartbeat.carrier),
-            paths: user_heartbeat::Paths { run_dir, ..user_heartbeat::Paths::default() },
+            paths,
             device: None,
             slots: slots.clone(),
+            gates: gates.clone(),
             keeper: starter(settings, log, &keeper),
         };
-        Ok((Self { o2cb, keeper, slots }, wanted))
+        Ok((Self { o2cb, keeper, slots, gates }, wanted))
     }
 
     /// The shim could not start. If the kernel has buried nodes that may be alive, this one must not
@@ -136,14 +141,20 @@ impl Kernel {
         shim: Arc<dyn Shim>,
         log: &Logger,
     ) -> std::io::Result<Self> {
-        let Ground { o2cb, keeper, slots } = ground;
+        let Ground { o2cb, keeper, slots, gates } = ground;
         let table = NodeTable::start(o2cb, settings.o2cb.clone(), (shim, slots), log.clone())?;
-        Ok(Self { keeper, table, alive_at: now(), log: log.clone() })
+        Ok(Self { keeper, table, gates, alive_at: now(), log: log.clone() })
     }
 
     /// Corosync answers.
     pub fn connected(&mut self, cluster: Cluster) {
         self.table.connected(cluster);
+    }
+
+    /// The volumes that nobody may mount yet.
+    #[must_use]
+    pub fn gates(&self) -> Gates {
+        self.gates.clone()
     }
 
     /// The nodelist was changed.

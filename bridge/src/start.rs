@@ -129,7 +129,12 @@ fn hands(
     let channels_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
     let options = Options { channels_warn, ..Options::default() };
     let watch = |(kernel, saved): (Kernel, Saved)| {
-        let volumes = VolumeDesk::start(&settings, &saved, Arc::clone(&waker), log.clone())?;
+        let volumes = VolumeDesk::start(
+            &settings,
+            (&saved, kernel.gates()),
+            Arc::clone(&waker),
+            log.clone(),
+        )?;
         Ok::<_, StartError>((kernel, volumes))
     };
     let (kernel, volumes) = kernel.map(watch).transpose()?.unzip();
@@ -142,6 +147,7 @@ fn hands(
         shim,
         kernel,
         volumes,
+        cluster: None,
         state,
         fencing: settings.fencing,
         mountinfo: settings.paths.mountinfo,

@@ -36,7 +36,7 @@ mod usage;
 mod view;
 mod volume;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
@@ -265,6 +265,16 @@ impl Volumes {
     /// What the watch is to do, since this was last asked.
     pub fn orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
+    }
+
+    /// The volumes that would be ours, or are about to be, and whose regions do not stand: a mount now
+    /// would make a classic heartbeat, and see none of those who use ours. Where somebody beats on the
+    /// disk the classic heartbeat is the right one. `None` while the watch has not spoken.
+    #[must_use]
+    pub fn unready(&self) -> Option<BTreeSet<GroupId>> {
+        let is_known = self.has_seen_volumes && self.cluster.is_some();
+        let unready = self.volumes.values().filter(|volume| volume.is_unready());
+        is_known.then(|| unready.map(Volume::uuid).collect())
     }
 
     /// What status shows: every volume that is present or in use, ours or not.

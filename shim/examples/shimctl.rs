@@ -30,7 +30,7 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 use o2bridge_keeper::Keeper;
 use o2bridge_shim::Shim;
 use o2bridge_shim::user_heartbeat::{
-    BeatError, Beats, CarrierKind, Paths, Settings, Slots, UserHeartbeat, probe,
+    BeatError, Beats, CarrierKind, Gates, Paths, Settings, Slots, UserHeartbeat, probe,
 };
 
 type Failure = Box<dyn Error>;
@@ -105,6 +105,7 @@ impl Bench {
             Ok(keeper)
         };
         let settings = Settings {
+            gates: Gates::new(Path::new("/sys/kernel/config")),
             carrier,
             paths: Paths::default(),
             device: std::env::var_os("SHIMCTL_DEVICE").map(PathBuf::from),

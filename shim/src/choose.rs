@@ -184,6 +184,7 @@ mod tests {
         };
         let heartbeat = user_heartbeat::Settings {
             carrier: user_heartbeat::CarrierKind::Auto,
+            gates: user_heartbeat::Gates::new(&paths.configfs),
             paths,
             device: None,
             slots: user_heartbeat::Slots::default(),

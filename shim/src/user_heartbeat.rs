@@ -20,6 +20,7 @@ mod carrier;
 mod claims;
 #[cfg(test)]
 mod fake;
+mod gates;
 mod probe;
 mod reference;
 mod region;
@@ -40,6 +41,7 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 
 pub use beats::{BeatError, Beats};
 pub use carrier::RegionView;
+pub use gates::Gates;
 pub use probe::{Finding, probe};
 pub use settings::{CarrierKind, Paths, Settings, StartKeeper};
 pub use slots::Slots;
@@ -85,6 +87,7 @@ impl UserHeartbeat {
                 let places = region::Places {
                     configfs: paths.configfs.clone(),
                     debugfs: paths.debugfs.clone(),
+                    gates: settings.gates.clone(),
                 };
                 let keeper = |device: &Path, block_bytes| (settings.keeper)(device, block_bytes);
                 let disk = settings.disk();

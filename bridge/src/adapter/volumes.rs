@@ -7,12 +7,16 @@ use std::sync::mpsc::{Receiver, channel};
 use mio::Waker;
 use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
+use o2bridge_shim::user_heartbeat::Gates;
 use o2bridge_shim::volume::{self, Change, Watch};
 use slog::{Logger, error, info};
 
 use crate::adapter::timers::now;
 use crate::config::{self, HeartbeatMode, StorageLoss, UserHeartbeatSection, VolumesWord};
 use crate::volumes::{Decision, OnLoss, Policy, StopAnswer, VolumeView, Volumes, Which};
+
+/// The pause before a gate that a tool held is tried again.
+const GATE_RETRY_MS: u64 = 200;
 
 /// The volumes, put together.
 #[derive(Debug)]
@@ -21,6 +25,11 @@ pub struct VolumeDesk {
     watch: Watch,
     changes: Receiver<Change>,
     mode: Mode,
+    gates: Gates,
+    /// The volumes whose gates were closed.
+    closed: BTreeSet<GroupId>,
+    /// When a gate that a tool held is tried again.
+    retry_at: Option<Now>,
     /// What the manager said since the loop last asked.
     said: Vec<Event>,
     log: Logger,
@@ -33,7 +42,7 @@ impl VolumeDesk {
     /// There are no more descriptors or threads.
     pub fn start(
         settings: &config::Settings,
-        saved: &Saved,
+        (saved, gates): (&Saved, Gates),
         waker: Arc<Waker>,
         log: Logger,
     ) -> std::io::Result<Self> {
@@ -52,7 +61,17 @@ impl VolumeDesk {
             HeartbeatMode::Local => Mode::Local,
             HeartbeatMode::Global => Mode::Global,
         };
-        let mut desk = Self { manager, watch, changes, mode, said: Vec::new(), log };
+        let mut desk = Self {
+            manager,
+            watch,
+            changes,
+            mode,
+            gates,
+            closed: BTreeSet::new(),
+            retry_at: None,
+            said: Vec::new(),
+            log,
+        };
         desk.manager.inherit(saved, now(), &mut desk.said);
         Ok(desk)
     }
@@ -93,7 +112,37 @@ impl VolumeDesk {
         for order in self.manager.orders() {
             self.watch.order(order);
         }
+        self.turn_gates(now);
         reset
+    }
+
+    /// Closes the gates of volumes whose regions do not stand yet, and opens those of all others.
+    fn turn_gates(&mut self, now: Now) {
+        let unready = self.manager.unready().unwrap_or_default();
+        for volume in self.closed.difference(&unready) {
+            self.gates.open(*volume);
+        }
+        self.closed.retain(|volume| unready.contains(volume));
+        for volume in unready {
+            match self.gates.close(volume) {
+                Ok(true) => drop(self.closed.insert(volume)),
+                Ok(false) => {}
+                Err(error) => {
+                    // Without the tools' semaphores nobody can be kept out; attach will fail as well.
+                    if self.closed.insert(volume) {
+                        error!(self.log, "mounts cannot be held back: {error}"; "group" => %volume);
+                    }
+                }
+            }
+        }
+        let is_done = self.manager.unready().is_none_or(|unready| unready == self.closed);
+        self.retry_at = (!is_done).then(|| now.after(GATE_RETRY_MS));
+    }
+
+    /// Whether it is known which volumes are ours, and nobody can mount one before its region stands.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.manager.unready().is_some_and(|unready| unready == self.closed)
     }
 
     /// What the manager wants of the core.
@@ -104,7 +153,7 @@ impl VolumeDesk {
     /// When [`Self::turn`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Now> {
-        self.manager.deadline()
+        self.manager.deadline().into_iter().chain(self.retry_at).min()
     }
 
     /// The daemon shall end.

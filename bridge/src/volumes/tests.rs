@@ -241,6 +241,35 @@ fn unknown() -> Beats {
     Beats::Unknown { why: "the disk does not answer".into() }
 }
 
+/// Nobody may mount a volume of ours before its region stands, and a classic heartbeat may go on.
+#[test]
+fn unready_until_the_region_stands() {
+    let unready = |bench: &Bench| bench.volumes.unready().map(|set| set.contains(&U));
+    let mut bench = Bench::new(policy(OnLoss::Reset));
+    bench.present(&[ours(U, 1)]);
+    assert_eq!(unready(&bench), None, "whose it is depends on the cluster");
+    bench.set_cluster(Mode::Local);
+    assert_eq!(unready(&bench), Some(true));
+    for (bench, is_unready) in [
+        (asked(), true),
+        (begun(), true),
+        (refused_region(), true),
+        (region(), false),
+        (mounted(), false),
+    ] {
+        assert_eq!(unready(&bench), Some(is_unready), "{}", bench.state());
+    }
+    let mut bench = asked();
+    bench.beats(beating(&[3], false));
+    assert_eq!(unready(&bench), Some(false), "{}", bench.state());
+    let mut bench = asked();
+    bench.beats(unknown());
+    assert_eq!(unready(&bench), Some(true), "{}", bench.state());
+    let mut bench = Bench::ready();
+    bench.present(&[present(U, 1, &named("o2cb", "elsewhere", false))]);
+    assert_eq!(unready(&bench), Some(false));
+}
+
 // The region: one test for each row.
 
 #[test]

@@ -248,6 +248,14 @@ impl Volume {
         is_due
     }
 
+    /// See [`super::Volumes::unready`].
+    pub(super) fn is_unready(&self) -> bool {
+        !self.present.is_empty()
+            && self.claim == Some(Claim::Ours)
+            && !self.region.is_live()
+            && !matches!(self.look, Look::Beating { .. })
+    }
+
     fn wants_region(&self, world: &World<'_>) -> bool {
         if world.is_stopping {
             return false;

@@ -42,17 +42,25 @@ pub(super) fn count(region: &str) -> Result<u32, ShimError> {
 /// The mutex, held; no tool begins or ends a use of the region meanwhile. Given back when dropped,
 /// or by the kernel if this process dies.
 #[derive(Debug)]
-pub(super) struct Locked<'a> {
+pub(super) struct Locked {
     pair: SemaphorePair,
-    region: &'a str,
+    region: String,
 }
 
 /// Takes the mutex.
-pub(super) fn lock(region: &str) -> Result<Locked<'_>, ShimError> {
+pub(super) fn lock(region: &str) -> Result<Locked, ShimError> {
     lock_within(region, MUTEX_WAIT)
 }
 
-fn lock_within(region: &str, wait: Duration) -> Result<Locked<'_>, ShimError> {
+/// Takes the mutex if nobody holds it.
+pub(super) fn try_lock(region: &str) -> Result<Option<Locked>, ShimError> {
+    match lock_within(region, Duration::ZERO) {
+        Err(error) if error.errno() == libc::EAGAIN => Ok(None),
+        locked => locked.map(Some),
+    }
+}
+
+fn lock_within(region: &str, wait: Duration) -> Result<Locked, ShimError> {
     const TAKE: [Step; 2] = [
         Step { semaphore: MUTEX, add: 0, undo: false },
         Step { semaphore: MUTEX, add: 1, undo: true },
@@ -62,7 +70,7 @@ fn lock_within(region: &str, wait: Duration) -> Result<Locked<'_>, ShimError> {
         // Its last user may remove the pair at any time, so each try begins with the key.
         let pair = SemaphorePair::find_or_make(key(region));
         match pair.and_then(|pair| pair.try_steps(TAKE).map(|()| pair)) {
-            Ok(pair) => return Ok(Locked { pair, region }),
+            Ok(pair) => return Ok(Locked { pair, region: region.into() }),
             Err(error) if is_gone(&error) => {}
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
                 if Instant::now() >= end {
@@ -75,10 +83,10 @@ fn lock_within(region: &str, wait: Duration) -> Result<Locked<'_>, ShimError> {
     }
 }
 
-impl Locked<'_> {
+impl Locked {
     /// How many use the region.
     pub(super) fn count(&self) -> Result<u32, ShimError> {
-        self.pair.value(COUNT).map_err(|error| failed("read", self.region, error))
+        self.pair.value(COUNT).map_err(|error| failed("read", &self.region, error))
     }
 
     /// The region stands: our reference is in the count, unless somebody removed the pair.
@@ -92,7 +100,9 @@ impl Locked<'_> {
         match i16::try_from(1 - stale) {
             Ok(0) => Ok(()),
             Ok(add) => self.add(add),
-            Err(_) => Err(failed("count", self.region, io::Error::from_raw_os_error(libc::ERANGE))),
+            Err(_) => {
+                Err(failed("count", &self.region, io::Error::from_raw_os_error(libc::ERANGE)))
+            }
         }
     }
 
@@ -103,17 +113,17 @@ impl Locked<'_> {
 
     /// The region is gone, and with it all uses of it.
     pub(super) fn remove(self) -> Result<(), ShimError> {
-        self.pair.remove().map_err(|error| failed("remove", self.region, error))
+        self.pair.remove().map_err(|error| failed("remove", &self.region, error))
     }
 
     /// Counts more or fewer users.
     pub(super) fn add(&self, add: i16) -> Result<(), ShimError> {
         let step = Step { semaphore: COUNT, add, undo: false };
-        self.pair.try_steps([step]).map_err(|error| failed("count", self.region, error))
+        self.pair.try_steps([step]).map_err(|error| failed("count", &self.region, error))
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for Locked {
     fn drop(&mut self) {
         // Fails only if the pair is gone, and then there is nothing to give back.
         let _ = self.pair.try_steps([Step { semaphore: MUTEX, add: -1, undo: true }]);

@@ -24,6 +24,7 @@ pub(super) use disk::DiskSettings;
 
 use super::beats::{BeatError, Beats};
 use super::carrier::{Carrier, Lives, Look, Region, RegionView, Standing};
+use super::gates::Gates;
 use super::reference;
 use super::tree::{self, Cluster, Ground};
 use crate::ShimError;
@@ -45,6 +46,7 @@ const BLIND_WAIT: Duration = Duration::from_secs(8);
 pub(super) struct Places {
     pub(super) configfs: PathBuf,
     pub(super) debugfs: PathBuf,
+    pub(super) gates: Gates,
 }
 
 /// The carrier.
@@ -52,6 +54,7 @@ pub(super) struct VirtualRegion {
     debugfs: PathBuf,
     areas: Areas,
     ground: Box<dyn Ground>,
+    gates: Gates,
 }
 
 impl VirtualRegion {
@@ -66,7 +69,7 @@ impl VirtualRegion {
         let beats = start(&disk.path, disk.block_bytes)
             .map_err(|source| ShimError::Keeper { step: "start", source })?;
         let areas = Areas::new(places.configfs, disk, beats);
-        let shim = Self { debugfs: places.debugfs, areas, ground };
+        let shim = Self { debugfs: places.debugfs, areas, ground, gates: places.gates };
         shim.areas.take_over(|region| shim.live(region))?;
         Ok(shim)
     }
@@ -201,8 +204,12 @@ impl Carrier for VirtualRegion {
         if stands && reference::count(region.name())? > 0 {
             return Ok(());
         }
-        let locked = reference::lock(region.name())?;
-        self.stand(region, Some(&locked), own_slot, peers)
+        let (locked, was_closed) = self.gates.take(region.name())?;
+        let stands = self.stand(region, Some(&locked), own_slot, peers);
+        if stands.is_err() && was_closed {
+            self.gates.put_back(region.name(), locked);
+        }
+        stands
     }
 
     fn standing(&self, region: &Region) -> Result<Standing, ShimError> {
@@ -233,7 +240,7 @@ impl Carrier for VirtualRegion {
             }
             return self.areas.sweep();
         }
-        let locked = reference::lock(region.name())?;
+        let (locked, _) = self.gates.take(region.name())?;
         match self.areas.find(&dir)? {
             Found::Disk(_) => return Ok(()),
             Found::Nothing => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::region::DiskSettings;
 use super::slots::Slots;
 use super::symlink;
-use super::{BeatError, Beats};
+use super::{BeatError, Beats, Gates};
 
 /// The carriers, as the configuration names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Settings {
     pub device: Option<PathBuf>,
     /// The node table.
     pub slots: Slots,
+    /// The volumes that nobody may mount yet.
+    pub gates: Gates,
     /// The keeper; called only if the carrier needs one.
     pub keeper: StartKeeper,
 }

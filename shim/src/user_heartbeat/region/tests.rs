@@ -29,8 +29,11 @@ impl Node {
     }
 
     fn start(&self) -> Result<VirtualRegion, ShimError> {
-        let places =
-            Places { configfs: self.paths.configfs.clone(), debugfs: self.paths.debugfs.clone() };
+        let places = Places {
+            configfs: self.paths.configfs.clone(),
+            debugfs: self.paths.debugfs.clone(),
+            gates: Gates::new(&self.paths.configfs),
+        };
         let disk = DiskSettings {
             device: None,
             dev: self.paths.dev.clone(),

@@ -1,0 +1,113 @@
+//! Volumes that nobody may mount yet.
+//!
+//! A mount that finds no region makes one on the disk: the classic heartbeat, in which it sees none of
+//! the nodes that use ours. It would mount beside them, take their journals for those of the dead, and
+//! replay them. So the tools' mutex of a volume of ours is held from when it is first seen until its
+//! region stands. A mount waits as long.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use o2bridge_core::GroupId;
+
+use super::reference::{self, Locked};
+use super::tree::Cluster;
+use crate::ShimError;
+
+/// The gates that are closed. Clones share them. All are opened by the kernel if this process dies.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    configfs: PathBuf,
+    closed: Arc<Mutex<BTreeMap<String, Locked>>>,
+}
+
+impl Gates {
+    /// None is closed.
+    #[must_use]
+    pub fn new(configfs: &Path) -> Self {
+        Self { configfs: configfs.into(), closed: Arc::default() }
+    }
+
+    /// Closes the gate of a volume, unless a region of that name stands: then there is nothing to
+    /// prevent any more. Never waits; right when repeated. Whether it is closed, or need not be.
+    ///
+    /// # Errors
+    /// The semaphores of the tools cannot be used.
+    pub fn close(&self, volume: GroupId) -> Result<bool, ShimError> {
+        let name = volume.to_string();
+        let mut closed = self.closed();
+        if closed.contains_key(&name) || self.stands(&name) {
+            return Ok(true);
+        }
+        let locked = reference::try_lock(&name)?;
+        let is_closed = locked.is_some();
+        closed.extend(locked.map(|locked| (name, locked)));
+        Ok(is_closed)
+    }
+
+    /// Opens the gate of a volume, if it is closed.
+    pub fn open(&self, volume: GroupId) {
+        self.closed().remove(&volume.to_string());
+    }
+
+    /// The mutex of a region, from its gate or from the tools.
+    pub(super) fn take(&self, region: &str) -> Result<(Locked, bool), ShimError> {
+        if let Some(locked) = self.closed().remove(region) {
+            return Ok((locked, true));
+        }
+        Ok((reference::lock(region)?, false))
+    }
+
+    /// The region did not come to stand: its gate stays closed.
+    pub(super) fn put_back(&self, region: &str, locked: Locked) {
+        self.closed().insert(region.into(), locked);
+    }
+
+    fn stands(&self, region: &str) -> bool {
+        Cluster::find(&self.configfs).is_ok_and(|cluster| cluster.region(region).exists())
+    }
+
+    fn closed(&self) -> MutexGuard<'_, BTreeMap<String, Locked>> {
+        // Entries come and go in one step each.
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user_heartbeat::fake::{self, semaphores_work};
+
+    #[test]
+    fn a_closed_gate_keeps_the_tools_out() {
+        if !semaphores_work("a_closed_gate_keeps_the_tools_out") {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let gates = Gates::new(dir.path());
+        let volume = GroupId(u128::from(std::process::id()) << 64 | 0xC << 124);
+        let name = volume.to_string();
+        assert!(gates.close(volume).unwrap() && gates.close(volume).unwrap());
+        assert!(reference::try_lock(&name).unwrap().is_none(), "a tool waits");
+        let (locked, was_closed) = gates.take(&name).unwrap();
+        assert!(was_closed);
+        assert!(!gates.close(volume).unwrap(), "held by who makes the region");
+        gates.put_back(&name, locked);
+        assert!(gates.close(volume).unwrap());
+        gates.open(volume);
+        reference::try_lock(&name).unwrap().unwrap().remove().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_closed_where_a_region_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = fake::paths(dir.path());
+        let volume = GroupId(7);
+        let cluster = fake::cluster(&paths, &[1]);
+        std::fs::create_dir_all(cluster.join("heartbeat").join(volume.to_string())).unwrap();
+        let gates = Gates::new(&paths.configfs);
+        assert!(gates.close(volume).unwrap());
+        assert!(gates.closed().is_empty());
+    }
+}
