@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | busy, or pausing after a failure | | nothing |
 //! | attached | the group closes, services are saved | Save(no services) |
+//! | attached | the group closes, a detach was refused, gate open, a death is settled | mark it, Suspend, NodeDown, as below |
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
@@ -24,6 +25,9 @@
 //! that dies in between must know that its kernel may be suspended, and whom it may know; or the
 //! volume would hang, or a death be lost. A leave likewise: the successor must not keep a group for a
 //! service that has gone.
+//!
+//! A detach is refused while the kernel still uses the group: somebody mounted in the last moment. That
+//! can last, and a kernel that uses a group must hear of its dead whether we want to leave or not.
 
 use alloc::collections::BTreeMap;
 
@@ -102,6 +106,8 @@ pub(crate) struct Lane {
     /// Whom the shim surely knows since it last granted: what we say to the others.
     pub(crate) known: Users,
     saved: Option<SavedGroup>,
+    /// The last detach failed: the kernel may use the group on.
+    is_held: bool,
     work: Work,
 }
 
@@ -120,6 +126,7 @@ impl Lane {
             told: Users::new(),
             known: Users::new(),
             saved: None,
+            is_held: false,
             work: Work::Idle,
         }
     }
@@ -132,6 +139,7 @@ impl Lane {
             told: image.told.clone(),
             known: if image.unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
+            is_held: false,
             work: Work::Idle,
         }
     }
@@ -192,12 +200,21 @@ impl Lane {
                 Grip::Granting | Grip::Suspended | Grip::Unfinished if kept => {
                     self.save_if_changed(want)
                 }
-                Grip::Granting | Grip::Suspended | Grip::Unfinished => Some(Step::Detach),
+                Grip::Granting | Grip::Suspended | Grip::Unfinished => {
+                    self.next_of_a_held_group(want).or(Some(Step::Detach))
+                }
                 Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
             };
         }
         let verb = if want.expelled || !want.gate { None } else { self.next_verb(want) };
         verb.or_else(|| self.save_if_changed(want))
+    }
+
+    /// The deaths that a kernel must hear although we want to leave the group.
+    fn next_of_a_held_group(&self, want: &Want<'_>) -> Option<Step> {
+        let is_settled = want.dead.values().any(|(_, settled)| *settled);
+        let must_tell = self.is_held && want.gate && !want.expelled && is_settled;
+        if must_tell { self.next_verb(want) } else { None }
     }
 
     fn next_verb(&self, want: &Want<'_>) -> Option<Step> {
@@ -283,9 +300,11 @@ impl Lane {
         };
         if let Err(error) = result {
             self.work = Work::Pausing;
-            if let Step::Attach(_) = &step {
+            match &step {
                 // Half of it may have been done, and must be undone.
-                self.grip = Grip::Unfinished;
+                Step::Attach(_) => self.grip = Grip::Unfinished,
+                Step::Detach => self.is_held = true,
+                Step::Save(_) | Step::Suspend | Step::NodeDown(..) | Step::Resume(_) => {}
             }
             fx.note(Note::OpFailed(self.group, step.name(), error));
             fx.arm(Timer::Lane(self.group), fx.tunables.retry_ms);
@@ -307,6 +326,7 @@ impl Lane {
                 self.told.clear();
                 self.known.clear();
                 self.grip = Grip::Detached;
+                self.is_held = false;
             }
         }
         Some(Ended::Ok(step))

@@ -154,6 +154,35 @@ fn a_closing_group_saves_that_detaches_then_forgets() {
     }
 }
 
+/// The kernel uses a group on that was to be left: its dead are told, and the detach is tried again.
+#[test]
+fn a_group_that_cannot_be_left_hears_of_its_dead() {
+    let saved = |unfinished| SavedGroup { services: vec![], ..image(&[1, 2, 3], unfinished) };
+    let lane = |grip, unfinished| Lane { saved: Some(saved(unfinished)), ..lane(grip, &[1, 2, 3]) };
+    let rest = users(&[1, 2]);
+    let closing = |dead| Want { closing: true, image: saved(false), ..want(&rest, dead) };
+    let (gone, unsettled, none) = (dead(&[(3, true)]), dead(&[(3, false)]), dead(&[]));
+    let mut held = Lane { work: Work::Busy(OpId(1), Step::Detach), ..lane(Grip::Granting, false) };
+    let (ended, _) = with(|fx| held.handle_done(Err(ERROR), fx));
+    assert_eq!(ended, Some(Ended::Failed(Step::Detach, ERROR)));
+    held.handle_timer();
+    check(held.clone(), &closing(&none), verb(Verb::Detach));
+    check(held.clone(), &closing(&unsettled), verb(Verb::Detach));
+    check(held.clone(), &Want { gate: false, ..closing(&gone) }, verb(Verb::Detach));
+    check(held.clone(), &Want { expelled: true, ..closing(&gone) }, verb(Verb::Detach));
+    check(held.clone(), &closing(&gone), save(Some(saved(true))));
+    let marked = Lane { saved: Some(saved(true)), ..held.clone() };
+    check(marked, &closing(&gone), verb(Verb::Suspend));
+    let suspended = Lane { grip: Grip::Suspended, saved: Some(saved(true)), ..held.clone() };
+    let down = verb(Verb::NodeDown(NodeId(3), user(3).incarnation));
+    check(suspended.clone(), &closing(&gone), down);
+    check(suspended.clone(), &closing(&none), verb(Verb::Detach));
+    let mut left = Lane { work: Work::Busy(OpId(1), Step::Detach), ..suspended };
+    with(|fx| left.handle_done(Ok(()), fx));
+    assert!(!left.is_held);
+    check(lane(Grip::Granting, false), &closing(&gone), verb(Verb::Detach));
+}
+
 #[test]
 fn an_expelled_group_only_saves() {
     let (all, gone) = (users(&[1, 2]), dead(&[(3, true)]));
