@@ -1,5 +1,5 @@
-//! What of the lab fits into every test run: a stock kernel boots, two guests form a cluster, one
-//! fences the other; and no guest outlives the lab.
+//! What of the lab fits into every test run: a stock kernel boots, two guests form a cluster, mount an
+//! ordinary volume, survive a death and the loss of a daemon; and no guest outlives the lab.
 
 use std::fs;
 use std::io::Write;
@@ -29,24 +29,41 @@ fn skip(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
-#[test]
-fn a_stock_kernel_runs_two_guests() {
-    const NAME: &str = "a_stock_kernel_runs_two_guests";
-    if skipped(NAME) {
+/// Runs scenarios on one kernel; all must pass.
+fn pass(test: &str, scenarios: &[&str]) {
+    if skipped(test) {
         return;
     }
-    let words = ["--kernel", KERNEL, "--scenario", "boot", "--scenario", "corosync"];
-    let output = Command::new(LAB).args(words).args(["--format", "json"]).output().unwrap();
+    let words = scenarios.iter().flat_map(|name| ["--scenario", name]);
+    let mut lab = Command::new(LAB);
+    lab.args(["--kernel", KERNEL, "--format", "json"]).args(words);
+    let output = lab.output().unwrap();
     let story = String::from_utf8_lossy(&output.stderr);
     let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).expect(&story);
-    assert_eq!(outcomes.len(), 2);
+    assert_eq!(outcomes.len(), scenarios.len());
     for outcome in outcomes {
         match outcome["verdict"].as_str() {
             Some("passed") => {}
-            Some("skipped") => skip(NAME, outcome["why"].as_str().unwrap_or_default()),
+            Some("skipped") => skip(test, outcome["why"].as_str().unwrap_or_default()),
             _ => panic!("{outcome}\n{story}"),
         }
     }
+}
+
+#[test]
+fn a_stock_kernel_runs_two_guests() {
+    pass("a_stock_kernel_runs_two_guests", &["boot", "corosync"]);
+}
+
+/// Needs the daemon's programs beside the lab's: `.ci/steps lab` builds them.
+#[test]
+fn an_ordinary_volume_is_shared_and_a_death_recovered() {
+    pass("an_ordinary_volume_is_shared_and_a_death_recovered", &["ordinary", "death"]);
+}
+
+#[test]
+fn a_node_whose_daemon_stays_away_is_reset() {
+    pass("a_node_whose_daemon_stays_away_is_reset", &["nodaemon"]);
 }
 
 /// The child of a process that is QEMU.
