@@ -222,6 +222,8 @@ impl UserHeartbeat {
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let alone = self.claims.groups().iter().all(|other| *other == group);
         if region.is_shared() && !alone {
+            // To take a peer down under a mount is to tell the kernel that it died.
+            self.carrier.unused(group)?;
             let others = self.claims_of_others(group, &region);
             for claim in self.claims.of(group).values() {
                 if !others.contains(&claim.slot) {

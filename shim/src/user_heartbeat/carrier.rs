@@ -35,6 +35,10 @@ pub(super) trait Carrier: Send + Sync {
     /// A peer is down. The kernel is told when this returns, and acts within two seconds.
     fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError>;
 
+    /// No lock domain of the kernel serves this group. A kernel that uses a region refuses to let it
+    /// go; of one that serves other groups, too, it cannot tell that a group is over.
+    fn unused(&self, group: GroupId) -> Result<(), ShimError>;
+
     /// The region is gone. Nobody else may use it, else it stands as it was.
     fn close(&self, region: &Region) -> Result<(), ShimError>;
 

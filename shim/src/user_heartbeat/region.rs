@@ -231,6 +231,10 @@ impl Carrier for VirtualRegion {
         }
     }
 
+    fn unused(&self, group: GroupId) -> Result<(), ShimError> {
+        tree::no_domain(&self.debugfs, &group.to_string())
+    }
+
     /// The region goes first: a kernel that still uses it keeps its peers.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
         let dir = self.areas.dir(region.name())?;

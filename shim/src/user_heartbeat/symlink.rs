@@ -140,16 +140,6 @@ impl Symlinks {
             result => result.map_err(|error| refused("unlink", path, error)),
         }
     }
-
-    /// Nobody but the lock domains of the kernel can tell whether a mount still needs the region.
-    fn in_use(&self, region: &Region) -> Result<(), ShimError> {
-        let domain = self.places.debugfs.join("o2dlm").join(region.name());
-        if !domain.exists() {
-            return Ok(());
-        }
-        let by = format!("there is a lock domain {}", domain.display());
-        Err(ShimError::InUse { region: region.name().into(), by })
-    }
 }
 
 impl Carrier for Symlinks {
@@ -188,13 +178,17 @@ impl Carrier for Symlinks {
         links.try_for_each(|(path, _)| Self::unlink(&path))
     }
 
+    fn unused(&self, group: GroupId) -> Result<(), ShimError> {
+        tree::no_domain(&self.places.debugfs, &group.to_string())
+    }
+
     /// Our own link goes first: a mount after that is refused, instead of missing a peer.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
         let dir = self.cluster()?.region(region.name());
         if !dir.exists() {
             return Ok(());
         }
-        self.in_use(region)?;
+        tree::no_domain(&self.places.debugfs, region.name())?;
         for (path, _) in self.links(region)? {
             Self::unlink(&path)?;
         }

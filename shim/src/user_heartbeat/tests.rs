@@ -13,6 +13,8 @@ struct Kernel {
     /// Symlinks know no incarnation.
     is_forgetful: bool,
     fails: AtomicBool,
+    /// Groups with a lock domain.
+    used: Mutex<BTreeSet<GroupId>>,
 }
 
 impl Kernel {
@@ -62,6 +64,12 @@ impl Carrier for Arc<Kernel> {
         self.say(format!("{} {slot} down", region.name()))?;
         self.standing.lock().unwrap().entry(region.clone()).or_default().remove(&slot);
         Ok(())
+    }
+
+    fn unused(&self, group: GroupId) -> Result<(), ShimError> {
+        let is_used = self.used.lock().unwrap().contains(&group);
+        let error = || ShimError::InUse { region: group.to_string(), by: "a test".into() };
+        if is_used { Err(error()) } else { Ok(()) }
     }
 
     fn close(&self, region: &Region) -> Result<(), ShimError> {
@@ -267,6 +275,22 @@ fn in_global_mode_a_death_is_told_once_for_all_groups() {
     node.said(&["r 1 up c"]);
     node.down(A, 101, 0xa);
     node.resume(A, &[]);
+    node.said(&[]);
+}
+
+#[test]
+fn in_global_mode_a_group_that_is_mounted_keeps_its_peers() {
+    let node = Node::new(Kernel { is_global: true, ..Kernel::default() });
+    node.shim.attach(A, &peers(&[(101, 0xa)])).unwrap();
+    node.shim.attach(B, &peers(&[(102, 0xb)])).unwrap();
+    node.kernel.said.lock().unwrap().clear();
+    node.kernel.used.lock().unwrap().insert(B);
+    assert!(matches!(node.shim.detach(B), Err(ShimError::InUse { .. })));
+    node.said(&[]);
+    node.down(B, 102, 0xb);
+    node.said(&["r 2 down"]);
+    node.kernel.used.lock().unwrap().clear();
+    node.shim.detach(B).unwrap();
     node.said(&[]);
 }
 

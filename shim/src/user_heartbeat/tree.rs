@@ -93,6 +93,16 @@ impl Cluster {
     }
 }
 
+/// Nobody but the lock domains of the kernel can tell whether a mount still needs a name.
+pub(super) fn no_domain(debugfs: &Path, name: &str) -> Result<(), ShimError> {
+    let domain = debugfs.join("o2dlm").join(name);
+    if !domain.exists() {
+        return Ok(());
+    }
+    let by = format!("there is a lock domain {}", domain.display());
+    Err(ShimError::InUse { region: name.into(), by })
+}
+
 /// The names of the directories in a directory; none if it is not there. Links are not directories.
 pub(super) fn dirs(dir: &Path) -> Result<Vec<String>, ShimError> {
     entries(dir, fs::FileType::is_dir)

@@ -314,6 +314,10 @@ fn one_region_for_all_groups_in_global_mode() {
     fs::remove_dir_all(&disk).unwrap();
     carrier.open(&region, 1, &lives(&[])).unwrap();
     assert_eq!(reference::count(region.name()).unwrap(), 0, "no tool counts here");
+    let domain = node.paths.debugfs.join("o2dlm").join(group(81).to_string());
+    fs::create_dir_all(&domain).unwrap();
+    assert!(matches!(carrier.unused(group(81)), Err(ShimError::InUse { .. })));
+    carrier.unused(group(80)).unwrap();
     carrier.close(&region).unwrap();
     assert_eq!(carrier.look().regions, []);
 }
