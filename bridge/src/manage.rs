@@ -13,6 +13,7 @@ use crate::adapter::systemd::Manager;
 use crate::adapter::timers::now;
 use crate::config;
 use crate::exec::Hands;
+use crate::kernel;
 use crate::window::{Facts, dump, status_line};
 
 /// The signals that mean something.
@@ -106,10 +107,13 @@ impl Manage {
     /// Reads the configuration again. One that cannot be used changes nothing.
     fn reread(&mut self, hands: &mut Hands) -> Option<Event> {
         self.manager.reloading(now());
-        let event = match config::load(self.config_path.as_deref()) {
+        let loaded = config::load(self.config_path.as_deref()).map_err(|error| error.to_string());
+        let has_kernel = self.facts.has_kernel();
+        let usable = loaded.and_then(|new| check(&self.facts.settings, new, has_kernel));
+        let event = match usable {
             Ok(settings) => Some(self.adopt(settings, hands)),
             Err(error) => {
-                error!(self.log, "the configuration stays as it was"; "error" => %error);
+                error!(self.log, "the configuration stays as it was"; "error" => error);
                 None
             }
         };
@@ -126,12 +130,7 @@ impl Manage {
         self.facts.level.set(settings.log.level);
         hands.fencing = settings.fencing.clone();
         let event = Event::Reconfigure(settings.tunables(self.facts.has_kernel()));
-        self.facts.settings = config::Settings {
-            timing: settings.timing,
-            fencing: settings.fencing,
-            ..self.facts.settings.clone()
-        };
-        self.facts.settings.log.level = settings.log.level;
+        self.facts.settings = merged(&self.facts.settings, &settings);
         event
     }
 
@@ -145,5 +144,48 @@ impl Manage {
             Ok(()) => info!(self.log, "dumped to {}", path.display()),
             Err(error) => error!(self.log, "cannot dump to {}", path.display(); "error" => %error),
         }
+    }
+}
+
+/// What is in force after a rereading: the rest waits for a restart.
+fn merged(old: &config::Settings, new: &config::Settings) -> config::Settings {
+    let (timing, fencing) = (new.timing.clone(), new.fencing.clone());
+    let mut merged = config::Settings { timing, fencing, ..old.clone() };
+    merged.log.level = new.log.level;
+    merged
+}
+
+/// Keeper, peers and kernel race each other: the new times must fit those that stay.
+fn check(
+    old: &config::Settings,
+    new: config::Settings,
+    has_kernel: bool,
+) -> Result<config::Settings, String> {
+    if has_kernel {
+        kernel::check_timing(&merged(old, &new)).map_err(|error| error.to_string())?;
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rereading of this text by a daemon with the defaults.
+    fn reread(text: &str, has_kernel: bool) -> Result<(), String> {
+        check(&config::Settings::default(), toml::from_str(text).unwrap(), has_kernel).map(|_| ())
+    }
+
+    #[test]
+    fn new_times_must_fit_those_that_stay() {
+        // The keeper's time would fit, but waits for a restart.
+        let early = "timing.grace_ms = 10000\nkeeper.daemon_back_ms = 5000";
+        let error = reread(early, true).unwrap_err();
+        assert!(error.contains("daemon_back_ms 20000 >= grace_ms 10000"), "{error}");
+        let late = "fencing.inquorate_reset_ms = 100000";
+        let error = reread(late, true).unwrap_err();
+        assert!(error.contains("inquorate_reset_ms (100000)"), "{error}");
+        assert_eq!([reread(early, false), reread(late, false)], [Ok(()), Ok(())]);
+        assert_eq!(reread("timing.grace_ms = 40000", true), Ok(()));
     }
 }
