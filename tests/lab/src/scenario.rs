@@ -8,11 +8,12 @@ mod module;
 mod moment;
 mod ordinary;
 mod stock;
+mod symlink;
 
 use crate::run::Scenario;
 
 /// Every scenario, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL, death::ALL].concat()
+    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL, death::ALL, symlink::ALL].concat()
 }

@@ -105,7 +105,7 @@ pub(super) fn stop(guest: &Guest) -> Result<()> {
     let gone = "! pidof o2bridged";
     guest.wait_until("o2bridged ends", Duration::from_secs(40), gone)?;
     guest.wait_until("its keeper ends", Duration::from_secs(5), "! pidof o2bridge-keeper")?;
-    let left = guest.ok("ls /sys/kernel/config/cluster")?;
+    let left = guest.ok("find /sys/kernel/config/cluster -mindepth 1 -type d")?;
     ensure!(left.is_empty(), "left in configfs: {left}");
     Ok(())
 }
