@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use o2bridge_core::{Action, Event, GroupId, NodeId, Now, OpError, OpId, Verb};
 use o2bridge_cpg::{Bus, BusEvent};
@@ -27,6 +29,10 @@ const SELF_FENCE_MS: u64 = 60_000;
 
 /// The same where the keeper can do it as well: peers may be replaying our journal already.
 const SELF_FENCE_WITH_KERNEL_MS: u64 = 5_000;
+/// Why the button is pressed.
+const WITHOUT_US: &str = "the cluster may go on without this node";
+/// For a thread that waits and writes to the log.
+const STACK_BYTES: usize = 256 * 1024;
 
 /// Everything that an action may need. Nothing here blocks: what could goes to the threads.
 pub struct Hands {
@@ -204,32 +210,53 @@ impl Hands {
     }
 
     /// The configured command first; where there is a keeper, its reset if that command fails, does not
-    /// end, or is not there.
+    /// end, cannot even start because its disk hangs, or is not there.
     fn fence_self(&self) {
         let command = self.fencing.self_fence_command.clone();
-        let button = self.kernel.as_ref().map(Kernel::reset_button);
-        if command.is_empty() && button.is_none() {
+        if command.is_empty() && self.kernel.is_none() {
             error!(self.log, "fencing.self_fence_command is not set: reset this node by hand, now");
             return;
         }
-        let limit_ms = if button.is_some() { SELF_FENCE_WITH_KERNEL_MS } else { SELF_FENCE_MS };
-        let log = self.log.clone();
-        // Nobody else is fenced as node 0, so this waits behind no agent's lane.
-        self.fencers.push(
-            NodeId(0),
-            Box::new(move || {
-                if let Some((program, arguments)) = command.split_first() {
-                    let outcome = agent::run(Command::new(program).args(arguments), "", limit_ms);
-                    error!(log, "the command that resets this node ended, and this node still runs";
-                        "result" => ?outcome.result, "output" => outcome.output);
-                }
-                if let Some(button) = button {
-                    button("the cluster may go on without this node");
-                }
+        let limit_ms =
+            if self.kernel.is_some() { SELF_FENCE_WITH_KERNEL_MS } else { SELF_FENCE_MS };
+        let (running, ended) = channel();
+        if let Some((program, arguments)) = command.split_first() {
+            let (mut command, log) = (Command::new(program), self.log.clone());
+            command.args(arguments);
+            let job = move || {
+                let _running: Sender<()> = running;
+                let outcome = agent::run(&mut command, "", limit_ms);
+                error!(log, "the command that resets this node ended, and this node still runs";
+                    "result" => ?outcome.result, "output" => outcome.output);
                 None
-            }),
-        );
+            };
+            // Nobody else is fenced as node 0, so this waits behind no agent's lane.
+            self.fencers.push(NodeId(0), Box::new(job));
+        } else {
+            drop(running);
+        }
+        if let Some(kernel) = &self.kernel {
+            let press = kernel.reset_button();
+            if press_after(ended, Duration::from_millis(limit_ms), press).is_err() {
+                kernel.reset_button()(WITHOUT_US);
+            }
+        }
     }
+}
+
+/// Presses the button when the command has ended, or had time enough. On a thread of its own: those
+/// for agents may all be waiting for one.
+fn press_after(
+    ended: Receiver<()>,
+    limit: Duration,
+    press: impl Fn(&str) + Send + 'static,
+) -> std::io::Result<()> {
+    let wait = move || {
+        let _ = ended.recv_timeout(limit);
+        press(WITHOUT_US);
+    };
+    let thread = std::thread::Builder::new().name("reset".into()).stack_size(STACK_BYTES);
+    thread.spawn(wait).map(|_| ())
 }
 
 fn run_agent(log: &Logger, node: NodeId, task: &FencingTask) -> Result<(), OpError> {
@@ -243,4 +270,25 @@ fn run_agent(log: &Logger, node: NodeId, task: &FencingTask) -> Result<(), OpErr
             "error" => %error, "output" => outcome.output),
     }
     outcome.result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_button_is_pressed_when_the_command_ended_or_hangs() {
+        let pressed = |ended, limit_ms| {
+            let (said, heard) = channel();
+            let press = move |why: &str| said.send(why.to_owned()).unwrap_or_default();
+            press_after(ended, Duration::from_millis(limit_ms), press).unwrap();
+            heard.recv_timeout(Duration::from_secs(10)).unwrap()
+        };
+        let (running, ended) = channel();
+        drop(running);
+        assert_eq!(pressed(ended, 60_000), WITHOUT_US);
+        let (running, ended) = channel();
+        assert_eq!(pressed(ended, 10), WITHOUT_US);
+        drop(running);
+    }
 }
