@@ -70,6 +70,10 @@ impl Areas {
         }
         let path = dir.join("start_block");
         let reads = tree::read(&path)?;
+        if reads.is_empty() {
+            // It was removed since its device was read.
+            return Ok(Found::Nothing);
+        }
         match reads.parse().ok().and_then(|block| self.disk.area(block)) {
             Some(area) => Ok(Found::Ours(area)),
             None => Err(ShimError::Lied { path, wrote: "the start of an area".into(), reads }),
@@ -131,15 +135,13 @@ impl Areas {
             let Found::Ours(area) = found else { continue };
             let mut silent = self.beaten(area)?;
             silent.retain(|slot, _| Some(slot.0) != local && !table.contains_key(&(area, *slot)));
-            let live = live(&region).unwrap_or_else(|| silent.keys().map(|slot| slot.0).collect());
-            let slots = silent.keys().map(|slot| slot.0);
-            let slots: BTreeSet<u8> = slots.filter(|slot| !live.contains(slot)).collect();
-            if !slots.is_empty() {
-                return Err(ShimError::Buried { region, slots });
-            }
+            let slots: BTreeSet<u8> = silent.keys().map(|slot| slot.0).collect();
+            none_buried(&region, &slots, live(&region))?;
             for (slot, generation) in silent {
                 keeper("beat", self.beats.beat(area, slot, generation))?;
             }
+            // Again: one that was buried just then takes the kernel two rounds to come back.
+            none_buried(&region, &slots, live(&region))?;
         }
         Ok(())
     }
@@ -178,4 +180,18 @@ impl Areas {
         // The set is changed in single steps: nothing is left half done.
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the kernel cannot be asked, nobody is.
+fn none_buried(
+    region: &str,
+    slots: &BTreeSet<u8>,
+    live: Option<BTreeSet<u8>>,
+) -> Result<(), ShimError> {
+    let buried: BTreeSet<u8> =
+        live.map_or_else(BTreeSet::new, |live| slots.difference(&live).copied().collect());
+    if buried.is_empty() {
+        return Ok(());
+    }
+    Err(ShimError::Buried { region: region.into(), slots: buried })
 }

@@ -274,7 +274,32 @@ fn whom_the_kernel_buried_is_not_brought_back() {
     }
     assert!(node.keeper.take_said().is_empty(), "nobody is beaten again");
     node.live(&region, "1 2 3");
-    node.start().unwrap().close(&region).unwrap();
+    let carrier = node.start().unwrap();
+
+    // The kernel buries it between the look and the beat.
+    node.keeper.table.lock().unwrap().clear();
+    let looks = std::cell::Cell::new(0);
+    let live = |_: &str| {
+        looks.set(looks.get() + 1);
+        Some(BTreeSet::from_iter(if looks.get() == 1 { 1..=3 } else { 1..=2 }))
+    };
+    match carrier.areas.take_over(live) {
+        Err(ShimError::Buried { slots, .. }) => assert_eq!(slots, BTreeSet::from([3])),
+        other => panic!("{other:?}"),
+    }
+    carrier.close(&region).unwrap();
+}
+
+#[test]
+fn a_region_that_goes_while_it_is_looked_at_is_gone() {
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let dir = node.cluster.join("heartbeat").join(group(63).to_string());
+    put(&dir.join("dev"), "ram0\n");
+    put(&dir.join("start_block"), "");
+    assert_eq!(carrier.areas.find(&dir).unwrap(), Found::Nothing);
+    put(&dir.join("start_block"), "2\n");
+    assert!(matches!(carrier.areas.find(&dir), Err(ShimError::Lied { .. })));
 }
 
 #[test]
