@@ -193,10 +193,8 @@ impl Tender {
         Ok(pending.waiting.is_empty())
     }
 
-    /// The slots that are up in any region.
     fn in_use(&self) -> BTreeSet<u8> {
-        let regions = self.shim.view().map(|view| view.regions).unwrap_or_default();
-        regions.iter().flat_map(|region| region.up.keys().copied()).collect()
+        self.shim.view().map(|view| in_use(&view)).unwrap_or_default()
     }
 
     fn tell(&mut self, done: &[String], heads_up: &[String]) {
@@ -244,6 +242,14 @@ impl Tender {
 /// Entries are replaced in one step each, so a panic cannot have left them half done.
 fn look(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The slots that are up in any region; all that there can be if that is not known.
+fn in_use(view: &View) -> BTreeSet<u8> {
+    if view.is_partial {
+        return (0..=u8::MAX).collect();
+    }
+    view.regions.iter().flat_map(|region| region.up.keys().copied()).collect()
 }
 
 /// The table as the kernel needs it, and the nodes that have no address for it.
@@ -306,6 +312,24 @@ mod tests {
         assert_eq!(names, ["one", "node2"]);
         assert_eq!(wanted.nodes[1].address, Ipv4Addr::new(192, 0, 2, 2));
         assert!(unresolved.is_empty());
+    }
+
+    #[test]
+    fn whoever_may_be_up_is_in_use() {
+        use o2bridge_shim::user_heartbeat::RegionView;
+        let up = [(2, None), (5, None)].into();
+        let region = RegionView { name: "R".into(), area: None, up, live: None };
+        let mut view = View {
+            carrier: "region",
+            device: None,
+            regions: vec![region],
+            groups: BTreeSet::new(),
+            disk_heartbeats: BTreeMap::new(),
+            is_partial: false,
+        };
+        assert_eq!(in_use(&view), BTreeSet::from([2, 5]));
+        view.is_partial = true;
+        assert!((0..=254).all(|slot| in_use(&view).contains(&slot)));
     }
 
     #[test]

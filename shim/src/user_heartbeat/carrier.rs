@@ -82,6 +82,8 @@ pub(super) struct Look {
     pub(super) shared: Option<String>,
     /// Regions that beat on other devices, by name.
     pub(super) disk: BTreeMap<String, String>,
+    /// Something could not be read: there may be more.
+    pub(super) is_partial: bool,
 }
 
 /// One region of ours, for status.

@@ -290,10 +290,14 @@ impl Carrier for VirtualRegion {
         look.shared = cluster
             .filter(|cluster| cluster.is_global().unwrap_or(false))
             .map(|cluster| shared_name(&cluster.name));
-        for (name, found) in self.areas.survey().unwrap_or_default() {
+        let survey = self.areas.survey();
+        look.is_partial = survey.is_err();
+        for (name, found) in survey.unwrap_or_default() {
             match found {
                 Found::Ours(area) => {
-                    let up = self.standing(&Region::Own(name.clone())).unwrap_or_default();
+                    let up = self.standing(&Region::Own(name.clone()));
+                    look.is_partial |= up.is_err();
+                    let up = up.unwrap_or_default();
                     let live = self.live(&name);
                     look.regions.push(RegionView { name, area: Some(area.0), up, live });
                 }

@@ -208,16 +208,23 @@ impl Carrier for Symlinks {
     }
 
     fn look(&self) -> Look {
-        let regions = self.cluster().and_then(|cluster| cluster.regions()).unwrap_or_default();
-        let view = |name: String| {
-            let links = self.links(&Region::Own(name.clone())).unwrap_or_default();
+        let mut look = Look::default();
+        let regions = match self.cluster().and_then(|cluster| cluster.regions()) {
+            Err(ShimError::NoCluster { .. }) => Ok(Vec::new()),
+            regions => regions,
+        };
+        look.is_partial = regions.is_err();
+        for name in regions.unwrap_or_default() {
+            let links = self.links(&Region::Own(name.clone()));
+            look.is_partial |= links.is_err();
+            let links = links.unwrap_or_default();
             let peers = links.iter().filter(|(_, node)| !node.is_local);
             let up = peers.map(|(_, node)| (node.slot, None)).collect();
             // What is linked is live.
             let live = Some(links.iter().map(|(_, node)| node.slot).collect());
-            RegionView { name, area: None, up, live }
-        };
-        Look { regions: regions.into_iter().map(view).collect(), ..Look::default() }
+            look.regions.push(RegionView { name, area: None, up, live });
+        }
+        look
     }
 }
 

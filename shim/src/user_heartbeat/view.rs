@@ -23,14 +23,16 @@ pub struct View {
     /// classic disk heartbeat. A node is dead to the kernel once it is down in all regions, so
     /// while it beats in one of these, a death that we tell waits for the disk's timeout.
     pub disk_heartbeats: BTreeMap<String, String>,
+    /// Something could not be read: there may be more regions, with more nodes up in them.
+    pub is_partial: bool,
 }
 
 impl View {
     /// Of a carrier's look, and the groups with claims.
     pub(super) fn new(carrier: &'static str, look: Look, claimed: BTreeSet<GroupId>) -> Self {
-        let Look { device, regions, shared, disk } = look;
+        let Look { device, regions, shared, disk, is_partial } = look;
         let own = regions.iter().filter(|region| Some(&region.name) != shared.as_ref());
         let groups = own.filter_map(|region| region.name.parse().ok()).chain(claimed).collect();
-        Self { carrier, device, regions, groups, disk_heartbeats: disk }
+        Self { carrier, device, regions, groups, disk_heartbeats: disk, is_partial }
     }
 }

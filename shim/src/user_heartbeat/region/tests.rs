@@ -300,6 +300,9 @@ fn a_region_that_goes_while_it_is_looked_at_is_gone() {
     assert_eq!(carrier.areas.find(&dir).unwrap(), Found::Nothing);
     put(&dir.join("start_block"), "2\n");
     assert!(matches!(carrier.areas.find(&dir), Err(ShimError::Lied { .. })));
+    assert!(carrier.look().is_partial, "nobody may conclude that no node is up");
+    put(&dir.join("start_block"), "");
+    assert!(!carrier.look().is_partial);
 }
 
 #[test]
