@@ -170,6 +170,11 @@ impl Lane {
         }
     }
 
+    /// Whether the group could not be left: the kernel still uses it, so it may be begun again.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// What is under way or due again, for status.
     pub(crate) fn busy_with(&self) -> Option<&'static str> {
         match &self.work {
@@ -311,7 +316,11 @@ impl Lane {
             return Some(Ended::Failed(step, error));
         }
         match &step {
-            Step::Save(image) => self.saved.clone_from(image),
+            Step::Save(image) => {
+                self.saved.clone_from(image);
+                // In use again: that it could once not be left means nothing any more.
+                self.is_held &= image.as_ref().is_none_or(|image| image.services.is_empty());
+            }
             Step::Attach(users) | Step::Resume(users) => {
                 self.told.clone_from(users);
                 self.known.clone_from(users);

@@ -19,7 +19,7 @@ impl Group {
         let mismatch = matches!((self.device, begin.device), (Some(a), Some(b)) if a != b);
         let refusal = if self.expelled {
             Some(Refusal::Expelled)
-        } else if self.is_closing() && !self.services.is_empty() {
+        } else if self.is_closing() && !self.services.is_empty() && !self.lane.is_held() {
             Some(Refusal::Busy)
         } else if mismatch {
             Some(Refusal::DeviceMismatch)

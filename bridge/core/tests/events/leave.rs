@@ -48,6 +48,29 @@ fn one_of_two_services() {
     assert_eq!((rig.state(), rig.service(&mnt()), rig.service(&fsck)), ("ready", "none", "live"));
 }
 
+/// The kernel does not let go, because of a mount in the last moment: that mount may be begun, and
+/// the group goes on.
+#[test]
+fn what_cannot_be_left_can_be_begun_again() {
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    let other = name("/srv");
+    let (marked, detach) = (rig.op(1), rig.op(2));
+    rig.handle(leave(3, &mnt()));
+    rig.handle(done(marked));
+    let late = Event::Begin(begin(4, &other));
+    expect(rig.handle(late), vec![refused(4, Refusal::Busy)]);
+    let paused = rig.handle(failed(detach, 16));
+    let timer = rig.arm(Timer::Begin(G, other.clone()), BEGIN_MS);
+    expect(rig.handle(Event::Begin(begin(5, &other))), vec![timer]);
+    let save = rig.fire_armed(&paused, &Timer::Lane(G));
+    let all = rig.pump(save);
+    assert!(all.contains(&reply(3, Reply::Done)), "{all:?}");
+    assert!(all.contains(&reply(5, Reply::Done)), "{all:?}");
+    assert!(!all.iter().any(|action| matches!(action, Action::Verb { .. })), "{all:?}");
+    rig.run(complete(6, &other, 0));
+    assert_eq!((rig.state(), rig.service(&mnt()), rig.service(&other)), ("ready", "none", "live"));
+}
+
 /// The end of a use needs neither corosync nor quorum.
 #[test]
 fn without_corosync() {
