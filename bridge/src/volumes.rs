@@ -18,7 +18,9 @@
 //!
 //! A mount of a volume (a service named by its mountpoint):
 //!
-//! | mount \ event | in the table, region begun | in the table, no region | not in the table |
+//! A mount in the moment of a stop ends the stop: what is leaving under it cannot be left.
+//!
+//! | mount \ event | in the table, region begun or leaving | in the table, no region | not in the table |
 //! |---|---|---|---|
 //! | none  | → begun | left alone: the kernel hears the classic heartbeat | - |
 //! | begun | - | stays | → leaving; a tool's own: after a pause |
@@ -319,9 +321,19 @@ impl Volumes {
         self.volumes = volumes;
         self.ids = ids;
         self.review_guards();
-        if self.stop == Stop::Leaving && self.volumes.values().all(Volume::is_left) {
+        if self.stop == Stop::Leaving {
+            self.review_stop(now, out);
+        }
+    }
+
+    fn review_stop(&mut self, now: Now, out: &mut Vec<Event>) {
+        if self.volumes.values().all(Volume::is_left) {
             out.push(Event::Stop);
             self.stop = Stop::Said { until: now.after(STOP_PATIENCE_MS) };
+        } else if self.volumes.values().any(Volume::is_in_use) {
+            // The core says what it is, as it does if the mount came before the stop.
+            out.push(Event::Stop);
+            self.stop = Stop::No;
         }
     }
 

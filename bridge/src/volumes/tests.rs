@@ -691,6 +691,19 @@ fn stop_leaves_idle_regions_first() {
 }
 
 #[test]
+fn a_mount_in_the_moment_of_a_stop_ends_it() {
+    let mut bench = region();
+    assert_eq!(stop(&mut bench, &["volume"]), StopAnswer::Leaving);
+    assert_eq!(bench.events.iter().map(brief).collect::<Vec<_>>(), ["leave 45 volume"]);
+    bench.events.clear();
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    assert_eq!(bench.said(), ["stop"], "refused by the core");
+    bench.after(0);
+    assert_eq!(bench.events.iter().map(brief).collect::<Vec<_>>(), ["begin 45 /srv lab"]);
+    bench.answer(&Reply::Done);
+}
+
+#[test]
 fn stop_takes_back_what_is_being_begun() {
     let mut bench = begun();
     bench.events.clear();

@@ -275,7 +275,9 @@ impl Volume {
             let fresh = || Usage::new(name.clone(), ids);
             self.mounts.entry(name.clone()).or_insert_with(fresh);
         }
-        let may_begin = self.region.is_live() && !world.is_stopping;
+        // A region that is being left under a mount stays, and the mount has to say whose it is.
+        let stands = self.region.is_live() || self.region.is_leaving();
+        let may_begin = stands && !world.is_stopping;
         let cluster = cluster_of(self.superblock.as_ref());
         for (name, usage) in &mut self.mounts {
             usage.expire(now);
