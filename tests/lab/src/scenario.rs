@@ -7,6 +7,7 @@ mod death;
 mod module;
 mod moment;
 mod ordinary;
+mod restart;
 mod stock;
 mod symlink;
 
@@ -15,5 +16,14 @@ use crate::run::Scenario;
 /// Every scenario, in the order in which they are run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [basic::ALL, classic::ALL, module::ALL, ordinary::ALL, death::ALL, symlink::ALL].concat()
+    [
+        basic::ALL,
+        classic::ALL,
+        module::ALL,
+        ordinary::ALL,
+        death::ALL,
+        restart::ALL,
+        symlink::ALL,
+    ]
+    .concat()
 }
