@@ -25,7 +25,7 @@ pub use value::{Bounded, LogTarget};
 use crate::status::LogLevel;
 
 /// `fencing.inquorate_reset_ms` of a node with a kernel behind its shim.
-const INQUORATE_RESET_MS: u64 = 20_000;
+const INQUORATE_RESET_MS: u64 = 45_000;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -20,8 +20,11 @@ use slog::{Logger, error, info, warn};
 
 use crate::adapter::nodetable::{Cluster, NodeTable};
 use crate::adapter::timers::now;
-use crate::config::{Carrier, Settings};
+use crate::config::{Bounded, Carrier, O2cbSection, Settings};
 use crate::status;
+
+/// Where the letter "b" resets the node.
+const SYSRQ: &str = "/proc/sysrq-trigger";
 
 /// How often the keeper beats each slot.
 const BEAT_MS: u64 = 1_000;
@@ -63,6 +66,7 @@ pub struct Kernel {
 /// The kernel made ready, for the shim to stand on.
 pub struct Ground {
     o2cb: O2cb,
+    section: O2cbSection,
     keeper: Arc<OnceLock<Arc<Keeper>>>,
     slots: Slots,
     gates: Gates,
@@ -89,6 +93,8 @@ impl Ground {
         let (keeper, slots) = (Arc::new(OnceLock::new()), Slots::default());
         let run_dir = settings.paths.run_dir.clone();
         let paths = user_heartbeat::Paths { run_dir, ..user_heartbeat::Paths::default() };
+        let settings = &with_threshold_in_force(settings, &paths.configfs, log);
+        check_timing(settings)?;
         let gates = Gates::new(&paths.configfs);
         let wanted = user_heartbeat::Settings {
             carrier: carrier(settings.user_heartbeat.carrier),
@@ -98,7 +104,7 @@ impl Ground {
             gates: gates.clone(),
             keeper: starter(settings, log, &keeper),
         };
-        Ok((Self { o2cb, keeper, slots, gates }, wanted))
+        Ok((Self { o2cb, section: settings.o2cb.clone(), keeper, slots, gates }, wanted))
     }
 
     /// The shim could not start. If the kernel has buried nodes that may be alive, this one must not
@@ -121,12 +127,45 @@ pub fn detach_forgotten(shim: &dyn Shim, saved: &Saved, log: &Logger) {
     }
 }
 
+/// While regions stand the kernel keeps the threshold that it has, whatever the configuration says by
+/// now, and the keeper must keep to the kernel's.
+fn with_threshold_in_force(settings: &Settings, configfs: &Path, log: &Logger) -> Settings {
+    let mut settings = settings.clone();
+    let wanted = settings.o2cb.dead_threshold;
+    match threshold_in_force(configfs).and_then(Bounded::new) {
+        Some(found) if found != wanted => {
+            warn!(log, "o2cb.dead_threshold is {} in the kernel while regions stand, and stays so \
+                until none does", found.get(); "configured" => wanted.get());
+            settings.o2cb.dead_threshold = found;
+        }
+        Some(_) | None => {}
+    }
+    settings
+}
+
+/// The threshold of a cluster that has regions.
+fn threshold_in_force(configfs: &Path) -> Option<u64> {
+    let clusters = std::fs::read_dir(configfs.join("cluster")).ok()?;
+    let heartbeats = clusters.flatten().map(|cluster| cluster.path().join("heartbeat"));
+    let has_region = |heartbeat: &PathBuf| {
+        let entries = std::fs::read_dir(heartbeat).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.path().is_dir())
+    };
+    let heartbeat = heartbeats.into_iter().find(has_region)?;
+    std::fs::read_to_string(heartbeat.join("dead_threshold")).ok()?.trim().parse().ok()
+}
+
 /// Resets this node.
 fn press(keeper: &OnceLock<Arc<Keeper>>, why: &str, log: &Logger) {
     match keeper.get().map(|keeper| keeper.reset_node(why)) {
         Some(Ok(())) => error!(log, "the keeper resets this node: {why}"),
         Some(Err(error)) => error!(log, "the keeper cannot reset this node: {error}"),
-        None => error!(log, "no keeper to reset this node: do it by hand, now"),
+        None => match std::fs::write(SYSRQ, "b") {
+            Ok(()) => error!(log, "this node is reset: {why}"),
+            Err(error) => {
+                error!(log, "reset this node by hand, now: {SYSRQ}: {error}"; "why" => why)
+            }
+        },
     }
 }
 
@@ -135,14 +174,9 @@ impl Kernel {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(
-        ground: Ground,
-        settings: &Settings,
-        shim: Arc<dyn Shim>,
-        log: &Logger,
-    ) -> std::io::Result<Self> {
-        let Ground { o2cb, keeper, slots, gates } = ground;
-        let table = NodeTable::start(o2cb, settings.o2cb.clone(), (shim, slots), log.clone())?;
+    pub fn start(ground: Ground, shim: Arc<dyn Shim>, log: &Logger) -> std::io::Result<Self> {
+        let Ground { o2cb, section, keeper, slots, gates } = ground;
+        let table = NodeTable::start(o2cb, section, (shim, slots), log.clone())?;
         Ok(Self { keeper, table, gates, alive_at: now(), log: log.clone() })
     }
 
@@ -285,7 +319,7 @@ fn keeper_settings(
         beat_ms: BEAT_MS,
         daemon_back_ms: settings.keeper.daemon_back_ms.get(),
         silence_max_ms: dead_ms.saturating_sub(SILENCE_MARGIN_MS),
-        sysrq: "/proc/sysrq-trigger".into(),
+        sysrq: SYSRQ.into(),
         watchdog: settings.keeper.watchdog.clone(),
         lock_memory: settings.process.lock_memory,
         realtime_priority: u8::try_from(settings.process.realtime_priority.get()).unwrap_or(0),
@@ -308,4 +342,21 @@ fn watchdog_timeout_ms(device: &Path) -> Option<u64> {
     let name = if name == "watchdog" { "watchdog0" } else { name };
     let text = std::fs::read_to_string(format!("/sys/class/watchdog/{name}/timeout")).ok()?;
     Some(text.trim().parse::<u64>().ok()? * 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threshold_in_force_is_that_of_a_cluster_with_regions() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(threshold_in_force(dir.path()), None);
+        let heartbeat = dir.path().join("cluster/lab/heartbeat");
+        std::fs::create_dir_all(&heartbeat).unwrap();
+        std::fs::write(heartbeat.join("dead_threshold"), "21\n").unwrap();
+        assert_eq!(threshold_in_force(dir.path()), None, "without a region it can still be set");
+        std::fs::create_dir(heartbeat.join("0A")).unwrap();
+        assert_eq!(threshold_in_force(dir.path()), Some(21));
+    }
 }

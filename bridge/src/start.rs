@@ -109,7 +109,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let core = Core::new(config, loaded.saved);
     let shim: Arc<dyn Shim> = Arc::from(choice.shim);
     kernel::detach_forgotten(shim.as_ref(), &saved, &logger);
-    let stand = |ground| Kernel::start(ground, &settings, Arc::clone(&shim), &logger);
+    let stand = |ground| Kernel::start(ground, Arc::clone(&shim), &logger);
     let kernel = ground.map(stand).transpose()?;
     let given = (shim, kernel.map(|kernel| (kernel, saved)), state);
     let (hands, results) = hands(&poll, settings, given, logger.clone())?;

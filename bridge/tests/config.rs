@@ -31,7 +31,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(tunables.retry_ms, 1_000);
     assert_eq!(tunables.fencing, Fencing::None);
     assert_eq!(tunables.inquorate_reset_ms, 0, "a record needs no reset");
-    assert_eq!(settings.tunables(true).inquorate_reset_ms, 20_000);
+    assert_eq!(settings.tunables(true).inquorate_reset_ms, 45_000);
     let kept = read("[fencing]\ninquorate_reset_ms = 0\n").unwrap();
     assert_eq!(kept.tunables(true).inquorate_reset_ms, 0);
 }

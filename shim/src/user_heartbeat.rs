@@ -114,7 +114,7 @@ impl UserHeartbeat {
     /// Attach and resume: the kernel knows these peers and no others.
     fn take(&self, group: GroupId, peers: &Peers) -> Result<(), ShimError> {
         let (local, own_slot) = self.slots.wait_local(SLOTS_WAIT).ok_or(ShimError::NoSlot(None))?;
-        let wanted = self.wanted(peers, local, own_slot)?;
+        let wanted = self.wanted(peers, (local, own_slot), &self.claims.of(group))?;
         let region = self.carrier.region(group)?;
         let raised = {
             let lock = self.lock_of(&region);
@@ -133,10 +133,19 @@ impl UserHeartbeat {
     }
 
     /// The peers in their slots, without us: our own slot is the carrier's business.
-    fn wanted(&self, peers: &Peers, local: NodeId, own_slot: u8) -> Result<Told, ShimError> {
+    fn wanted(
+        &self,
+        peers: &Peers,
+        (local, own_slot): (NodeId, u8),
+        before: &Told,
+    ) -> Result<Told, ShimError> {
         let others = peers.iter().filter(|(node, _)| **node != local);
         let claim = |(node, incarnation): (&NodeId, &Incarnation)| {
-            let slot = self.slots.wait(*node, SLOTS_WAIT).filter(|slot| *slot != own_slot);
+            // A node that was taken off the list while it is up keeps its slot.
+            let claimed = || before.get(node).map(|claim| claim.slot);
+            let slot = self.slots.wait(*node, Duration::ZERO).or_else(claimed);
+            let slot = slot.or_else(|| self.slots.wait(*node, SLOTS_WAIT));
+            let slot = slot.filter(|slot| *slot != own_slot);
             let slot = slot.ok_or(ShimError::NoSlot(Some(*node)))?;
             Ok((*node, Claim { slot, incarnation: *incarnation }))
         };

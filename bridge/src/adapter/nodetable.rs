@@ -67,10 +67,18 @@ impl NodeTable {
     ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (map, is_online, shown) = (BTreeMap::new(), false, Arc::clone(&seen));
-        let heads_up = Vec::new();
-        let tender =
-            Tender { o2cb, section, shim, slots, map, log, is_online, heads_up, seen: shown };
+        let tender = Tender {
+            o2cb,
+            section,
+            shim,
+            slots,
+            map: BTreeMap::new(),
+            log,
+            is_online: false,
+            addresses: BTreeMap::new(),
+            heads_up: Vec::new(),
+            seen: Arc::clone(&seen),
+        };
         let thread = std::thread::Builder::new()
             .name("node-table".into())
             .spawn(move || tender.run(&receiver))?;
@@ -129,6 +137,8 @@ struct Tender {
     map: BTreeMap<NodeId, u8>,
     log: Logger,
     is_online: bool,
+    /// What names resolved to: one that fails later must not take its node out of the table.
+    addresses: BTreeMap<String, Ipv4Addr>,
     /// What was said last, so that it is said once.
     heads_up: Vec<String>,
     seen: Arc<Mutex<Seen>>,
@@ -157,7 +167,7 @@ impl Tender {
 
     /// Whether nothing is left to do.
     fn apply(&mut self, cluster: &Cluster) -> bool {
-        let (wanted, unresolved) = wanted(&self.section, cluster);
+        let (wanted, unresolved) = wanted(&self.section, cluster, &mut self.addresses);
         for node in &unresolved {
             self.complain(&format!(
                 "node {node}: no IPv4 address in corosync's nodelist; o2net speaks nothing else"
@@ -253,11 +263,15 @@ fn in_use(view: &View) -> BTreeSet<u8> {
 }
 
 /// The table as the kernel needs it, and the nodes that have no address for it.
-fn wanted(section: &O2cbSection, cluster: &Cluster) -> (Wanted, Vec<NodeId>) {
+fn wanted(
+    section: &O2cbSection,
+    cluster: &Cluster,
+    known: &mut BTreeMap<String, Ipv4Addr>,
+) -> (Wanted, Vec<NodeId>) {
     let mut nodes = Vec::new();
     let mut unresolved = Vec::new();
     for entry in &cluster.nodes {
-        match entry.addresses.first().and_then(|address| resolve(address)) {
+        match entry.addresses.first().and_then(|name| resolve(name, known)) {
             Some(address) => nodes.push(Node { id: entry.id.0, name: name(entry), address }),
             None => unresolved.push(entry.id),
         }
@@ -286,12 +300,16 @@ fn name(entry: &NodeEntry) -> String {
     if entry.name.is_empty() { format!("node{}", entry.id) } else { entry.name.clone() }
 }
 
-fn resolve(address: &str) -> Option<Ipv4Addr> {
-    let found = (address, 0).to_socket_addrs().ok()?;
-    found.map(|socket| socket.ip()).find_map(|ip| match ip {
+fn resolve(name: &str, known: &mut BTreeMap<String, Ipv4Addr>) -> Option<Ipv4Addr> {
+    let found = (name, 0).to_socket_addrs().into_iter().flatten();
+    let found = found.map(|socket| socket.ip()).find_map(|ip| match ip {
         IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
-    })
+    });
+    if let Some(address) = found {
+        known.insert(name.to_owned(), address);
+    }
+    known.get(name).copied()
 }
 
 #[cfg(test)]
@@ -306,7 +324,7 @@ mod tests {
     fn a_nodelist_becomes_a_table() {
         let nodes = vec![entry(1, "one", "192.0.2.1"), entry(2, "", "192.0.2.2")];
         let cluster = Cluster { me: NodeId(2), name: "east".into(), nodes };
-        let (wanted, unresolved) = wanted(&O2cbSection::default(), &cluster);
+        let (wanted, unresolved) = wanted(&O2cbSection::default(), &cluster, &mut BTreeMap::new());
         assert_eq!((wanted.local, wanted.port, wanted.dead_threshold), (2, 7_777, 31));
         let names: Vec<&str> = wanted.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["one", "node2"]);
@@ -333,10 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_resolved_once_keeps_its_address() {
+        let mut known = BTreeMap::from([("gone.invalid".to_owned(), Ipv4Addr::new(192, 0, 2, 9))]);
+        assert_eq!(resolve("gone.invalid", &mut known), Some(Ipv4Addr::new(192, 0, 2, 9)));
+        assert_eq!(resolve("never.invalid", &mut known), None);
+    }
+
+    #[test]
     fn a_node_without_ipv4_is_named() {
         let nodes = vec![entry(1, "one", "192.0.2.1"), entry(3, "six", "2001:db8::3")];
         let cluster = Cluster { me: NodeId(1), name: "east".into(), nodes };
-        let (wanted, unresolved) = wanted(&O2cbSection::default(), &cluster);
+        let (wanted, unresolved) = wanted(&O2cbSection::default(), &cluster, &mut BTreeMap::new());
         assert_eq!((wanted.nodes.len(), unresolved), (1, vec![NodeId(3)]));
     }
 }

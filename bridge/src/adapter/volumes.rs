@@ -26,6 +26,8 @@ pub struct VolumeDesk {
     changes: Receiver<Change>,
     mode: Mode,
     gates: Gates,
+    /// Whether the kernel had a cluster when we started, so that there is nothing to wait with.
+    is_too_late: bool,
     /// The volumes whose gates were closed.
     closed: BTreeSet<GroupId>,
     /// When a gate that a tool held is tried again.
@@ -66,6 +68,7 @@ impl VolumeDesk {
             watch,
             changes,
             mode,
+            is_too_late: gates.is_too_late(),
             gates,
             closed: BTreeSet::new(),
             retry_at: None,
@@ -142,7 +145,7 @@ impl VolumeDesk {
     /// Whether it is known which volumes are ours, and nobody can mount one before its region stands.
     #[must_use]
     pub fn is_guarded(&self) -> bool {
-        self.manager.unready().is_some_and(|unready| unready == self.closed)
+        self.is_too_late || self.manager.unready().is_some_and(|unready| unready == self.closed)
     }
 
     /// What the manager wants of the core.

@@ -7,6 +7,12 @@ use serde::{Deserialize, Deserializer, de};
 pub struct Bounded<const MIN: u64, const MAX: u64>(pub(super) u64);
 
 impl<const MIN: u64, const MAX: u64> Bounded<MIN, MAX> {
+    /// The number, if it is within the bounds.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if number >= MIN && number <= MAX { Some(Self(number)) } else { None }
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {

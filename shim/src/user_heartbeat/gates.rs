@@ -46,6 +46,12 @@ impl Gates {
         Ok(is_closed)
     }
 
+    /// Whether the kernel has a cluster already: then it is too late to hold everybody back.
+    #[must_use]
+    pub fn is_too_late(&self) -> bool {
+        Cluster::find(&self.configfs).is_ok()
+    }
+
     /// Opens the gate of a volume, if it is closed.
     pub fn open(&self, volume: GroupId) {
         self.closed().remove(&volume.to_string());
