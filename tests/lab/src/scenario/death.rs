@@ -157,7 +157,12 @@ impl<'a> Death<'a> {
             let said = guest.dmesg()?;
             let evicted = format!("{EVICTED} {}", self.dead.number());
             let (right, all) = (said.matches(&evicted).count(), said.matches(EVICTED).count());
-            ensure!((right, all) == (1, 1), "{name}: {right} of {all} evictions are of the dead");
+            // Another node that recovers the locks may say so after the heartbeat did: a second line.
+            let most = if said.contains(MASTER) { 1 } else { 2 };
+            ensure!(
+                right == all && (1..=most).contains(&all),
+                "{name}: {right} of {all} evictions"
+            );
             replays += said.matches(REPLAY).count();
             masters += said.matches(MASTER).count();
             let evicted = moment::said(&guest.log("kernel.log"), &[EVICTED]);
