@@ -144,6 +144,16 @@ fn values_that_do_not_fit_together_are_refused_by_key() {
             "self_fence_command: \"reboot\" needs its full path",
         ),
         ("[paths]\nrun_dir = \"run\"\n".into(), "paths.run_dir"),
+        ("[o2cb]\nslots = { 1 = 3, 2 = 3 }\n".into(), "nodes 1 and 2 both have node number 3"),
+        ("[o2cb]\nslots = { 0 = 3 }\n".into(), "o2cb.slots: \"0\" is not a node id"),
+        (
+            "[user_heartbeat]\nvolumes = [\"19d19f8e-ca01-475e-ba67-afd6d84c3b45\"]\n".into(),
+            "32 hex digits without dashes",
+        ),
+        (
+            "[keeper]\nprogram = \"keeper\"\n".into(),
+            "keeper.program: \"keeper\" needs its full path",
+        ),
     ];
     for (text, wanted) in cases {
         let message = refusal(&text);

@@ -158,10 +158,21 @@ impl O2cbSection {
 
     /// What is wrong, one sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
-        let is_id = |text: &str| text.parse::<u32>().is_ok_and(|id| id.to_string() == text);
+        let is_id =
+            |text: &str| text.parse::<u32>().is_ok_and(|id| id > 0 && id.to_string() == text);
         let bad = self.slots.keys().filter(|node| !is_id(node));
-        let mut problems: Vec<String> =
-            bad.map(|node| format!("o2cb.slots: \"{node}\" is not a node id")).collect();
+        let mut problems: Vec<String> = bad
+            .map(|node| format!("o2cb.slots: \"{node}\" is not a node id of corosync.conf"))
+            .collect();
+        let mut owners: BTreeMap<u64, &str> = BTreeMap::new();
+        for (node, slot) in &self.slots {
+            if let Some(other) = owners.insert(slot.get(), node) {
+                problems.push(format!(
+                    "o2cb.slots: nodes {other} and {node} both have node number {}",
+                    slot.get()
+                ));
+            }
+        }
         if self.idle_timeout_ms.get() <= self.keepalive_delay_ms.get() {
             problems.push(format!(
                 "o2cb.idle_timeout_ms ({}) must be greater than o2cb.keepalive_delay_ms ({})",
@@ -188,7 +199,10 @@ impl UserHeartbeatSection {
         let Volumes::List(list) = &self.volumes else { return Vec::new() };
         let bad = list.iter().filter(|uuid| uuid.parse::<GroupId>().is_err());
         bad.map(|uuid| {
-            format!("user_heartbeat.volumes: \"{uuid}\" is not a UUID of 32 upper-case hex digits")
+            format!(
+                "user_heartbeat.volumes: \"{uuid}\" is not a UUID of 32 hex digits without dashes, as \
+                 `mounted.ocfs2 -d` shows it"
+            )
         })
         .collect()
     }
@@ -201,7 +215,7 @@ impl KeeperSection {
         let relative = named.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
         relative
             .filter(|(_, path)| !path.is_absolute())
-            .map(|(key, path)| format!("keeper.{key}: {} needs its full path", path.display()))
+            .map(|(key, path)| format!("keeper.{key}: \"{}\" needs its full path", path.display()))
             .collect()
     }
 }
