@@ -3,13 +3,17 @@
 mod basic;
 mod bridge;
 mod classic;
+mod cuts;
 mod death;
 mod module;
 mod moment;
 mod ordinary;
 mod restart;
+mod seen;
 mod stock;
+mod storage;
 mod symlink;
+mod volumes;
 
 use crate::run::Scenario;
 
@@ -23,6 +27,9 @@ pub fn all() -> Vec<Scenario> {
         ordinary::ALL,
         death::ALL,
         restart::ALL,
+        cuts::ALL,
+        storage::ALL,
+        volumes::ALL,
         symlink::ALL,
     ]
     .concat()
