@@ -219,6 +219,12 @@ impl Kernel {
         self.table.view().map(|view| status::Kernel::new(&view, keeper))
     }
 
+    /// Whether the kernel has its cluster. Before, a mount fails; from then on it waits for its region.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.table.is_online()
+    }
+
     /// What keeps the kernel's node table from being as corosync has it.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {

@@ -19,6 +19,9 @@ use crate::window::{Facts, dump, status_line};
 /// The signals that mean something.
 pub const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
+/// How long READY waits at most: a corosync that does not answer must not fail the unit's start.
+const READY_MS: u64 = 60_000;
+
 /// The pause between two status lines to the service manager.
 const STATUS_PAUSE_MS: u64 = 500;
 
@@ -33,6 +36,8 @@ pub struct Manage {
     log: Logger,
     /// When the watchdog wants to be fed.
     feed_at: Option<Now>,
+    /// Until when READY waits for the kernel's cluster.
+    ready_by: Option<Now>,
     /// When the status line is due, because something changed.
     status_at: Option<Now>,
 }
@@ -42,12 +47,26 @@ impl Manage {
     #[must_use]
     pub fn new(caught: Signals, facts: Facts, config_path: Option<PathBuf>, log: Logger) -> Self {
         let manager = Manager::from_env();
-        Self { caught, manager, facts, config_path, log, feed_at: None, status_at: None }
+        Self {
+            caught,
+            manager,
+            facts,
+            config_path,
+            log,
+            feed_at: None,
+            ready_by: None,
+            status_at: None,
+        }
     }
 
-    /// The doors are open.
+    /// The doors are open. Where a kernel is served, what is ordered after us would mount volumes that it
+    /// cannot take yet: READY waits for its cluster, but not for ever.
     pub fn started(&mut self) {
-        self.manager.ready();
+        if self.facts.has_kernel() {
+            self.ready_by = Some(now().after(READY_MS));
+        } else {
+            self.manager.ready();
+        }
         self.manager.status("waiting for corosync");
         self.feed();
     }
@@ -61,7 +80,7 @@ impl Manage {
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Now> {
-        self.feed_at.into_iter().chain(self.status_at).min()
+        [self.feed_at, self.ready_by, self.status_at].into_iter().flatten().min()
     }
 
     /// Something changed that the status line could show. Only sets a mark.
@@ -70,7 +89,11 @@ impl Manage {
     }
 
     /// Feeds the watchdog and says how things stand, if it is time.
-    pub fn tick(&mut self, now: Now, core: &Core) {
+    pub fn tick(&mut self, now: Now, core: &Core, is_online: bool) {
+        if self.ready_by.is_some_and(|by| is_online || by <= now) {
+            self.ready_by = None;
+            self.manager.ready();
+        }
         if self.feed_at.is_some_and(|at| at <= now) {
             self.feed();
         }

@@ -69,7 +69,7 @@ impl Facts {
                     .into(),
             );
         }
-        if fencing.self_fence_command.is_empty() {
+        if fencing.self_fence_command.is_empty() && !self.has_kernel() {
             warnings.push(
                 "fencing.self_fence_command is not set: if the cluster buries this node while it has \
                  volumes mounted, somebody must reset it by hand"

@@ -52,6 +52,8 @@ struct Seen {
     view: Option<View>,
     /// What keeps the table from being as corosync has it.
     complaint: Option<String>,
+    /// Whether there is a table.
+    is_online: bool,
 }
 
 impl NodeTable {
@@ -89,6 +91,12 @@ impl NodeTable {
     #[must_use]
     pub fn view(&self) -> Option<View> {
         look(&self.seen).view.clone()
+    }
+
+    /// Whether the kernel has a table.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        look(&self.seen).is_online
     }
 
     /// What keeps the kernel's table from being as corosync has it.
@@ -229,6 +237,7 @@ impl Tender {
         info!(self.log, "the kernel's node table is set"; "cluster" => &wanted.cluster,
             "slots" => slots.join(" "));
         self.slots.set(map.clone(), NodeId(wanted.local));
+        look(&self.seen).is_online = true;
         self.map = map;
     }
 
@@ -272,7 +281,7 @@ fn wanted(
     let mut unresolved = Vec::new();
     for entry in &cluster.nodes {
         match entry.addresses.first().and_then(|name| resolve(name, known)) {
-            Some(address) => nodes.push(Node { id: entry.id.0, name: name(entry), address }),
+            Some(address) => nodes.push(Node { id: entry.id.0, name: entry.name.clone(), address }),
             None => unresolved.push(entry.id),
         }
     }
@@ -293,11 +302,6 @@ fn wanted(
         slots: section.slots(),
     };
     (wanted, unresolved)
-}
-
-/// corosync.conf need not name its nodes; the kernel's directories must have names.
-fn name(entry: &NodeEntry) -> String {
-    if entry.name.is_empty() { format!("node{}", entry.id) } else { entry.name.clone() }
 }
 
 fn resolve(name: &str, known: &mut BTreeMap<String, Ipv4Addr>) -> Option<Ipv4Addr> {
@@ -327,7 +331,7 @@ mod tests {
         let (wanted, unresolved) = wanted(&O2cbSection::default(), &cluster, &mut BTreeMap::new());
         assert_eq!((wanted.local, wanted.port, wanted.dead_threshold), (2, 7_777, 31));
         let names: Vec<&str> = wanted.nodes.iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(names, ["one", "node2"]);
+        assert_eq!(names, ["one", ""], "kmod-ctl finds names for the nameless");
         assert_eq!(wanted.nodes[1].address, Ipv4Addr::new(192, 0, 2, 2));
         assert!(unresolved.is_empty());
     }
