@@ -27,6 +27,13 @@ pub(super) const ALL: &[Scenario] = &[
         run: |context| ordinary(context, 3, "", FENCED),
     },
     Scenario {
+        name: "listed",
+        guests: 2,
+        text: "a volume that names no cluster, as mkfs makes it by default, served because it is listed",
+        kernels: &[],
+        run: listed,
+    },
+    Scenario {
         name: "global",
         guests: 2,
         text: "the same with a global heartbeat",
@@ -125,4 +132,17 @@ fn tools_run(guest: &Guest) -> Result<()> {
     let label = guest.ok(&format!("debugfs.ocfs2 -R stats {DISK} | grep -c 'Label: other'"))?;
     ensure!(label == "1", "tunefs.ocfs2 has changed nothing");
     Ok(())
+}
+
+/// What most volumes of old are like.
+fn listed(context: &Context) -> Result<()> {
+    const UUID: &str = "19D19F8ECA01475EBA67AFD6D84C3B45";
+    let lab = bridge::boot(context, 2, "")?;
+    let mkfs = format!("mkfs.ocfs2 -q -F -N 4 -J size=4M -L old -U {UUID} {DISK} </dev/null");
+    lab.guest(1).ok_within(&mkfs, Duration::from_secs(90))?;
+    let config = format!("{FENCED}[user_heartbeat]\nvolumes = [\"{UUID}\"]\n");
+    bridge::start(&lab, &config)?;
+    lab.guests().try_for_each(|guest| stock::mount(guest, DISK))?;
+    cross_over(&lab)?;
+    end(&lab)
 }
