@@ -5,8 +5,10 @@ mod bridge;
 mod classic;
 mod cuts;
 mod death;
+mod early;
 mod module;
 mod moment;
+mod nodetable;
 mod ordinary;
 mod restart;
 mod seen;
@@ -24,7 +26,9 @@ pub fn all() -> Vec<Scenario> {
         basic::ALL,
         classic::ALL,
         module::ALL,
+        nodetable::ALL,
         ordinary::ALL,
+        early::ALL,
         death::ALL,
         restart::ALL,
         cuts::ALL,
