@@ -1,8 +1,8 @@
 //! The shim `user-heartbeat`: tells o2dlm, the stack `o2cb`'s lock manager, which nodes are up.
 //!
-//! o2dlm listens to o2cb's heartbeat. A [`carrier`] brings "node up" and "node down" there: links
-//! in configfs where the kernel has the user-heartbeat driver ([`symlink`]), and on stock kernels a
-//! heartbeat region in memory ([`region`]). This file decides what goes up and down, and when:
+//! o2dlm listens to o2cb's heartbeat. A carrier brings "node up" and "node down" there: links
+//! in configfs where the kernel has the user-heartbeat driver (`symlink`), and on stock kernels a
+//! heartbeat region in memory (`region`). This file decides what goes up and down, and when:
 //!
 //! | verb | done here |
 //! |---|---|

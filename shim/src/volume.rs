@@ -2,7 +2,7 @@
 //! storage answers.
 //!
 //! Three things here are pure and checked to their last byte, because a disk is written by others:
-//! [`parse`] for superblocks, the mount table's [`mounts`], and the way to a volume's own heartbeat
+//! [`parse`] for superblocks, the mount table's [`mounts()`], and the way to a volume's own heartbeat
 //! area. Whatever reads a disk may hang for as long as the disk does; [`Watch`] therefore reads on
 //! threads that it can afford to lose.
 
