@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bridge::{self, DISK, FENCED, GLOBAL};
+use super::seen;
 use super::stock::{self, MOUNT};
 use crate::ensure;
 use crate::error::Result;
@@ -136,11 +137,11 @@ fn tools_run(guest: &Guest) -> Result<()> {
 
 /// What most volumes of old are like.
 fn listed(context: &Context) -> Result<()> {
-    const UUID: &str = "19D19F8ECA01475EBA67AFD6D84C3B45";
     let lab = bridge::boot(context, 2, "")?;
-    let mkfs = format!("mkfs.ocfs2 -q -F -N 4 -J size=4M -L old -U {UUID} {DISK} </dev/null");
+    let mkfs = format!("mkfs.ocfs2 -q -F -N 4 -J size=4M -L old {DISK} </dev/null");
     lab.guest(1).ok_within(&mkfs, Duration::from_secs(90))?;
-    let config = format!("{FENCED}[user_heartbeat]\nvolumes = [\"{UUID}\"]\n");
+    let uuid = seen::uuid(lab.guest(1), DISK)?;
+    let config = format!("{FENCED}[user_heartbeat]\nvolumes = [\"{uuid}\"]\n");
     bridge::start(&lab, &config)?;
     lab.guests().try_for_each(|guest| stock::mount(guest, DISK))?;
     cross_over(&lab)?;
