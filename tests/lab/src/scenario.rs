@@ -16,6 +16,7 @@ mod stock;
 mod storage;
 mod symlink;
 mod volumes;
+mod watchdog;
 
 use crate::run::Scenario;
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Scenario> {
         cuts::ALL,
         storage::ALL,
         volumes::ALL,
+        watchdog::ALL,
         symlink::ALL,
     ]
     .concat()

@@ -138,7 +138,7 @@ fn tools_run(guest: &Guest) -> Result<()> {
 /// What most volumes of old are like.
 fn listed(context: &Context) -> Result<()> {
     let lab = bridge::boot(context, 2, "")?;
-    let mkfs = format!("mkfs.ocfs2 -q -F -N 4 -J size=4M -L old {DISK} </dev/null");
+    let mkfs = format!("echo y | mkfs.ocfs2 -q -F -N 4 -J size=4M -L old {DISK}");
     lab.guest(1).ok_within(&mkfs, Duration::from_secs(90))?;
     let uuid = seen::uuid(lab.guest(1), DISK)?;
     let config = format!("{FENCED}[user_heartbeat]\nvolumes = [\"{uuid}\"]\n");
