@@ -244,6 +244,9 @@ impl Hands {
     }
 }
 
+/// What the log still needs to say why.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Presses the button when the command has ended, or had time enough. On a thread of its own: those
 /// for agents may all be waiting for one.
 fn press_after(
@@ -253,6 +256,7 @@ fn press_after(
 ) -> std::io::Result<()> {
     let wait = move || {
         let _ = ended.recv_timeout(limit);
+        std::thread::sleep(LAST_WORDS);
         press(WITHOUT_US);
     };
     let thread = std::thread::Builder::new().name("reset".into()).stack_size(STACK_BYTES);
