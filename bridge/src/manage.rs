@@ -140,7 +140,9 @@ impl Manage {
                 None
             }
         };
-        self.manager.ready();
+        if self.ready_by.is_none() {
+            self.manager.ready();
+        }
         event
     }
 

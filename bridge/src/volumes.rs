@@ -133,7 +133,7 @@ pub struct Volumes {
 impl Volumes {
     /// A manager that has heard nothing yet.
     #[must_use]
-    pub fn new(policy: Policy, _now: Now) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             cluster: None,
@@ -171,12 +171,6 @@ impl Volumes {
     pub fn set_cluster(&mut self, name: &str, mode: Mode, now: Now, out: &mut Vec<Event>) {
         self.cluster = Some(Cluster { name: name.into(), mode });
         self.volumes.values_mut().for_each(|volume| volume.hurry(now));
-        self.advance(now, out);
-    }
-
-    /// The configuration was read again.
-    pub fn set_policy(&mut self, policy: Policy, now: Now, out: &mut Vec<Event>) {
-        self.policy = policy;
         self.advance(now, out);
     }
 

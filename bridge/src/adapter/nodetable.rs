@@ -76,7 +76,6 @@ impl NodeTable {
             slots,
             map: BTreeMap::new(),
             log,
-            is_online: false,
             addresses: BTreeMap::new(),
             heads_up: Vec::new(),
             seen: Arc::clone(&seen),
@@ -144,7 +143,6 @@ struct Tender {
     /// What is in `slots`.
     map: BTreeMap<NodeId, u8>,
     log: Logger,
-    is_online: bool,
     /// What names resolved to: one that fails later must not take its node out of the table.
     addresses: BTreeMap<String, Ipv4Addr>,
     /// What was said last, so that it is said once.
@@ -196,9 +194,9 @@ impl Tender {
     }
 
     fn bring(&mut self, wanted: &Wanted) -> Result<bool, Error> {
-        if !self.is_online {
+        if !look(&self.seen).is_online {
             let online = self.o2cb.online(wanted)?;
-            self.is_online = true;
+            look(&self.seen).is_online = true;
             self.tell(&online.done, &online.heads_up);
             self.publish(&online.slots, wanted);
         }
@@ -237,7 +235,6 @@ impl Tender {
         info!(self.log, "the kernel's node table is set"; "cluster" => &wanted.cluster,
             "slots" => slots.join(" "));
         self.slots.set(map.clone(), NodeId(wanted.local));
-        look(&self.seen).is_online = true;
         self.map = map;
     }
 

@@ -58,7 +58,7 @@ impl VolumeDesk {
             let _ = sender.send(change);
             let _ = waker.wake();
         })?;
-        let manager = Volumes::new(policy(&settings.user_heartbeat), now());
+        let manager = Volumes::new(policy(&settings.user_heartbeat));
         let mode = match settings.o2cb.heartbeat_mode {
             HeartbeatMode::Local => Mode::Local,
             HeartbeatMode::Global => Mode::Global,

@@ -78,7 +78,7 @@ struct Bench {
 
 impl Bench {
     fn new(policy: Policy) -> Self {
-        Self { volumes: Volumes::new(policy, START), now: START, events: Vec::new() }
+        Self { volumes: Volumes::new(policy), now: START, events: Vec::new() }
     }
 
     /// Knows its cluster, and that nothing is mounted.
@@ -91,6 +91,11 @@ impl Bench {
 
     fn set_cluster(&mut self, mode: Mode) {
         self.volumes.set_cluster("lab", mode, self.now, &mut self.events);
+    }
+
+    fn set_policy(&mut self, policy: Policy) {
+        self.volumes.policy = policy;
+        self.volumes.advance(self.now, &mut self.events);
     }
 
     fn change(&mut self, change: Change) {
@@ -631,7 +636,7 @@ fn an_inherited_mount_on_a_dead_disk_is_known_by_its_name() {
 fn an_inherited_region_that_nobody_wants_is_left() {
     let mut bench = inherited(&[("volume", true)]);
     let none = Policy { which: Which::None, ..policy(OnLoss::Reset) };
-    bench.volumes.set_policy(none, bench.now, &mut bench.events);
+    bench.set_policy(none);
     bench.present(&[ours(U, 1)]);
     bench.mounts(&[]);
     assert_eq!(bench.said(), ["leave 45 volume"]);
@@ -777,7 +782,7 @@ fn lost_storage_of_a_mounted_volume_resets_the_node() {
 #[test]
 fn lost_storage_is_reported_once_if_so_configured() {
     let mut bench = mounted();
-    bench.volumes.set_policy(policy(OnLoss::Report), bench.now, &mut bench.events);
+    bench.set_policy(policy(OnLoss::Report));
     bench.change(Change::Storage { uuid: U, health: failing(20_000) });
     assert_eq!(bench.volumes.deadline(), Some(bench.now));
     assert!(matches!(bench.after(0), Some(Decision::Report { uuid: U, .. })));

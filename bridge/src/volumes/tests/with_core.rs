@@ -48,7 +48,7 @@ impl Daemon {
         let config = Config { boot: BootId(1), first_incarnation, tunables: tunables() };
         let mut daemon = Self {
             core: Core::new(config, saved.clone()),
-            volumes: Volumes::new(policy(OnLoss::Reset), START),
+            volumes: Volumes::new(policy(OnLoss::Reset)),
             now: START,
             inbox: VecDeque::new(),
             verbs: Vec::new(),
