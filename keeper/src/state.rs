@@ -17,6 +17,10 @@
 //! | a second since the last try | - | - | Reset again |
 //! | stop | End | refused | refused |
 //!
+//! **Two times.** Whether this keeper was silent is judged by the clock. Whether the daemon is absent is
+//! judged by when its words were last looked for: a keeper that was stopped between listening and
+//! acting wakes with a daemon that has been calling all the while, and must hear it first.
+//!
 //! There is no way out of Resetting: the hardware watchdog is not fed any more, and peers may have
 //! given this node up.
 //!
@@ -204,15 +208,16 @@ impl State {
         self.become_resetting(Reason::Asked, now);
     }
 
-    /// What is to be done now. To be asked again until it is nothing.
-    pub fn due(&mut self, now: Millis) -> Due {
+    /// What is to be done now, when all that the daemon had said until `heard` was taken. To be
+    /// asked again until it is nothing.
+    pub fn due(&mut self, now: Millis, heard: Millis) -> Due {
         match self.phase {
-            Phase::Idle if self.is_daemon_absent(now) => return Due::End,
+            Phase::Idle if self.is_daemon_absent(heard) => return Due::End,
             Phase::Idle => return Due::Nothing,
             Phase::Beating if now.since(self.completed) > self.silence_max_ms => {
                 self.become_resetting(Reason::Silent, now);
             }
-            Phase::Beating if self.is_daemon_absent(now) => {
+            Phase::Beating if self.is_daemon_absent(heard) => {
                 self.become_resetting(Reason::DaemonAbsent, now);
             }
             Phase::Beating | Phase::Resetting { .. } => {}
@@ -267,8 +272,8 @@ impl State {
         is_in_time
     }
 
-    fn is_daemon_absent(&self, now: Millis) -> bool {
-        now.since(self.seen) >= self.daemon_back_ms
+    fn is_daemon_absent(&self, heard: Millis) -> bool {
+        heard.since(self.seen) >= self.daemon_back_ms
     }
 
     fn position(&self, area: Area, slot: Slot) -> Result<usize, usize> {

@@ -63,8 +63,9 @@ impl Server {
     }
 
     pub(super) fn reset_asked(&mut self) -> Result<(), Status> {
-        self.state.reset(now());
-        match self.state.due(now()) {
+        let now = now();
+        self.state.reset(now);
+        match self.state.due(now, now) {
             Due::Reset(reason) => self.reset(reason).map_err(|_| Status::ResetFailed),
             Due::Nothing | Due::Round | Due::End => Ok(()),
         }

@@ -71,9 +71,10 @@ impl Server {
     pub(super) fn serve(&mut self) {
         loop {
             let newcomer = self.accept();
+            let heard = now();
             let is_end = self.hear();
             newcomer.into_iter().for_each(|stream| self.greet(stream));
-            if is_end || self.work() {
+            if is_end || self.work(heard) {
                 break;
             }
             self.wait();
@@ -99,9 +100,9 @@ impl Server {
     }
 
     /// Does all that is due; whether that is to end.
-    fn work(&mut self) -> bool {
+    fn work(&mut self, heard: Millis) -> bool {
         loop {
-            match self.state.due(now()) {
+            match self.state.due(now(), heard) {
                 Due::Nothing => return false,
                 Due::End => return true,
                 Due::Round => self.round(),

@@ -33,7 +33,7 @@ fn beating() -> State {
 fn resetting() -> State {
     let mut state = beating();
     state.reset(START);
-    assert_eq!(state.due(START), Due::Reset(Reason::Asked));
+    assert_eq!(state.due(START, START), Due::Reset(Reason::Asked));
     state
 }
 
@@ -43,7 +43,7 @@ fn run(state: &mut State, seen: u64, end: u64) -> Due {
         if ms <= seen {
             state.seen(at(ms));
         }
-        match state.due(at(ms)) {
+        match state.due(at(ms), at(ms)) {
             Due::Nothing => {}
             Due::Round => assert!(state.round_completed(at(ms))),
             due => return due,
@@ -87,7 +87,7 @@ fn what_is_down_is_forgotten_and_the_last_one_ends_the_beating() {
     assert_eq!(state.stop(), Err(Status::Beating));
     assert_eq!(state.forget(Area(3), Slot(2)), Some(7));
     assert_eq!(state.stop(), Ok(()));
-    assert_eq!(state.due(at(5000)), Due::Nothing);
+    assert_eq!(state.due(at(5000), at(5000)), Due::Nothing);
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn a_cleared_area_is_forgotten_and_no_other() {
 fn rounds_come_once_a_beat() {
     let mut state = beating();
     assert_eq!(state.idle_ms(at(0)), 1000);
-    assert_eq!(state.due(at(999)), Due::Nothing);
-    assert_eq!(state.due(at(1000)), Due::Round);
+    assert_eq!(state.due(at(999), at(999)), Due::Nothing);
+    assert_eq!(state.due(at(1000), at(1000)), Due::Round);
     assert!(state.round_completed(at(1003)));
-    assert_eq!(state.due(at(1003)), Due::Nothing);
+    assert_eq!(state.due(at(1003), at(1003)), Due::Nothing);
     assert_eq!(state.idle_ms(at(1003)), 997);
-    assert_eq!(state.due(at(2000)), Due::Round);
+    assert_eq!(state.due(at(2000), at(2000)), Due::Round);
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn a_beat_after_a_rest_starts_a_new_silence() {
     state.forget(Area(3), Slot(1));
     state.seen(at(100_000));
     state.insert(beat(1, 5), at(100_000));
-    assert_eq!(state.due(at(100_999)), Due::Nothing);
-    assert_eq!(state.due(at(101_000)), Due::Round);
+    assert_eq!(state.due(at(100_999), at(100_999)), Due::Nothing);
+    assert_eq!(state.due(at(101_000), at(101_000)), Due::Round);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_absent_daemon_resets_the_node_on_time() {
     let mut state = beating();
     assert_eq!(run(&mut state, 5000, 24_900), Due::Nothing);
     assert_eq!(state.idle_ms(at(24_900)), 100);
-    assert_eq!(state.due(at(25_000)), Due::Reset(Reason::DaemonAbsent));
+    assert_eq!(state.due(at(25_000), at(25_000)), Due::Reset(Reason::DaemonAbsent));
     assert!(state.is_resetting());
 }
 
@@ -137,7 +137,7 @@ fn a_daemon_that_is_back_in_time_is_enough() {
     let mut state = beating();
     assert_eq!(run(&mut state, 0, 19_900), Due::Nothing);
     state.seen(at(19_999));
-    assert_eq!(state.due(at(20_000)), Due::Round);
+    assert_eq!(state.due(at(20_000), at(20_000)), Due::Round);
     state.round_completed(at(20_000));
     assert_eq!(state.idle_ms(at(20_000)), 1000);
 }
@@ -160,28 +160,28 @@ fn a_hung_daemon_gains_one_ping_by_being_killed() {
     let mut state = beating();
     assert_eq!(run(&mut state, 0, 15_000), Due::Nothing);
     state.lost(at(15_000));
-    assert_eq!(state.due(at(20_999)), Due::Round);
+    assert_eq!(state.due(at(20_999), at(20_999)), Due::Round);
     assert!(state.round_completed(at(20_999)));
-    assert_eq!(state.due(at(21_000)), Due::Reset(Reason::DaemonAbsent));
+    assert_eq!(state.due(at(21_000), at(21_000)), Due::Reset(Reason::DaemonAbsent));
 }
 
 #[test]
 fn nobody_there_and_nothing_to_beat_is_the_end() {
     let mut state = idle();
     assert_eq!(state.idle_ms(START), 20_000);
-    assert_eq!(state.due(at(19_999)), Due::Nothing);
-    assert_eq!(state.due(at(20_000)), Due::End);
+    assert_eq!(state.due(at(19_999), at(19_999)), Due::Nothing);
+    assert_eq!(state.due(at(20_000), at(20_000)), Due::End);
 }
 
 #[test]
 fn silence_of_its_own_resets_the_node_before_anything_is_beaten() {
     let mut state = beating();
     state.seen(at(52_000));
-    assert_eq!(state.due(at(52_000)), Due::Round, "just in time");
+    assert_eq!(state.due(at(52_000), at(52_000)), Due::Round, "just in time");
     let mut state = beating();
     state.seen(at(52_001));
-    assert_eq!(state.due(at(52_001)), Due::Reset(Reason::Silent));
-    assert_eq!(state.due(at(52_001)), Due::Nothing);
+    assert_eq!(state.due(at(52_001), at(52_001)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(52_001), at(52_001)), Due::Nothing);
 }
 
 #[test]
@@ -189,27 +189,27 @@ fn failed_rounds_are_silence() {
     let mut state = beating();
     for second in 1..=52 {
         state.seen(at(second * 1000));
-        assert_eq!(state.due(at(second * 1000)), Due::Round);
+        assert_eq!(state.due(at(second * 1000), at(second * 1000)), Due::Round);
     }
     state.seen(at(53_000));
-    assert_eq!(state.due(at(53_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(53_000), at(53_000)), Due::Reset(Reason::Silent));
 }
 
 #[test]
 fn a_round_that_hung_is_no_beat() {
     let mut state = beating();
-    assert_eq!(state.due(at(1000)), Due::Round);
+    assert_eq!(state.due(at(1000), at(1000)), Due::Round);
     assert!(state.may_beat(at(52_000)));
     assert!(!state.may_beat(at(52_001)));
     assert!(!state.round_completed(at(60_000)));
     state.seen(at(60_000));
-    assert_eq!(state.due(at(60_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(60_000), at(60_000)), Due::Reset(Reason::Silent));
 }
 
 #[test]
 fn silence_is_measured_from_the_beginning_of_the_last_completed_round() {
     let mut state = beating();
-    assert_eq!(state.due(at(1000)), Due::Round);
+    assert_eq!(state.due(at(1000), at(1000)), Due::Round);
     assert!(state.round_completed(at(30_000)));
     state.seen(at(53_000));
     assert!(state.may_beat(at(53_000)));
@@ -221,7 +221,7 @@ fn a_reset_that_fails_is_tried_every_second_and_the_beats_go_on() {
     let mut state = resetting();
     let (mut resets, mut rounds) = (0, 0);
     for ms in (0..200_000).step_by(100) {
-        match state.due(at(ms)) {
+        match state.due(at(ms), at(ms)) {
             Due::Nothing => {}
             Due::Round => {
                 rounds += 1;
@@ -242,24 +242,24 @@ fn a_reset_that_fails_is_tried_every_second_and_the_beats_go_on() {
 fn after_a_silence_before_the_burial_the_beats_go_on() {
     let mut state = beating();
     state.seen(at(55_000));
-    assert_eq!(state.due(at(55_000)), Due::Reset(Reason::Silent));
-    assert_eq!(state.due(at(55_999)), Due::Nothing);
-    assert_eq!(state.due(at(56_000)), Due::Reset(Reason::Silent));
-    assert_eq!(state.due(at(56_000)), Due::Round);
+    assert_eq!(state.due(at(55_000), at(55_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(55_999), at(55_999)), Due::Nothing);
+    assert_eq!(state.due(at(56_000), at(56_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(56_000), at(56_000)), Due::Round);
     assert!(state.round_completed(at(56_000)));
-    assert_eq!(state.due(at(57_000)), Due::Reset(Reason::Silent));
-    assert_eq!(state.due(at(57_000)), Due::Round);
+    assert_eq!(state.due(at(57_000), at(57_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(57_000), at(57_000)), Due::Round);
 }
 
 #[test]
 fn after_the_burial_nothing_is_beaten_any_more() {
     let mut state = beating();
     state.seen(at(58_000));
-    assert_eq!(state.due(at(58_000)), Due::Reset(Reason::Silent));
+    assert_eq!(state.due(at(58_000), at(58_000)), Due::Reset(Reason::Silent));
     for second in 59..300 {
         state.seen(at(second * 1000));
-        assert_eq!(state.due(at(second * 1000)), Due::Reset(Reason::Silent));
-        assert_eq!(state.due(at(second * 1000)), Due::Nothing);
+        assert_eq!(state.due(at(second * 1000), at(second * 1000)), Due::Reset(Reason::Silent));
+        assert_eq!(state.due(at(second * 1000), at(second * 1000)), Due::Nothing);
         assert_eq!(state.idle_ms(at(second * 1000)), 1000);
     }
 }
@@ -269,7 +269,7 @@ fn a_returning_daemon_does_not_call_a_reset_off() {
     let mut state = beating();
     assert_eq!(run(&mut state, 0, 20_000), Due::Reset(Reason::DaemonAbsent));
     state.seen(at(20_100));
-    assert_eq!(state.due(at(21_000)), Due::Reset(Reason::DaemonAbsent));
+    assert_eq!(state.due(at(21_000), at(21_000)), Due::Reset(Reason::DaemonAbsent));
 }
 
 #[test]
@@ -285,11 +285,30 @@ fn a_node_that_is_being_reset_accepts_nothing() {
 fn a_reset_can_be_asked_of_a_keeper_that_beats_nothing_and_again() {
     let mut state = idle();
     state.reset(at(10));
-    assert_eq!(state.due(at(10)), Due::Reset(Reason::Asked));
-    assert_eq!(state.due(at(20)), Due::Nothing);
+    assert_eq!(state.due(at(10), at(10)), Due::Reset(Reason::Asked));
+    assert_eq!(state.due(at(20), at(20)), Due::Nothing);
     state.reset(at(30));
-    assert_eq!(state.due(at(30)), Due::Reset(Reason::Asked));
-    assert_eq!(state.due(at(30)), Due::Nothing);
-    assert_eq!(state.due(at(1030)), Due::Reset(Reason::Asked));
-    assert_eq!(state.due(at(1030)), Due::Nothing, "no slot, no round");
+    assert_eq!(state.due(at(30), at(30)), Due::Reset(Reason::Asked));
+    assert_eq!(state.due(at(30), at(30)), Due::Nothing);
+    assert_eq!(state.due(at(1030), at(1030)), Due::Reset(Reason::Asked));
+    assert_eq!(state.due(at(1030), at(1030)), Due::Nothing, "no slot, no round");
+}
+
+#[test]
+fn who_was_stopped_listens_before_it_takes_the_daemon_for_absent() {
+    let mut state = beating();
+    assert_eq!(state.due(at(24_000), at(500)), Due::Round, "nobody has listened since");
+    assert!(state.round_completed(at(24_000)));
+    assert_eq!(state.due(at(24_010), at(500)), Due::Nothing);
+    state.seen(at(24_020));
+    assert_eq!(state.due(at(24_020), at(24_020)), Due::Nothing);
+
+    let mut state = beating();
+    assert_eq!(state.due(at(24_000), at(24_000)), Due::Reset(Reason::DaemonAbsent));
+    let mut state = beating();
+    assert_eq!(
+        state.due(at(60_000), at(500)),
+        Due::Reset(Reason::Silent),
+        "its own silence counts"
+    );
 }
