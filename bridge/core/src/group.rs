@@ -49,6 +49,19 @@ pub(crate) enum Presence {
     Pausing,
 }
 
+impl Presence {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Joining(_) => "joining",
+            Self::Entering => "entering",
+            Self::In => "in",
+            Self::Departing(_) => "departing",
+            Self::Pausing => "pausing",
+        }
+    }
+}
+
 /// A user of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Using {
@@ -357,10 +370,7 @@ impl Group {
     /// The deaths for the lane; true for those that the kernel may hear of.
     fn deaths(&self, nodes: &Nodes) -> BTreeMap<NodeId, (Incarnation, bool)> {
         let settled = |node: NodeId, death: &Death| {
-            let lost = nodes
-                .lost
-                .get(&node)
-                .filter(|lost| lost.boot == death.user.boot || !nodes.is_in_ring(node));
+            let lost = nodes.lost.get(&node).filter(|lost| lost.boot == death.user.boot);
             // A node that came back and has not heard yet that it was buried is still a member.
             let is_here = self.members.iter().any(|member| {
                 member.node == node && self.is_counted(*member) && nodes.is_control_member(*member)
@@ -425,7 +435,7 @@ impl Group {
 
     fn review_presence(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
         let wanted = !self.is_closing() && !self.expelled;
-        let let_go = self.expelled || !self.lane.is_attached();
+        let let_go = self.expelled || self.lane.is_let_go();
         match self.presence {
             Presence::Out if wanted && nodes.is_announced(self.id, self.incarnation) => {
                 let op = fx.op();

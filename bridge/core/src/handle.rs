@@ -38,6 +38,18 @@ pub(crate) enum Link {
     Leaving(OpId),
 }
 
+impl Link {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Joining(_) => "joining",
+            Self::Pausing => "pausing",
+            Self::Up => "up",
+            Self::Leaving(_) => "leaving",
+        }
+    }
+}
+
 /// The whole state of one node's daemon.
 #[derive(Debug, Clone)]
 pub struct Core {

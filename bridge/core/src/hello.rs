@@ -57,6 +57,7 @@ impl Nodes {
             memory_from: hello.memory_from,
             witness: hello.witness,
             highest,
+            foreign_use: false,
         };
         self.peers.insert(node, peer);
         consequences.push(Consequence::Seen(node, hello.boot));

@@ -89,6 +89,17 @@ pub(crate) enum Grip {
     Unfinished,
 }
 
+impl Grip {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Detached => "detached",
+            Self::Granting => "granting",
+            Self::Suspended => "suspended",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Work {
     Idle,
@@ -168,6 +179,11 @@ impl Lane {
             Grip::Detached => false,
             Grip::Granting | Grip::Suspended | Grip::Unfinished => true,
         }
+    }
+
+    /// Whether the shim has nothing of the group, and nothing is under way that would give it some.
+    pub(crate) fn is_let_go(&self) -> bool {
+        !self.is_attached() && !matches!(&self.work, Work::Busy(_, Step::Attach(_)))
     }
 
     /// Whether the group could not be left: the kernel still uses it, so it may be begun again.

@@ -14,6 +14,9 @@
 //! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything
 //! (of a ring that has just become quorate: after a grace, see [`crate::witness`]).
 //!
+//! What a daemon of a version that we do not understand uses is not known, only that it uses something:
+//! while it may, nobody here knows all users (see [`crate::witness`]), and its loss is that of any user.
+//!
 //! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
 //! node, or the end of all uses that it was buried in, undoes that.
 //!
@@ -73,6 +76,8 @@ pub(crate) struct Peer {
     pub(crate) memory_from: Incarnation,
     pub(crate) witness: bool,
     pub(crate) highest: u16,
+    /// A daemon of a version that we do not understand said that it uses groups.
+    pub(crate) foreign_use: bool,
 }
 
 impl Peer {
@@ -86,7 +91,12 @@ impl Peer {
         memory_from: Incarnation(0),
         witness: false,
         highest: 0,
+        foreign_use: false,
     };
+
+    pub(crate) fn is_user(&self) -> bool {
+        self.foreign_use || !self.uses.is_empty()
+    }
 }
 
 /// All nodes.
@@ -293,6 +303,9 @@ impl Nodes {
     /// A node that the ring goes on without is lost if it used anything, and forgotten if not.
     pub(crate) fn condemn_node(&mut self, node: NodeId, fx: &mut Effects<'_>) {
         let Some(peer) = self.peers.remove(&node) else { return };
+        if peer.foreign_use && Some(node) != self.me {
+            self.miss(node, fx);
+        }
         // Our own boot under another node id is ourselves, renumbered, and not dead.
         let is_other = |boot: &BootId| *boot != self.boot && !peer.uses.is_empty();
         let Some(boot) = peer.boot.filter(is_other) else { return };
@@ -348,7 +361,7 @@ impl Nodes {
             if owes && !fx.timers.is_armed(&timer) {
                 let grace_ms = fx.tunables.grace_ms;
                 fx.arm(timer, grace_ms);
-                if matches!(peer.daemon, Daemon::Absent) && !peer.uses.is_empty() {
+                if matches!(peer.daemon, Daemon::Absent) && peer.is_user() {
                     fx.note(Note::Debt(*node, fx.now.after(grace_ms)));
                 }
             } else if !owes && fx.timers.is_armed(&timer) {
@@ -368,7 +381,7 @@ impl Nodes {
             return false;
         }
         let Some(peer) = self.peers.get_mut(&node) else { return false };
-        let in_use = !peer.uses.is_empty();
+        let in_use = peer.is_user();
         if !in_use {
             peer.daemon = match peer.daemon {
                 Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
@@ -390,7 +403,12 @@ impl Nodes {
         let is_news = peer.daemon != known;
         if is_news {
             peer.daemon = known;
+            peer.foreign_use = envelope.in_use;
             fx.note(Note::Incompatible(from.node, envelope.speaks));
+        }
+        if is_news && envelope.in_use {
+            self.stale_hello |= self.witness;
+            self.forget_witness();
         }
         is_news
     }
@@ -427,15 +445,12 @@ impl Nodes {
         }
     }
 
-    /// Whether this use is one that its node was buried in, or an earlier one of the same group. Of a
-    /// node that is gone, whatever it did in other boots is over too.
+    /// Whether this use is one that its node was buried in, or an earlier one of the same group. Of two
+    /// boots nobody can say which was first, so the end of one says nothing about the other.
     pub(crate) fn is_condemned(&self, node: NodeId, user: User, group: GroupId) -> bool {
         self.lost.get(&node).is_some_and(|lost| {
-            if lost.boot == user.boot {
-                lost.uses.get(&group).is_some_and(|last| *last >= user.incarnation)
-            } else {
-                lost.boot != BootId::UNSEEN && !self.is_in_ring(node)
-            }
+            lost.boot == user.boot
+                && lost.uses.get(&group).is_some_and(|last| *last >= user.incarnation)
         })
     }
 
@@ -482,8 +497,8 @@ impl Peer {
     /// Whether it owes a return or a word about this ring.
     fn owes(&self, ring: &RingId) -> bool {
         match self.daemon {
-            Daemon::Absent => !self.uses.is_empty() || !self.complete,
-            Daemon::Ignored => !self.uses.is_empty(),
+            Daemon::Absent => self.is_user() || !self.complete,
+            Daemon::Ignored => self.is_user(),
             Daemon::Silent => true,
             Daemon::Speaking(_) => self.forgot || self.heard_in.as_ref() != Some(ring),
             Daemon::Incompatible(..) => false,

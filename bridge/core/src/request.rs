@@ -33,6 +33,7 @@ impl Group {
         }
         self.device = self.device.or(begin.device);
         let name = &begin.service;
+        self.give_up_leave(name, fx);
         if let Some(service) = self.services.get_mut(name) {
             let kind = service.begin_again(name.is_ocfs2(), begin.client, begin.held);
             if matches!(service, Service::Additional { held: false, .. }) {
@@ -44,6 +45,18 @@ impl Group {
         let (client, held) = (begin.client, begin.held);
         self.services.insert(name.clone(), Service::Beginning { request, client, held });
         fx.arm(Timer::Begin(self.id, name.clone()), fx.tunables.begin_timeout_ms);
+    }
+
+    /// The kernel does not let the group go, and the service is wanted again: its leave is over.
+    fn give_up_leave(&mut self, name: &ServiceName, fx: &mut Effects<'_>) {
+        let Some(Service::Leaving { request }) = self.services.get(name).copied() else { return };
+        if self.lane.is_held() {
+            self.services.remove(name);
+            fx.cancel(&Timer::Leave(self.id, name.clone()));
+            if let Some(request) = request {
+                fx.reply(request, Reply::Refused(Refusal::TimedOut(Waiting::Shim("detach"))));
+            }
+        }
     }
 
     pub(crate) fn complete(

@@ -23,12 +23,18 @@ pub struct Snapshot {
     pub cluster: String,
     /// Whether corosync answers.
     pub connected: bool,
+    /// Where we stand with corosync and the control group: `down`, `joining`, `pausing`, `up`, `leaving`.
+    pub link: &'static str,
     /// Whether this partition is quorate, in the ring below.
     pub quorate: bool,
     /// The ring of the last quorum notification.
     pub ring: Option<RingId>,
     /// Whether every daemon in the ring has seen it, so that deaths may be told.
     pub settled: bool,
+    /// Whether we know all users there are.
+    pub witness: bool,
+    /// Whether the clock of a node that is outvoted runs.
+    pub outvoted: bool,
     /// The protocol version in use among the daemons.
     pub protocol: u16,
     /// The fencing policy: `none`, `ack` or `agent`.
@@ -70,6 +76,12 @@ pub struct GroupStatus {
     pub state: &'static str,
     /// What it waits for.
     pub waiting: Waiting,
+    /// Where we stand in its process group: `out`, `joining`, `entering`, `in`, `departing`, `pausing`.
+    pub presence: &'static str,
+    /// How the shim holds it: `detached`, `granting`, `suspended`, `unfinished`.
+    pub grip: &'static str,
+    /// The verb or save under way, or `retry` after a failed one.
+    pub step: Option<&'static str>,
     /// Our use.
     pub incarnation: Incarnation,
     /// The volume's device.
@@ -111,9 +123,12 @@ impl Core {
             node: self.nodes.me,
             cluster: self.cluster.clone(),
             connected: self.link != Link::Down,
+            link: self.link.name(),
             quorate: self.nodes.is_in_force(),
             ring: quorum.map(|quorum| quorum.ring.id),
             settled: self.nodes.is_agreed(),
+            witness: self.nodes.witness,
+            outvoted: self.timers.is_armed(&Timer::Outvoted),
             protocol: self.nodes.protocol(),
             fencing: match self.config.tunables.fencing {
                 Fencing::None => "none",
@@ -174,6 +189,9 @@ impl Core {
             group: group.id,
             state,
             waiting,
+            presence: group.presence.name(),
+            grip: group.lane.grip.name(),
+            step: group.lane.busy_with(),
             incarnation: group.incarnation,
             device: group.device,
             ring: group.ring.as_ref().map(|ring| ring.id),

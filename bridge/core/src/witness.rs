@@ -2,8 +2,9 @@
 //! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
 //! becomes one when another witness in the ring has spoken, or when every configured node was seen
 //! or, after the grace period, fenced. Nothing is attached before that, and users that were out of the
-//! ring when quorum came have the same grace before they are lost. With the policy `none` nodes that
-//! were never seen are not awaited.
+//! ring when quorum came have the same grace before they are lost. While a daemon whose words we do not
+//! understand uses something, nobody is a witness. With the policy `none` nodes that were never seen
+//! are not awaited.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -31,7 +32,8 @@ impl Nodes {
             .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
         let fenced = self.unseen().is_empty() || fx.tunables.fencing == Fencing::None;
         let met = self.unheard().is_none() && self.absentees().is_empty();
-        if heard || (fenced && met) {
+        let foreign = self.peers.values().any(|peer| peer.foreign_use);
+        if !foreign && (heard || (fenced && met)) {
             self.witness = true;
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
@@ -118,6 +120,11 @@ impl Nodes {
         if !self.unseen().contains(&node) {
             return;
         }
+        self.miss(node, fx);
+    }
+
+    /// A node is gone of which we do not know what it uses, or in which boot.
+    pub(crate) fn miss(&mut self, node: NodeId, fx: &mut Effects<'_>) {
         self.stale_hello = true;
         match self.lost.get_mut(&node) {
             Some(lost) => lost.doubt(node, fx),

@@ -89,3 +89,27 @@ fn several_services() {
     let look = |op, service| Action::Look { op, group: G, service: name(service), device: None };
     expect(rig.handle(GONE), vec![look(first, "a"), look(second, "b")]);
 }
+
+/// The shim is being told of the group when the tool dies: the others must not hear that we left
+/// before the shim has let go of it again.
+#[test]
+fn while_the_shim_attaches() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    let announced = rig.handle(Event::Begin(begin(1, &mnt())));
+    let join = rig.echo(&announced);
+    rig.handle(done(op_of(&join[0]).unwrap()));
+    let entered = rig.handle(joined(group_channel(), &[1], &[1], Reason::Join));
+    let ahead = rig.echo(&entered);
+    let save_op = ahead.iter().find_map(op_of).unwrap();
+    let attach = rig.handle(done(save_op));
+    let attach_op = op_of(&attach[0]).unwrap();
+    assert_eq!(attach[0], verb(attach_op, Verb::Attach(peers(&[1]))));
+    expect_nothing(rig.handle(GONE));
+    let after = rig.handle(done(attach_op));
+    let all = rig.pump(after);
+    let at = |wanted: fn(&Action) -> bool| all.iter().position(wanted).unwrap();
+    let detached = at(|it| matches!(it, Action::Verb { verb: Verb::Detach, .. }));
+    let departed = at(|it| matches!(it, Action::Depart { .. }));
+    assert!(detached < departed, "{all:?}");
+    assert_eq!(rig.state(), "none");
+}

@@ -131,3 +131,22 @@ fn while_a_death_waits() {
     assert_eq!(rig.state(), "none");
     assert_eq!(rig.node(3), ("absent", "waiting for ack", false), "its fencing is still needed");
 }
+
+/// Somebody mounted in the last moment, so the kernel keeps the group; the same service may begin
+/// again, and whoever waited for its leave is told why there is none.
+#[test]
+fn the_kernel_keeps_the_group_and_the_service_comes_back() {
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    let (marked, detach) = (rig.op(1), rig.op(2));
+    rig.handle(leave(3, &mnt()));
+    rig.handle(done(marked));
+    let failed_at = rig.handle(failed(detach, 16));
+    let actions = rig.handle(Event::Begin(begin(4, &mnt())));
+    let kept = Refusal::TimedOut(Waiting::Shim("detach"));
+    assert_eq!(actions[0], refused(3, kept));
+    assert_eq!(rig.service(&mnt()), "beginning");
+    let retried = rig.fire_armed(&failed_at, &Timer::Lane(G));
+    let all = rig.pump(retried);
+    assert!(all.contains(&reply(4, Reply::Done)), "{all:?}");
+    assert_eq!(rig.state(), "ready");
+}

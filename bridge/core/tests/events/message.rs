@@ -432,9 +432,16 @@ fn a_foreign_daemon_comes_later() {
     let bytes = proto::encode(1, true, &Body::Refuse(node(2)));
     let refuse = Action::Mcast { channel: Channel::Control, bytes };
     let actions = rig.handle(said(Channel::Control, 2, foreign_bytes(1)));
+    // What it uses is not known: nobody knows all users any more.
+    let doubting = Hello { witness: false, ..hello_using(1, seq) };
     expect(
         actions,
-        vec![note(Note::Incompatible(node(2), (7, 9))), refuse, note(Note::GroupReady(G))],
+        vec![
+            note(Note::Incompatible(node(2), (7, 9))),
+            refuse,
+            note(Note::GroupReady(G)),
+            say_hello(doubting),
+        ],
     );
     assert_eq!((rig.state(), rig.node(2).0), ("ready", "incompatible"));
     // Said once more, it is no news: a flood must not be answered with a flood.
@@ -497,4 +504,47 @@ fn a_witness_does_not_hear_of_the_unseen() {
         let unseen = Testimony { node, boot: BootId::UNSEEN, uses, fate };
         expect_nothing(rig.handle(hello_with(2, vec![unseen])));
     }
+}
+
+/// A daemon that we cannot understand used something, and is gone: whatever that was, its node is
+/// fenced before anybody begins to use anything.
+#[test]
+fn a_foreign_user_is_lost() {
+    let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    let [quorate, gone, ring, ..] = rig.loss(&[1, 3], &[2], Reason::NodeDown);
+    let mut all = vec![];
+    for event in [quorate, gone, ring] {
+        all.extend(rig.run(event));
+    }
+    all.extend(rig.run(hello_of(3, Hello { witness: false, ..hello(3, rig.seq) })));
+    let fence = all.iter().find(|it| matches!(it, Action::Fence { .. })).expect("it is fenced");
+    let op = op_of(fence).unwrap();
+    rig.run(Event::Begin(begin(1, &mnt())));
+    assert_eq!((rig.state(), rig.waiting()), ("attaching", Waiting::Fencing(node(2))));
+    rig.run(done(op));
+    // The rig puts node 3 into every group; what it would say there is another matter.
+    assert_eq!((rig.node(3).0, rig.waiting()), ("speaking", Waiting::Peer(node(3))));
+}
+
+/// Somebody who was cut off while the node was reset and came back still says that an earlier boot of
+/// it was fenced. That is no proof of anything about the boot that we know.
+#[test]
+fn the_fencing_of_another_boot_proves_nothing() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let [quorate, gone, ring, left, last] = rig.loss(&[1, 3], &[2], Reason::NodeDown);
+    let mut all = vec![];
+    for event in [quorate, gone, ring, left, last] {
+        all.extend(rig.run(event));
+    }
+    let earlier = Testimony { boot: boot(99), ..testimony(2, Fate::Fenced) };
+    let stale = Hello { testimony: vec![earlier], ..hello_using(3, rig.seq) };
+    all.extend(rig.run(hello_of(3, stale)));
+    all.extend(rig.run(state_of(3, &[1, 3])));
+    assert!(!all.iter().any(|it| matches!(it, Action::Verb { verb: Verb::NodeDown(..), .. })));
+    let fence = all.iter().find(|it| matches!(it, Action::Fence { .. })).expect("it is fenced");
+    let op = op_of(fence).unwrap();
+    let after = rig.run(done(op));
+    let down = Verb::NodeDown(node(2), inc(2));
+    assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
 }
