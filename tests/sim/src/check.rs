@@ -1,0 +1,348 @@
+//! The checkers: what must hold whatever happens, judged by the truth of the model and not by the
+//! code under test.
+//!
+//! | checker | says |
+//! |---|---|
+//! | invariant | `Core::check` after every event |
+//! | gate | nothing is told to a kernel outside quorum, or before suspend; no `node_down` of ourselves or of a live member |
+//! | buried alive | nobody is recovered who could still write |
+//! | told twice | a death is told to a kernel once |
+//! | lost death | who died is not taken for one who left |
+//! | stranger | two nodes that write know each other |
+//! | reply | no answer before the effect that it reports; one answer to each request |
+//! | silence | no kernel buries peers by itself |
+//! | growth | no event leads to a flood |
+//! | table | no move that the core's tables do not have |
+//! | rest | healed, everything comes to rest: requests answered, views equal, journals clean, locks free, nobody talks |
+//!
+//! With the policy `none`, or a fence device that lies, who is buried may go on writing: then what
+//! depends on that is not asked.
+
+use std::collections::BTreeMap;
+
+use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, ServiceName, Verb};
+
+use crate::machine::Power;
+use crate::time::Micros;
+use crate::volume::{Fate, Journal, Owner};
+use crate::world::World;
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which checker says so.
+    pub checker: &'static str,
+    /// When.
+    pub at: Micros,
+    /// What it saw.
+    pub text: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}: {}", self.checker, self.at, self.text)
+    }
+}
+
+impl World {
+    /// A node's present use of a group, if its kernel has it attached.
+    pub(crate) fn owner(&self, node: NodeId, group: GroupId) -> Option<Owner> {
+        let machine = &self.machines[&node];
+        let incarnation = machine.kernel.own(group, node)?;
+        Some(Owner { node, boot: machine.boot, incarnation })
+    }
+
+    fn can_write(&self, group: GroupId, owner: Owner) -> bool {
+        let machine = &self.machines[&owner.node];
+        machine.boot == owner.boot
+            && machine.can_write(group)
+            && machine.kernel.knows(group, owner.node, owner.incarnation)
+    }
+
+    /// A verb leaves the core.
+    pub(crate) fn check_said(&mut self, node: NodeId, group: GroupId, verb: &Verb) {
+        if *verb == Verb::Detach {
+            return;
+        }
+        let machine = &self.machines[&node];
+        let quorum = machine.daemon.as_ref().and_then(|daemon| daemon.quorum.clone());
+        let Some((true, _, ring)) = quorum else {
+            return self.violate("gate", || format!("n{node} says {verb:?} outside quorum"));
+        };
+        let Verb::NodeDown(dead, incarnation) = verb else { return };
+        let (dead, incarnation) = (*dead, *incarnation);
+        self.counts.node_downs += 1;
+        let suspends = self.options.shim != crate::options::ShimKind::UserHeartbeat;
+        let suspended = machine.kernel.regions.get(&group).is_some_and(|it| it.suspended);
+        if dead == node {
+            self.violate("gate", || format!("n{node} buries itself"));
+        }
+        if suspends && !suspended {
+            self.violate("gate", || format!("n{node}: node_down of n{dead} before suspend"));
+        }
+        let use_ = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
+        let is_active = use_.is_some_and(|(owner, fate)| {
+            fate == Fate::Active && self.machines[&dead].boot == owner.boot
+        });
+        let speaks = self.machines[&dead].daemon.is_some();
+        if self.options.is_physical() && is_active && ring.contains(&dead) && speaks {
+            self.violate("gate", || format!("n{node} buries n{dead}, a live member of its ring"));
+        }
+        let machine = self.machines.get_mut(&node);
+        let first = machine.is_some_and(|it| it.told_down.insert((group, dead, incarnation)));
+        if !first {
+            self.violate("told twice", || format!("n{node}: n{dead} of {group}, {incarnation}"));
+        }
+    }
+
+    /// A verb reaches the kernel.
+    pub(crate) fn check_told(&mut self, node: NodeId, group: GroupId, verb: &Verb) {
+        match verb {
+            Verb::Attach(peers) | Verb::Resume(peers) => self.check_view(node, group, peers),
+            Verb::NodeDown(dead, incarnation) => self.recover(node, group, *dead, *incarnation),
+            Verb::Suspend => {}
+            Verb::Detach => {
+                if self.machines[&node].kernel.is_mounted(group) {
+                    return;
+                }
+                if let Some(owner) = self.owner(node, group) {
+                    self.volumes.entry(group).or_default().fates.insert(owner, Fate::Ended);
+                }
+            }
+        }
+    }
+
+    /// A new view: who is missing in it without a `node_down` has left.
+    fn check_view(&mut self, node: NodeId, group: GroupId, peers: &Peers) {
+        let known = self.machines[&node].kernel.regions.get(&group).map(|it| it.known.clone());
+        for (peer, incarnation) in known.unwrap_or_default() {
+            let stays = peers.get(&peer) == Some(&incarnation);
+            let fate = self.volumes.get(&group).and_then(|it| it.find(peer, incarnation));
+            match fate {
+                Some((_, Fate::Died)) if !stays => self.violate("lost death", || {
+                    format!("n{node} takes the death of n{peer} in {group} for a leave")
+                }),
+                Some((_, Fate::Active)) if !stays && self.options.is_physical() => {
+                    self.violate("lost death", || {
+                        format!("n{node} drops n{peer} from {group}, and it has it attached")
+                    });
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.check_return(node, group, peers);
+        let Some(own) = peers.get(&node).copied() else {
+            return self.violate("gate", || format!("n{node} is no peer of its own in {group}"));
+        };
+        let boot = self.machines[&node].boot;
+        let owner = Owner { node, boot, incarnation: own };
+        self.volumes.entry(group).or_default().fates.insert(owner, Fate::Active);
+    }
+
+    /// Who was buried must not be let in again in that use.
+    fn check_return(&mut self, node: NodeId, group: GroupId, peers: &Peers) {
+        let machine = &self.machines[&node];
+        let back = peers.iter().find(|(peer, incarnation)| {
+            machine.told_down.contains(&(group, **peer, **incarnation))
+        });
+        let Some((peer, incarnation)) = back.map(|(peer, it)| (*peer, *it)) else { return };
+        if self.options.is_physical() {
+            return self.violate("lost death", || {
+                format!("n{node} lets n{peer} in again, which it buried in {incarnation}")
+            });
+        }
+        // Without fencing it may come back when all who knew were restarted; then it can die anew.
+        let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+        let remembers = ring.iter().any(|it| {
+            let nodes = self.machines[it].daemon.as_ref().map(|it| it.core.snapshot().nodes);
+            nodes.into_iter().flatten().any(|dead| dead.node == peer && dead.fencing != "none")
+        });
+        if remembers && self.options.policy == crate::options::Policy::None {
+            self.violate("lost death", || {
+                format!("n{node} lets n{peer} in again, and somebody remembers its death")
+            });
+        }
+        if let Some(machine) = self.machines.get_mut(&node) {
+            machine.told_down.remove(&(group, peer, incarnation));
+        }
+    }
+
+    /// A kernel recovers what a node left: if it has the volume mounted, it replays the journal.
+    fn recover(&mut self, node: NodeId, group: GroupId, dead: NodeId, incarnation: Incarnation) {
+        let found = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
+        let Some((owner, _)) = found else { return };
+        let alive = self.can_write(group, owner) || self.can_write_hidden(group, owner);
+        let excused = self.spared.contains(&(owner.node, owner.boot));
+        if alive && self.options.is_physical() && !excused {
+            self.violate("buried alive", || {
+                format!("n{node} recovers n{dead}, which can still write to {group}")
+            });
+        }
+        if self.machines[&node].kernel.is_mounted(group) {
+            let volume = self.volumes.entry(group).or_default();
+            let dirty = volume.journals.get(&owner) == Some(&Journal::Dirty);
+            self.counts.replays += u64::from(dirty);
+            volume.recover(owner);
+        }
+    }
+
+    /// Whether it can write by a mount that its region does not stand for any more.
+    fn can_write_hidden(&self, group: GroupId, owner: Owner) -> bool {
+        let machine = &self.machines[&owner.node];
+        machine.boot == owner.boot
+            && machine.can_write(group)
+            && machine.kernel.own(group, owner.node).is_none()
+    }
+
+    /// All who write know each other.
+    pub(crate) fn check_known(&mut self, group: GroupId) {
+        if !self.options.is_physical() {
+            return;
+        }
+        let writes = |machine: &&crate::machine::Machine| machine.can_write(group);
+        let writers: Vec<NodeId> = self.machines.values().filter(writes).map(|it| it.id).collect();
+        for (a, b) in writers.iter().flat_map(|a| writers.iter().map(move |b| (*a, *b))) {
+            let own = self.machines[&b].kernel.own(group, b);
+            if own.is_none() || self.machines[&a].kernel.own(group, b) != own {
+                self.violate("stranger", || {
+                    format!("n{a} and n{b} write to {group}, and n{a} does not know n{b}")
+                });
+            }
+        }
+    }
+
+    /// A mount replays the journals of those that it does not know.
+    pub(crate) fn check_mount(&mut self, node: NodeId, group: GroupId) {
+        let kernel = &self.machines[&node].kernel;
+        let dirty: Vec<Owner> =
+            self.volumes.get(&group).map(|it| it.dirty().collect()).unwrap_or_default();
+        let unknown: Vec<Owner> =
+            dirty.into_iter().filter(|it| !kernel.knows(group, it.node, it.incarnation)).collect();
+        for owner in unknown {
+            if self.can_write(group, owner) && self.options.is_physical() {
+                self.violate("buried alive", || {
+                    format!("n{node} mounts {group} and replays the journal of n{}", owner.node)
+                });
+            }
+            self.counts.replays += 1;
+            self.volumes.entry(group).or_default().recover(owner);
+        }
+    }
+
+    /// A tool was told to go ahead.
+    pub(crate) fn check_granted(&mut self, node: NodeId, group: GroupId, service: &ServiceName) {
+        let machine = &self.machines[&node];
+        let attached = machine.kernel.own(group, node).is_some();
+        let saved = machine.saved.groups.get(&group);
+        let is_saved = saved.is_some_and(|it| it.services.iter().any(|it| it.name == *service));
+        let own = machine.kernel.own(group, node);
+        if !attached || !is_saved {
+            self.violate("reply", || {
+                format!("n{node} grants {service}: attached {attached}, saved {is_saved}")
+            });
+        }
+        let deaf = self.machines.values().find(|peer| {
+            peer.id != node && peer.can_write(group) && peer.kernel.own(group, node) != own
+        });
+        if let Some(peer) = deaf.map(|peer| peer.id).filter(|_| self.options.is_physical()) {
+            self.violate("stranger", || {
+                format!("n{node} may mount {group}, and n{peer} that writes does not know it")
+            });
+        }
+    }
+
+    /// A tool was told that its result was taken.
+    pub(crate) fn check_reported(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        service: &ServiceName,
+        code: i32,
+    ) {
+        let saved = self.machines[&node].saved.groups.get(&group);
+        let live =
+            saved.is_some_and(|it| it.services.iter().any(|it| it.name == *service && it.live));
+        if code == 0 && !live {
+            self.violate("reply", || format!("n{node}: {service} is said to be kept, and is not"));
+        }
+    }
+
+    /// A tool was told that its leave is done.
+    pub(crate) fn check_left(&mut self, node: NodeId, group: GroupId, service: &ServiceName) {
+        let saved = self.machines[&node].saved.groups.get(&group);
+        let kept = saved.is_some_and(|it| it.services.iter().any(|it| it.name == *service));
+        let gone = saved.is_none();
+        if kept {
+            self.violate("reply", || format!("n{node}: {service} is said to be gone, and is kept"));
+        }
+        if gone && self.machines[&node].kernel.regions.contains_key(&group) {
+            self.violate("reply", || format!("n{node}: {group} is said to be left, and is not"));
+        }
+    }
+
+    /// Everything has come to rest.
+    pub(crate) fn check_rest(&mut self) {
+        let ids: Vec<NodeId> = self.machines.keys().copied().collect();
+        let here: Vec<NodeId> =
+            ids.into_iter().filter(|node| !self.machines[node].given_up).collect();
+        for node in &here {
+            self.check_node_at_rest(*node);
+        }
+        let groups: Vec<GroupId> = self.volumes.keys().copied().collect();
+        for group in groups {
+            self.check_views_at_rest(group, &here);
+            if self.options.is_physical() {
+                self.check_disk_at_rest(group);
+            }
+        }
+    }
+
+    fn check_node_at_rest(&mut self, node: NodeId) {
+        let machine = &self.machines[&node];
+        let Some(daemon) = machine.daemon.as_ref().filter(|_| machine.power == Power::On) else {
+            return self.violate("rest", || format!("n{node} is not there"));
+        };
+        // Who died needs no answer.
+        if daemon.requests.values().any(|tool| machine.tools.contains_key(tool)) {
+            let open = format!("n{node}: {:?} of {:?}", daemon.requests, machine.tools);
+            self.violate("rest", || open);
+            return;
+        }
+        let suspended = machine.kernel.regions.iter().find(|(_, it)| it.suspended);
+        if let Some((group, _)) = suspended.map(|(group, it)| (*group, it.clone())) {
+            self.violate("rest", || format!("n{node}: {group} stays suspended"));
+        }
+    }
+
+    fn check_views_at_rest(&mut self, group: GroupId, here: &[NodeId]) {
+        let uses: BTreeMap<NodeId, Incarnation> = here
+            .iter()
+            .filter_map(|node| Some((*node, self.machines[node].kernel.own(group, *node)?)))
+            .collect();
+        for node in here {
+            let region = self.machines[node].kernel.regions.get(&group);
+            let kind = self.machines[node].foreign;
+            let mut uses = uses.clone();
+            uses.retain(|it, _| self.machines[it].foreign == kind);
+            if let Some(known) = region.map(|it| it.known.clone()).filter(|known| *known != uses) {
+                self.violate("rest", || {
+                    format!("n{node} knows {known:?} in {group}, and there are {uses:?}")
+                });
+            }
+        }
+    }
+
+    fn check_disk_at_rest(&mut self, group: GroupId) {
+        let volume = &self.volumes[&group];
+        let is_gone = |owner: &Owner| !self.can_write(group, *owner);
+        let used = self.machines.values().any(|it| !it.given_up && it.can_write(group));
+        let dirty = volume.dirty().find(is_gone).filter(|_| used);
+        let lock = volume.lock.filter(is_gone).filter(|_| used);
+        if let Some(owner) = dirty {
+            self.violate("rest", || format!("nobody replayed the journal of {owner:?} in {group}"));
+        }
+        if let Some(owner) = lock {
+            self.violate("rest", || format!("{owner:?} is gone and holds the lock of {group}"));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! How rings form, and how a ring change is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use o2bridge_core::{Channel, Event, Member, NodeId, Reason, RingId};
+
+use super::{Corosync, Engine};
+use crate::time::Micros;
+
+/// What one node learns of a ring change.
+struct Change {
+    ring: RingId,
+    nodes: Vec<NodeId>,
+    /// Nodes that came with it from its old ring, itself included.
+    stayed: BTreeSet<NodeId>,
+    /// Everybody's processes on the nodes that came, as they say themselves.
+    came: BTreeMap<Channel, BTreeSet<Member>>,
+}
+
+impl Corosync {
+    /// Forms the rings that can form by now.
+    pub(super) fn reform(&mut self, now: Micros) {
+        let running: Vec<NodeId> =
+            self.engines.keys().copied().filter(|it| self.answers(*it)).collect();
+        let is_alone = |node: &NodeId| self.engines[node].alone_until > now;
+        let (alone, rest): (Vec<NodeId>, Vec<NodeId>) = running.into_iter().partition(is_alone);
+        let mut parts = self.parts(rest);
+        parts.extend(alone.into_iter().map(|node| vec![node]));
+        for part in parts {
+            let wanted: BTreeMap<NodeId, u64> =
+                part.iter().map(|node| (*node, self.engines[node].birth)).collect();
+            if part.iter().all(|node| self.engines[node].nodes == wanted) {
+                part.into_iter().for_each(|node| self.flush(node, now));
+                continue;
+            }
+            let settles_at = part.iter().map(|node| self.engines[node].settles_at).max();
+            match settles_at {
+                Some(at) if at > now => {
+                    self.deadlines.insert(at);
+                }
+                Some(_) | None => self.form(&wanted, now),
+            }
+        }
+    }
+
+    fn form(&mut self, wanted: &BTreeMap<NodeId, u64>, now: Micros) {
+        let old: BTreeSet<RingId> = wanted.keys().map(|node| self.engines[node].ring).collect();
+        for ring in old {
+            // A ring that is whole and grows has delivered all it had; of a broken one see `scatter`.
+            self.land_all(ring, now);
+        }
+        let haunts = |node: &NodeId| self.engines[node].haunts && wanted.len() > 1;
+        let haunting = wanted.keys().copied().find(haunts);
+        let before: BTreeMap<NodeId, Engine> =
+            wanted.keys().map(|node| (*node, self.engines[node].clone())).collect();
+        let mut wanted = wanted.clone();
+        if let Some(node) = haunting {
+            wanted.remove(&node);
+        }
+        self.rings_formed += 1;
+        self.ring_seq += 4;
+        let Some(first) = wanted.keys().next().copied() else { return };
+        let ring = RingId { seq: self.ring_seq, node: first };
+        for (node, engine) in &before {
+            if wanted.contains_key(node) {
+                let change = change_of(engine, ring, &wanted, &before);
+                self.change(*node, &wanted, change, now);
+            }
+        }
+        if let Some(node) = haunting {
+            self.kill(node, now);
+        }
+        for node in wanted.into_keys() {
+            self.flush(node, now.plus_ms(3));
+        }
+    }
+
+    /// Tells one node's processes of a ring change, in corosync's order.
+    fn change(
+        &mut self,
+        node: NodeId,
+        wanted: &BTreeMap<NodeId, u64>,
+        change: Change,
+        now: Micros,
+    ) {
+        let mut at = now.plus_us(self.dice.skewed(5_000));
+        let Some(engine) = self.engines.get_mut(&node) else { return };
+        let old_nodes = std::mem::replace(&mut engine.nodes, wanted.clone());
+        engine.ring = change.ring;
+        engine.settles_at = now;
+        let channels: BTreeSet<Channel> =
+            engine.lists.keys().chain(change.came.keys()).copied().collect();
+        let mut ghosts = Vec::new();
+        for channel in &channels {
+            let list = self.listed(node, *channel);
+            let is_down = |it: &&Member| {
+                !change.stayed.contains(&it.node) && old_nodes.contains_key(&it.node)
+            };
+            let down: Vec<(Member, Reason)> =
+                list.iter().filter(is_down).map(|it| (*it, Reason::NodeDown)).collect();
+            down.iter().for_each(|(member, _)| {
+                list.remove(member);
+            });
+            if !down.is_empty() {
+                self.announce(node, *channel, &down, &[], at);
+                at = at.plus_us(12);
+            }
+        }
+        for channel in &channels {
+            let came = change.came.get(channel).cloned().unwrap_or_default();
+            let list = self.listed(node, *channel);
+            let up: Vec<(Member, Reason)> = came
+                .iter()
+                .filter(|it| !list.contains(it))
+                .map(|it| (*it, Reason::NodeUp))
+                .collect();
+            list.extend(up.iter().map(|(member, _)| *member));
+            if !up.is_empty() {
+                self.announce(node, *channel, &[], &up, at);
+                at = at.plus_us(12);
+            }
+            let is_ghost = |it: &&Member| {
+                !old_nodes.contains_key(&it.node) && !came.contains(it) && it.node != node
+            };
+            let list = self.listed(node, *channel);
+            ghosts.extend(list.iter().filter(is_ghost).map(|it| (*channel, *it)));
+        }
+        for (channel, ghost) in ghosts {
+            self.listed(node, channel).remove(&ghost);
+            self.announce(node, channel, &[(ghost, Reason::ProcDown)], &[], at);
+        }
+        at = at.plus_us(15);
+        let handles: BTreeSet<Channel> =
+            self.engines[&node].clients.values().flat_map(|it| it.keys()).copied().collect();
+        for channel in handles {
+            let nodes = change.nodes.clone();
+            let event = Event::Totem { channel, ring: change.ring, nodes };
+            self.tell_handles(node, channel, &event, at);
+        }
+        at = at.plus_us(200 + self.dice.skewed(2_500));
+        self.tell_quorum(node, None, at);
+    }
+}
+
+fn change_of(
+    engine: &Engine,
+    ring: RingId,
+    wanted: &BTreeMap<NodeId, u64>,
+    before: &BTreeMap<NodeId, Engine>,
+) -> Change {
+    let stays = |(other, then): (&NodeId, &Engine)| {
+        let is_same = then.ring == engine.ring && engine.nodes.get(other) == Some(&then.birth);
+        (is_same && wanted.contains_key(other)).then_some(*other)
+    };
+    let stayed: BTreeSet<NodeId> = before.iter().filter_map(stays).collect();
+    let mut came: BTreeMap<Channel, BTreeSet<Member>> = BTreeMap::new();
+    for (other, then) in before.iter().filter(|(other, _)| !stayed.contains(other)) {
+        for (channel, list) in &then.lists {
+            let own = list.iter().filter(|member| member.node == *other);
+            came.entry(*channel).or_default().extend(own);
+        }
+    }
+    Change { ring, nodes: wanted.keys().copied().collect(), stayed, came }
+}

@@ -1,0 +1,51 @@
+//! Chance under a seed (SplitMix64).
+
+/// A reproducible source of choices.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// A source of its own for each pair of seed and purpose, so that what one part of the world
+    /// draws does not shift what another one gets.
+    #[must_use]
+    pub fn new(seed: u64, purpose: u64) -> Self {
+        let mut dice = Self(seed ^ purpose.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        dice.next();
+        dice
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// One of `0..n`; 0 if `n` is 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next().checked_rem(n).unwrap_or(0)
+    }
+
+    /// One of `low..=high`.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True once in `n` times; never if `n` is 0.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        n != 0 && self.below(n) == 0
+    }
+
+    /// An element; `None` of nothing.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        let index = usize::try_from(self.below(of.len() as u64)).ok()?;
+        of.get(index)
+    }
+
+    /// Mostly short, sometimes long: the shape of what a busy machine does. At most `max`.
+    pub fn skewed(&mut self, max: u64) -> u64 {
+        let bits = self.below(8);
+        self.below((max >> bits).max(1))
+    }
+}

@@ -1,0 +1,181 @@
+//! One machine: power, its daemon, its keeper, its tools.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use o2bridge_core::{
+    Action, Channel, ClientId, Core, Event, GroupId, Incarnation, Member, NodeId, OpId, Pid,
+    RequestId, RingId, Saved, ServiceName, Tunables,
+};
+
+use crate::kernel::Kernel;
+use crate::options::ShimKind;
+use crate::step::{How, Mood};
+use crate::time::Micros;
+
+/// Whether a machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// It does.
+    On,
+    /// It stands still: whatever it was about to do, it will do later.
+    Frozen,
+    /// It does not.
+    Off,
+}
+
+/// A running o2bridged.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// The code under test.
+    pub core: Core,
+    /// Its process.
+    pub pid: Pid,
+    /// Whether it is connected to corosync.
+    pub connected: bool,
+    /// What corosync has for it, in the order in which it was written.
+    pub inbox: Vec<(Micros, Event)>,
+    /// The leaves under way, by channel.
+    pub departing: BTreeMap<Channel, OpId>,
+    /// What the quorum service told it last.
+    pub quorum: Option<(bool, RingId, Vec<NodeId>)>,
+    /// Requests that it has to answer, and whose they are.
+    pub requests: BTreeMap<RequestId, u64>,
+    /// The effects that have begun and not ended.
+    pub effects: BTreeMap<OpId, Action>,
+}
+
+/// The keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeper {
+    /// Whether there is one.
+    pub alive: bool,
+    /// When a daemon was last there.
+    pub seen: Micros,
+    /// When somebody last beat.
+    pub beat: Micros,
+}
+
+/// What a tool is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It has said begin, and waits.
+    Asking,
+    /// It was told to go ahead, and is in the kernel.
+    Mounting,
+    /// It has said how that ended, and waits.
+    Reporting {
+        /// Its result.
+        code: i32,
+    },
+    /// It has said leave, and waits.
+    Leaving {
+        /// How often it was sent away before.
+        tries: u64,
+    },
+}
+
+/// A tool that runs.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    /// Its connection.
+    pub client: ClientId,
+    /// For a mount, how; `None` for an unmount.
+    pub how: Option<How>,
+    /// The volume.
+    pub group: GroupId,
+    /// The service.
+    pub service: ServiceName,
+    /// Where it stands.
+    pub doing: Doing,
+}
+
+/// One machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Which.
+    pub id: NodeId,
+    /// Whether it runs.
+    pub power: Power,
+    /// Which boot, 1 and up.
+    pub boot: u128,
+    /// Counts its daemons, so that what was meant for one does not reach the next.
+    pub life: u64,
+    /// Its o2bridged, if one runs.
+    pub daemon: Option<Daemon>,
+    /// Its state file.
+    pub saved: Saved,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Its keeper.
+    pub keeper: Keeper,
+    /// Its tools.
+    pub tools: BTreeMap<u64, Tool>,
+    /// The configuration of its daemon.
+    pub tunables: Tunables,
+    /// Whether its daemon speaks a protocol of its own.
+    pub foreign: bool,
+    /// How its kernel answers the shim.
+    pub kernel_mood: Mood,
+    /// How its state file takes writes.
+    pub disk_mood: Mood,
+    /// Deaths that its kernel was told of in this boot.
+    pub told_down: BTreeSet<(GroupId, NodeId, Incarnation)>,
+    /// Whether it stays as it is when all others are healed.
+    pub given_up: bool,
+    next_pid: u32,
+}
+
+impl Machine {
+    /// A machine that is off.
+    #[must_use]
+    pub fn new(id: NodeId, shim: ShimKind, tunables: Tunables) -> Self {
+        Self {
+            id,
+            power: Power::Off,
+            boot: u128::from(id.0) << 64,
+            life: 0,
+            daemon: None,
+            saved: Saved::default(),
+            kernel: Kernel::new(shim),
+            keeper: Keeper { alive: false, seen: Micros(0), beat: Micros(0) },
+            tools: BTreeMap::new(),
+            tunables,
+            foreign: false,
+            kernel_mood: Mood::Good,
+            disk_mood: Mood::Good,
+            told_down: BTreeSet::new(),
+            given_up: false,
+            next_pid: 100,
+        }
+    }
+
+    /// A process id that this boot has not seen.
+    pub fn fresh_pid(&mut self) -> Pid {
+        self.next_pid += 1;
+        Pid(self.next_pid)
+    }
+
+    /// Whether it could write to its volumes, now or when it goes on.
+    #[must_use]
+    pub fn can_write(&self, group: GroupId) -> bool {
+        self.power != Power::Off && self.kernel.is_mounted(group)
+    }
+
+    /// Our process as corosync names it.
+    #[must_use]
+    pub fn member(&self) -> Option<Member> {
+        self.daemon.as_ref().map(|daemon| Member { node: self.id, pid: daemon.pid })
+    }
+
+    /// Power goes, and everything that lived in memory with it.
+    pub fn lose_power(&mut self, shim: ShimKind) {
+        self.power = Power::Off;
+        self.life += 1;
+        self.daemon = None;
+        self.saved = Saved::default();
+        self.kernel = Kernel::new(shim);
+        self.keeper.alive = false;
+        self.tools.clear();
+        self.told_down.clear();
+    }
+}

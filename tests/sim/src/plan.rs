@@ -1,0 +1,168 @@
+//! A schedule under a seed.
+
+use o2bridge_core::{GroupId, NodeId};
+
+use crate::dice::Dice;
+use crate::options::Options;
+use crate::step::{How, Mood, Step, Timed, Turn, volume};
+use crate::time::Micros;
+
+/// The first step comes while the cluster forms, or after.
+const BEGINS_MS: u64 = 1_100;
+
+/// What happens to this cluster.
+#[must_use]
+pub fn schedule(options: &Options) -> Vec<Timed> {
+    let mut dice = Dice::new(options.seed, 3);
+    let mut at = Micros::of_ms(BEGINS_MS + dice.below(2_500));
+    let mut steps = Vec::new();
+    // Most runs begin with mounts, or there would be little to lose.
+    for number in 1..=options.nodes.min(4) {
+        if !dice.one_in(5) {
+            let group = volume(u32::try_from(dice.below(u64::from(options.groups))).unwrap_or(0));
+            let how = how(&mut dice, options);
+            steps.push((at, Step::Mount(NodeId(number), group, how)));
+            at = at.plus_us(dice.skewed(options.gap_ms * 1_000));
+        }
+    }
+    let kinds = kinds(options);
+    for _ in 0..options.steps {
+        let us = if dice.one_in(6) {
+            dice.below(8_000_000)
+        } else {
+            dice.skewed(options.gap_ms * 1_000)
+        };
+        at = at.plus_us(us);
+        let kind = dice.pick(&kinds).copied().unwrap_or(Kind::Mount);
+        kind.steps(&mut at, options, &mut dice, &mut steps);
+    }
+    steps
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Mount,
+    Umount,
+    Leave,
+    Fsck,
+    Write,
+    Tool,
+    Daemon,
+    Keeper,
+    Both,
+    Power,
+    Freeze,
+    Corosync,
+    Ghost,
+    Split,
+    OneWay,
+    Heal,
+    Kernel,
+    Disk,
+    Fences,
+    Garbage,
+    Stop,
+    Reload,
+}
+
+/// The kinds of steps that this run knows; what is listed twice comes twice as often.
+fn kinds(options: &Options) -> Vec<Kind> {
+    use Kind::{
+        Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Heal, Keeper, Kernel,
+        Leave, Mount, OneWay, Power, Reload, Split, Stop, Tool, Umount, Write,
+    };
+    let mut kinds = vec![Mount, Mount, Mount, Umount, Umount, Write, Write, Fsck];
+    let faults = &options.faults;
+    let mut add = |on: bool, more: &[Kind]| {
+        if on {
+            kinds.extend_from_slice(more);
+        }
+    };
+    add(faults.power, &[Power, Power]);
+    add(faults.freeze, &[Freeze]);
+    add(faults.corosync, &[Corosync, Corosync]);
+    add(faults.ghosts, &[Ghost]);
+    add(faults.split, &[Split, Split, Heal]);
+    add(faults.one_way, &[OneWay, Heal]);
+    add(faults.daemon, &[Daemon, Daemon, Stop, Reload]);
+    add(faults.keeper, &[Keeper, Both]);
+    add(faults.tools, &[Tool, Tool, Leave]);
+    add(faults.kernel, &[Kernel]);
+    add(faults.disk, &[Disk]);
+    add(faults.fences || faults.lies, &[Fences]);
+    add(faults.garbage, &[Garbage]);
+    kinds
+}
+
+fn how(dice: &mut Dice, options: &Options) -> How {
+    let plain = options.shim == crate::options::ShimKind::UserHeartbeat;
+    match dice.below(6) {
+        0 | 1 => How::Held,
+        2 => How::Free,
+        3 => How::Again,
+        4 if plain => How::Plain,
+        _ => How::Mute,
+    }
+}
+
+impl Kind {
+    fn steps(self, at: &mut Micros, options: &Options, dice: &mut Dice, out: &mut Vec<Timed>) {
+        let node = NodeId(1 + small(dice, options.nodes));
+        let group: GroupId = volume(small(dice, options.groups));
+        let mut say = |step: Step| out.push((*at, step));
+        match self {
+            Self::Mount => say(Step::Mount(node, group, how(dice, options))),
+            Self::Umount => say(Step::Umount(node, group)),
+            Self::Leave => say(Step::Leave(node, group)),
+            Self::Fsck => say(Step::Fsck(node, group)),
+            Self::Write => say(Step::Write(node, group)),
+            Self::Tool => say(Step::ToolDies(node)),
+            Self::Daemon => say(Step::KillDaemon(node)),
+            Self::Keeper => say(Step::KillKeeper(node)),
+            Self::Both => {
+                say(Step::KillDaemon(node));
+                say(Step::KillKeeper(node));
+            }
+            Self::Power => say(Step::PowerOff(node)),
+            Self::Freeze => say(if dice.one_in(3) { Step::Thaw(node) } else { Step::Freeze(node) }),
+            Self::Corosync => say(Step::Corosync(node, turn(dice))),
+            Self::Ghost => say(Step::Corosync(node, Turn::Haunt)),
+            Self::Split => {
+                let ids = (1..=options.nodes).map(NodeId);
+                say(Step::Split(ids.filter(|_| dice.one_in(2)).collect()));
+            }
+            Self::OneWay => {
+                let other = NodeId(1 + small(dice, options.nodes));
+                if other != node {
+                    say(Step::OneWay(node, other));
+                }
+            }
+            Self::Heal => say(Step::Heal),
+            Self::Kernel => say(Step::Kernel(node, mood(dice, false))),
+            Self::Disk => {
+                let mood =
+                    *dice.pick(&[Mood::Good, Mood::Fails, Mood::Lies]).unwrap_or(&Mood::Good);
+                say(Step::Disk(node, mood));
+            }
+            Self::Fences => say(Step::Fences(mood(dice, options.faults.lies))),
+            Self::Garbage => say(Step::Garbage(node)),
+            Self::Stop => say(Step::StopDaemon(node)),
+            Self::Reload => say(Step::Reload(node)),
+        }
+    }
+}
+
+fn mood(dice: &mut Dice, lies: bool) -> Mood {
+    let moods = [Mood::Good, Mood::Fails, Mood::Slow, Mood::Lies];
+    let count = if lies { 4 } else { 3 };
+    *dice.pick(&moods[..count]).unwrap_or(&Mood::Good)
+}
+
+fn turn(dice: &mut Dice) -> Turn {
+    let turns = [Turn::Start, Turn::Kill, Turn::Kill, Turn::Stop, Turn::Pause, Turn::Resume];
+    *dice.pick(&turns).unwrap_or(&Turn::Kill)
+}
+
+fn small(dice: &mut Dice, n: u32) -> u32 {
+    u32::try_from(dice.below(u64::from(n))).unwrap_or(0)
+}

@@ -1,0 +1,356 @@
+//! The cluster: machines, corosync, disks, and one queue of what happens next.
+//!
+//! ```text
+//!   schedule of steps ──┐
+//!   corosync ───────────┤                       ┌─▶ corosync: join, leave, mcast, kill
+//!   effects that end ───┼─▶ one job at a time ──┼─▶ kernel, disk, fence device, after a while
+//!   timers ─────────────┤   Core::handle        ├─▶ tools
+//!   tools, keepers ─────┘   checkers            └─▶ timers
+//! ```
+//! Chance decides how long everything takes; nothing else is decided by chance.
+
+mod daemon;
+mod effects;
+mod healing;
+mod nodes;
+mod steps;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use o2bridge_core::timer::Timer;
+use o2bridge_core::{Action, Event, GroupId, NodeId, OpId, Tunables};
+
+use crate::check::Violation;
+use crate::corosync::{Corosync, Heard, Word};
+use crate::counts::Counts;
+use crate::coverage::Coverage;
+use crate::dice::Dice;
+use crate::machine::{Machine, Power};
+use crate::options::Options;
+use crate::step::{Mood, Step, Timed, volume};
+use crate::time::Micros;
+use crate::trace::Trace;
+use crate::volume::Volumes;
+
+/// What is to happen. Jobs of a machine carry the boot or the life of the daemon that they are for.
+#[derive(Debug, Clone)]
+pub(crate) enum Job {
+    Step(Step),
+    Wake(NodeId, u64),
+    /// An effect reaches the world.
+    Do(NodeId, u64, Action),
+    /// Something reaches the core.
+    Tell(NodeId, u64, Event),
+    Timer(NodeId, u64, Timer, u64),
+    /// A tool takes its next step.
+    Tool(NodeId, u128, u64),
+    /// A service manager starts a daemon.
+    StartDaemon(NodeId, u128),
+    StartCorosync(NodeId, u128),
+    Boot(NodeId),
+    Thaw(NodeId),
+    /// The keeper looks.
+    Keeper(NodeId, u128),
+    /// The daemon looks at the mount table.
+    Watch(NodeId, u128),
+    Reset(NodeId, u128),
+    /// A lock that was held long enough is let go.
+    Unlock(NodeId, u128, GroupId),
+    /// The fence device has done what it can for the daemon that asked.
+    Fenced {
+        by: (NodeId, u64),
+        op: OpId,
+        victim: NodeId,
+    },
+    /// The administrator looks around.
+    Admin,
+}
+
+/// A whole cluster.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) now: Micros,
+    pub(crate) dice: Dice,
+    queue: BTreeMap<(Micros, u64), Job>,
+    serial: u64,
+    pub(crate) corosync: Corosync,
+    pub(crate) machines: BTreeMap<NodeId, Machine>,
+    pub(crate) volumes: Volumes,
+    pub(crate) fences: Mood,
+    /// Boots that a fence device lied about.
+    pub(crate) spared: BTreeSet<(NodeId, u128)>,
+    /// Whether faults are over.
+    pub(crate) healed: bool,
+    pub(crate) last_word_at: Micros,
+    /// What it did.
+    pub counts: Counts,
+    /// Which cells of the core's tables were visited.
+    pub coverage: Coverage,
+    /// What it said.
+    pub trace: Trace,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl World {
+    /// A cluster whose nodes have just been switched on.
+    #[must_use]
+    pub fn new(options: Options, schedule: &[Timed], trace: bool) -> Self {
+        let mut dice = Dice::new(options.seed, 2);
+        let mut machines = BTreeMap::new();
+        for number in 1..=options.nodes {
+            let id = NodeId(number);
+            let mut machine = Machine::new(id, options.shim, tunables(&options, &mut dice));
+            machine.foreign = number > options.nodes - options.foreign;
+            machines.insert(id, machine);
+        }
+        let volumes = (0..options.groups).map(|it| (volume(it), Default::default())).collect();
+        let mut world = Self {
+            corosync: Corosync::new(machines.len(), options.pace(), options.seed),
+            now: Micros::of_ms(1_000),
+            dice,
+            queue: BTreeMap::new(),
+            serial: 0,
+            machines,
+            volumes,
+            fences: Mood::Good,
+            spared: BTreeSet::new(),
+            healed: false,
+            last_word_at: Micros(0),
+            counts: Counts::default(),
+            coverage: Coverage::new(options.seed),
+            trace: Trace::new(trace),
+            violation: None,
+            options,
+        };
+        let ids: Vec<NodeId> = world.machines.keys().copied().collect();
+        for node in ids {
+            let us = world.dice.below(400_000);
+            world.at(world.now.plus_us(us), Job::Boot(node));
+        }
+        world.at(world.now.plus_ms(3_000), Job::Admin);
+        for (at, step) in schedule {
+            world.at(*at, Job::Step(step.clone()));
+        }
+        world
+    }
+
+    /// Runs until then, or until something is wrong.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn run_until(&mut self, end: Micros) -> Result<(), Violation> {
+        while self.violation.is_none() {
+            let job = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let ring = self.corosync.next_due();
+            let Some(at) = job.into_iter().chain(ring).min().filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            if ring == Some(at) {
+                self.corosync.run(self.now);
+            } else if let Some((_, job)) = self.queue.pop_first() {
+                self.run(job);
+            }
+            self.hear();
+        }
+        self.now = self.now.max(end);
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// What can happen next, for who wants to choose: the first job of each machine and of the rest,
+    /// and whether corosync has something to do.
+    #[must_use]
+    pub fn choices(&self) -> Vec<Choice> {
+        let mut seen = BTreeSet::new();
+        let mut choices: Vec<Choice> = Vec::new();
+        for (key, job) in &self.queue {
+            if seen.insert(job.lane()) {
+                choices.push(Choice::Job(*key));
+            }
+        }
+        if self.corosync.next_due().is_some() {
+            choices.push(Choice::Corosync);
+        }
+        choices
+    }
+
+    /// Lets that happen next, whatever was due before it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn choose(&mut self, choice: Choice) -> Result<(), Violation> {
+        match choice {
+            Choice::Corosync => {
+                self.now = self.corosync.next_due().map_or(self.now, |at| at.max(self.now));
+                self.corosync.run(self.now);
+            }
+            Choice::Job(key) => {
+                if let Some(job) = self.queue.remove(&key) {
+                    self.now = self.now.max(key.0);
+                    self.run(job);
+                }
+            }
+        }
+        self.hear();
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Micros {
+        self.now
+    }
+
+    pub(crate) fn at(&mut self, at: Micros, job: Job) {
+        self.serial += 1;
+        self.queue.insert((at, self.serial), job);
+    }
+
+    pub(crate) fn after_us(&mut self, us: u64, job: Job) {
+        self.at(self.now.plus_us(us), job);
+    }
+
+    /// Some time up to `max`, mostly less.
+    pub(crate) fn soon(&mut self, max_us: u64, job: Job) {
+        let us = self.dice.skewed(max_us);
+        self.after_us(us, job);
+    }
+
+    fn run(&mut self, job: Job) {
+        if let Some(thaws) = self.is_for_frozen(&job) {
+            // It will be done, but not before the machine goes on.
+            self.at(thaws, job);
+            return;
+        }
+        match job {
+            Job::Step(step) => self.take_step(&step),
+            Job::Wake(node, life) => self.wake(node, life),
+            Job::Do(node, life, action) => self.effect(node, life, action),
+            Job::Tell(node, life, event) => self.tell(node, life, event),
+            Job::Timer(node, life, timer, generation) => {
+                self.tell(node, life, Event::Timer { timer, generation });
+            }
+            Job::Tool(node, boot, tool) => self.tool(node, boot, tool),
+            Job::StartDaemon(node, boot) => self.start_daemon(node, boot),
+            Job::StartCorosync(node, boot) => self.start_corosync(node, boot),
+            Job::Boot(node) => self.boot(node),
+            Job::Thaw(node) => self.thaw(node),
+            Job::Keeper(node, boot) => self.keeper(node, boot),
+            Job::Watch(node, boot) => self.watch(node, boot),
+            Job::Reset(node, boot) => self.reset(node, boot),
+            Job::Unlock(node, boot, group) => self.unlock(node, boot, group),
+            Job::Fenced { by, op, victim } => self.fenced(by, op, victim),
+            Job::Admin => self.admin(),
+        }
+    }
+
+    /// When a frozen machine is looked at again.
+    fn is_for_frozen(&self, job: &Job) -> Option<Micros> {
+        let node = match job {
+            Job::Wake(node, _)
+            | Job::Do(node, ..)
+            | Job::Tell(node, ..)
+            | Job::Timer(node, ..)
+            | Job::Tool(node, ..)
+            | Job::StartDaemon(node, _)
+            | Job::StartCorosync(node, _)
+            | Job::Keeper(node, _)
+            | Job::Watch(node, _)
+            | Job::Reset(node, _)
+            | Job::Unlock(node, ..) => node,
+            Job::Step(_) | Job::Boot(_) | Job::Thaw(_) | Job::Fenced { .. } | Job::Admin => {
+                return None;
+            }
+        };
+        let frozen = self.machines[node].power == Power::Frozen;
+        frozen.then(|| self.now.plus_ms(50))
+    }
+
+    /// Carries what corosync says to the daemons that it is for.
+    fn hear(&mut self) {
+        for Heard { node, pid, at, word } in self.corosync.take_told() {
+            let lag_us = self.options.lag_us;
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            let life = machine.life;
+            let Some(daemon) = machine.daemon.as_mut().filter(|it| it.pid == pid) else { continue };
+            match word {
+                Word::Departed(channel) => {
+                    if let Some(op) = daemon.departing.remove(&channel) {
+                        let event = Event::Done { op, result: Ok(()) };
+                        self.at(at, Job::Tell(node, life, event));
+                    }
+                }
+                Word::Event(Event::Disconnected) => {
+                    // Whatever was queued is lost with it.
+                    daemon.inbox.clear();
+                    daemon.departing.clear();
+                    self.at(at, Job::Tell(node, life, Event::Disconnected));
+                }
+                Word::Event(event) => {
+                    let sleeps = daemon.inbox.is_empty();
+                    let index = daemon.inbox.partition_point(|(ready, _)| *ready <= at);
+                    daemon.inbox.insert(index, (at, event));
+                    if sleeps {
+                        let us = self.dice.skewed(lag_us);
+                        self.at(at.plus_us(us), Job::Wake(node, life));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One way to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Corosync does what is due next.
+    Corosync,
+    /// A job.
+    Job((Micros, u64)),
+}
+
+impl Job {
+    /// Jobs of one lane come in their order, whoever chooses.
+    fn lane(&self) -> (u32, u8, u64) {
+        match self {
+            Self::Step(_) => (0, 0, 0),
+            Self::Admin => (0, 1, 0),
+            Self::Boot(node) | Self::Thaw(node) => (node.0, 0, 0),
+            Self::Wake(node, _) => (node.0, 1, 0),
+            Self::Do(node, _, action) => (node.0, 2, lane_of(action)),
+            Self::Tell(node, ..) => (node.0, 3, 0),
+            Self::Timer(node, ..) => (node.0, 4, 0),
+            Self::Tool(node, _, tool) => (node.0, 5, *tool),
+            Self::StartDaemon(node, _) | Self::StartCorosync(node, _) => (node.0, 6, 0),
+            Self::Keeper(node, _) | Self::Reset(node, _) => (node.0, 7, 0),
+            Self::Watch(node, _) => (node.0, 10, 0),
+            Self::Unlock(node, _, group) => (node.0, 8, u64::try_from(group.0 & 0xFF).unwrap_or(0)),
+            Self::Fenced { victim, .. } => (victim.0, 9, 0),
+        }
+    }
+}
+
+/// What is done in order: of one group, of the fencing of one node.
+fn lane_of(action: &Action) -> u64 {
+    let of = |group: &GroupId| u64::try_from(group.0 & 0xFF).unwrap_or(0);
+    match action {
+        Action::Verb { group, .. } | Action::Save { group, .. } | Action::Look { group, .. } => {
+            1 + of(group)
+        }
+        _ => 0,
+    }
+}
+
+fn tunables(options: &Options, dice: &mut Dice) -> Tunables {
+    let mut vary = |ms: u64| if options.mixed { dice.between(ms * 2 / 3, ms * 3 / 2) } else { ms };
+    Tunables {
+        // A daemon must be back before any peer's patience ends, so no node has less of it.
+        grace_ms: vary(options.grace_ms).max(options.grace_ms),
+        begin_timeout_ms: vary(60_000),
+        complete_timeout_ms: vary(20_000),
+        leave_timeout_ms: vary(20_000),
+        retry_ms: vary(500),
+        inquorate_reset_ms: options.inquorate_reset_ms,
+        fencing: options.fencing(),
+    }
+}

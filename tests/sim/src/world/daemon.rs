@@ -1,0 +1,189 @@
+//! Events into a core, actions out of it.
+
+use o2bridge_core::{Action, Channel, Event, NodeId, Note, Now};
+
+use super::{Job, World};
+use crate::check::Violation;
+use crate::coverage::Seen;
+use crate::protocol;
+use crate::time::Micros;
+
+/// What one event may lead to: far above what any needs, far below what would be a flood.
+const ACTIONS_MAX: usize = 4_000;
+
+impl World {
+    /// Gives an event to a daemon, if it is still the one that it was meant for.
+    pub(super) fn tell(&mut self, node: NodeId, life: u64, event: Event) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {
+            return;
+        };
+        let Some(daemon) = machine.daemon.as_mut() else { return };
+        let mut cause = None;
+        match &event {
+            Event::Quorum { quorate, ring, nodes } => {
+                daemon.quorum = Some((*quorate, *ring, nodes.clone()));
+            }
+            Event::Disconnected => daemon.connected = false,
+            Event::Done { op, .. } | Event::Looked { op, .. } => {
+                cause = daemon.effects.remove(op);
+            }
+            _ => {}
+        }
+        let before = self.coverage.wants().then(|| daemon.core.snapshot());
+        let mut actions = Vec::new();
+        daemon.core.handle(Now(now.0 / 1_000), event.clone(), &mut actions);
+        let broken = daemon.core.check().err();
+        let after = self.coverage.wants().then(|| daemon.core.snapshot());
+        self.counts.events += 1;
+        if self.trace.is_on() && !matches!(event, Event::Message { .. }) {
+            self.trace.say(now, || format!("n{node} <- {event:?}"));
+        }
+        if let Some(broken) = broken {
+            self.violate("invariant", || format!("n{node}: {broken} after {event:?}"));
+        }
+        if let (Some(before), Some(after)) = (before, after) {
+            let seen = Seen {
+                before: &before,
+                event: &event,
+                cause: cause.as_ref(),
+                after: &after,
+                actions: &actions,
+            };
+            if let Err(text) = self.coverage.see(&seen) {
+                self.violate("table", || format!("n{node}: {text} at {event:?}"));
+            }
+        }
+        if actions.len() > ACTIONS_MAX {
+            self.violate("growth", || format!("n{node}: {} actions at {event:?}", actions.len()));
+        }
+        for action in actions {
+            self.take(node, life, action);
+        }
+    }
+
+    /// Lets a daemon's loop look at what corosync has for it, in the order that the adapter promises:
+    /// it reads the mountgroups, then the control group, then quorum, and hands them over the other way
+    /// round. So a mountgroup may lag behind, and never run ahead.
+    pub(super) fn wake(&mut self, node: NodeId, life: u64) {
+        let lag_us = self.options.lag_us;
+        let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {
+            return;
+        };
+        let Some(daemon) = machine.daemon.as_mut() else { return };
+        let mut taken: [Vec<Event>; 3] = Default::default();
+        let mut kept: Vec<(Micros, Event)> = Vec::new();
+        // How far each channel is read in this round; an event that stays keeps its followers back.
+        let mut stuck: Vec<Channel> = Vec::new();
+        for (at, event) in std::mem::take(&mut daemon.inbox) {
+            let (rank, channel) = rank(&event);
+            let reads_late = rank == 2 && self.dice.one_in(8);
+            let waits = at > self.now
+                || reads_late
+                || channel.is_some_and(|channel| stuck.contains(&channel));
+            if waits {
+                stuck.extend(channel.filter(|_| rank == 2 || at > self.now));
+                kept.push((at, event));
+            } else {
+                taken[rank].push(event);
+            }
+        }
+        let next = kept.first().map(|(at, _)| (*at).max(self.now));
+        daemon.inbox = kept;
+        if let Some(next) = next {
+            let us = self.dice.skewed(lag_us).max(1);
+            self.at(next.plus_us(us), Job::Wake(node, life));
+        }
+        for event in taken.into_iter().flatten() {
+            let event = protocol::translate(
+                event,
+                |it| self.machines.get(&it).is_some_and(|m| m.foreign),
+                node,
+            );
+            self.tell(node, life, event);
+        }
+    }
+
+    /// Carries out one action, or lets it begin.
+    fn take(&mut self, node: NodeId, life: u64, action: Action) {
+        if self.trace.is_on() && !matches!(action, Action::Arm { .. } | Action::Mcast { .. }) {
+            self.trace.say(self.now, || format!("n{node} -> {action:?}"));
+        }
+        match action {
+            Action::Mcast { channel, bytes } => {
+                self.counts.messages += 1;
+                self.spoke(node);
+                let from = self.machines.get(&node).and_then(crate::machine::Machine::member);
+                if let Some(from) = from {
+                    self.corosync.mcast(from, channel, bytes, self.now);
+                }
+            }
+            Action::Arm { timer, generation, at } => {
+                let at = Micros::of_ms(at.0).max(self.now);
+                self.at(at, Job::Timer(node, life, timer, generation));
+            }
+            Action::Reply { request, reply } => self.reply(node, request, &reply),
+            Action::FenceSelf { .. } => {
+                self.counts.expulsions += 1;
+                let boot = self.machines[&node].boot;
+                let us = 50_000 + self.dice.skewed(2_000_000);
+                self.after_us(us, Job::Reset(node, boot));
+            }
+            Action::Exit => self.exit(node, life),
+            Action::Note(note) => self.note(&note),
+            Action::Verb { op, group, verb } => {
+                self.counts.verbs += 1;
+                self.spoke(node);
+                self.check_said(node, group, &verb);
+                self.begin_effect(node, life, op, Action::Verb { op, group, verb });
+            }
+            Action::Join { op, .. }
+            | Action::Depart { op, .. }
+            | Action::Save { op, .. }
+            | Action::KillNode { op, .. }
+            | Action::Fence { op, .. }
+            | Action::Look { op, .. } => self.begin_effect(node, life, op, action),
+        }
+    }
+
+    /// What is left behind may go on talking.
+    fn spoke(&mut self, node: NodeId) {
+        if !self.machines[&node].given_up {
+            self.last_word_at = self.now;
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        match note {
+            Note::Condemned(..) => self.counts.deaths += 1,
+            Note::UserLeft(..) => self.counts.leaves += 1,
+            Note::Ghost(..) => self.counts.ghosts += 1,
+            Note::Garbage(..) => self.counts.garbage += 1,
+            Note::DebtOverdue(_) => self.counts.kills += 1,
+            Note::StopRefused(_) => self.counts.refusals += 1,
+            _ => {}
+        }
+    }
+
+    /// The first thing that is wrong is what counts.
+    pub(crate) fn violate(&mut self, checker: &'static str, text: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            let text = text();
+            self.trace.say(self.now, || format!("*** {checker}: {text}"));
+            self.violation = Some(Violation { checker, at: self.now, text });
+        }
+    }
+}
+
+/// Which of the three an event's source is, and its channel.
+fn rank(event: &Event) -> (usize, Option<Channel>) {
+    match event {
+        Event::Confchg { channel, .. }
+        | Event::Totem { channel, .. }
+        | Event::Message { channel, .. } => match channel {
+            Channel::Control => (1, Some(*channel)),
+            Channel::Group(_) => (2, Some(*channel)),
+        },
+        _ => (0, None),
+    }
+}

@@ -1,0 +1,194 @@
+//! What the core wants done, done: each effect begins, reaches the world after a while, and comes back
+//! after another while. Its daemon may die at any point of that.
+
+use o2bridge_core::{
+    Action, Channel, Event, Finding, GroupId, NodeId, OpError, OpId, SavedGroup, Verb,
+};
+
+use super::{Job, World};
+use crate::machine::Power;
+use crate::options::ShimKind;
+use crate::step::Mood;
+
+const EIO: i32 = 5;
+const EAGAIN: i32 = 11;
+const ENOSPC: i32 = 28;
+/// `CS_ERR_TRY_AGAIN`.
+const TRY_AGAIN: u32 = 6;
+
+impl World {
+    /// An effect begins. How long it takes depends on what it is.
+    pub(super) fn begin_effect(&mut self, node: NodeId, life: u64, op: OpId, action: Action) {
+        let mood = self.machines[&node].kernel_mood;
+        let max_us = match &action {
+            Action::Verb { .. } if mood == Mood::Slow => 8_000_000,
+            Action::Verb { .. } => 20_000,
+            Action::Save { .. } => 1_000,
+            Action::Join { .. } | Action::Depart { .. } => 4_000,
+            Action::KillNode { .. } => 30_000,
+            Action::Fence { .. } if self.fences == Mood::Slow => 20_000_000,
+            Action::Fence { .. } => 400_000,
+            _ => 3_000,
+        };
+        if let Some(daemon) = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut()) {
+            daemon.effects.insert(op, action.clone());
+        }
+        self.soon(max_us, Job::Do(node, life, action));
+    }
+
+    fn done(&mut self, node: NodeId, life: u64, op: OpId, result: Result<(), OpError>) {
+        self.soon(500, Job::Tell(node, life, Event::Done { op, result }));
+    }
+
+    /// An effect reaches the world.
+    pub(super) fn effect(&mut self, node: NodeId, life: u64, action: Action) {
+        if self.machines[&node].life != life {
+            return;
+        }
+        let is_call = matches!(action, Action::Join { .. } | Action::KillNode { .. });
+        if is_call && self.corosync.is_up(node) && !self.corosync.answers(node) {
+            // The call blocks until corosync goes on.
+            self.after_us(100_000, Job::Do(node, life, action));
+            return;
+        }
+        match action {
+            Action::Join { op, channel } => self.join(node, life, op, channel),
+            Action::Depart { op, channel } => self.leave_channel(node, life, op, channel),
+            Action::Save { op, group, image } => {
+                let result = self.save(node, group, image);
+                self.done(node, life, op, result);
+            }
+            Action::Verb { op, group, verb } => {
+                let result = self.verb(node, group, &verb);
+                self.done(node, life, op, result);
+            }
+            Action::KillNode { op, node: victim } => {
+                if self.corosync.ring(node).is_some_and(|(_, nodes, _)| nodes.contains(&victim)) {
+                    self.stop_engine(victim, false);
+                }
+                self.done(node, life, op, Ok(()));
+            }
+            Action::Fence { op, node: victim, .. } => {
+                self.soon(300_000, Job::Fenced { by: (node, life), op, victim });
+            }
+            Action::Look { op, group, ref service, .. } => {
+                let mounts = self.machines[&node].kernel.mounts.get(&group);
+                let mounted = match mounts {
+                    Some(mounts) if service.is_ocfs2() => !mounts.is_empty(),
+                    Some(mounts) => mounts.contains(service),
+                    None => false,
+                };
+                let finding = match (mounted, self.machines[&node].disk_mood) {
+                    (_, Mood::Lies) => Finding::Unknown,
+                    (true, _) => Finding::Mounted,
+                    (false, _) => Finding::NotMounted,
+                };
+                self.soon(500, Job::Tell(node, life, Event::Looked { op, finding }));
+            }
+            Action::Mcast { .. }
+            | Action::Reply { .. }
+            | Action::Arm { .. }
+            | Action::FenceSelf { .. }
+            | Action::Exit
+            | Action::Note(_) => {}
+        }
+    }
+
+    fn join(&mut self, node: NodeId, life: u64, op: OpId, channel: Channel) {
+        let flaky = !self.healed && self.options.faults.corosync && self.dice.one_in(30);
+        let pid = self.machines[&node].daemon.as_ref().map(|daemon| daemon.pid);
+        let joined =
+            !flaky && pid.is_some_and(|pid| self.corosync.join(node, pid, channel, self.now));
+        let result = if joined { Ok(()) } else { Err(OpError::Corosync(TRY_AGAIN)) };
+        self.done(node, life, op, result);
+    }
+
+    fn leave_channel(&mut self, node: NodeId, life: u64, op: OpId, channel: Channel) {
+        let Some(daemon) = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut()) else {
+            return;
+        };
+        if self.corosync.leave(node, daemon.pid, channel, self.now) {
+            daemon.departing.insert(channel, op);
+        } else {
+            self.done(node, life, op, Ok(()));
+        }
+    }
+
+    fn save(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        image: Option<SavedGroup>,
+    ) -> Result<(), OpError> {
+        let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
+        if machine.disk_mood == Mood::Fails {
+            self.counts.errors += 1;
+            return Err(OpError::Errno(ENOSPC));
+        }
+        match image {
+            Some(image) => machine.saved.groups.insert(group, image),
+            None => machine.saved.groups.remove(&group),
+        };
+        Ok(())
+    }
+
+    /// Tells a kernel. What it makes of it is checked against the truth.
+    pub(super) fn verb(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        verb: &Verb,
+    ) -> Result<(), OpError> {
+        let mood = self.machines[&node].kernel_mood;
+        let reluctant = self.options.shim == ShimKind::Control && !self.healed;
+        let refuses = match mood {
+            Mood::Fails => self.dice.one_in(2),
+            Mood::Good | Mood::Slow | Mood::Lies => reluctant && self.dice.one_in(4),
+        };
+        if refuses {
+            self.counts.errors += 1;
+            if let Verb::NodeDown(dead, incarnation) = verb {
+                let machine = self.machines.get_mut(&node);
+                machine.map(|it| it.told_down.remove(&(group, *dead, *incarnation)));
+            }
+            return Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }));
+        }
+        self.check_told(node, group, verb);
+        let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
+        machine.kernel.apply(group, verb).map_err(OpError::Errno)?;
+        self.check_known(group);
+        self.grant_lock(group);
+        Ok(())
+    }
+
+    /// The fence device has done what it could.
+    pub(super) fn fenced(&mut self, (by, life): (NodeId, u64), op: OpId, victim: NodeId) {
+        let works = match self.fences {
+            Mood::Good | Mood::Slow => true,
+            Mood::Fails => false,
+            Mood::Lies => self.dice.one_in(2),
+        };
+        // A device that was told to switch off does so, even if who told it is gone by now.
+        let result = match (works, self.fences) {
+            (true, _) => {
+                self.counts.fences += 1;
+                self.power_off(victim);
+                Ok(())
+            }
+            (false, Mood::Lies) => {
+                self.counts.lies += 1;
+                let boot = self.machines[&victim].boot;
+                self.spared.insert((victim, boot));
+                Ok(())
+            }
+            (false, _) => {
+                self.counts.errors += 1;
+                Err(OpError::Agent(1))
+            }
+        };
+        let machine = &self.machines[&by];
+        if machine.life == life && machine.power == Power::On {
+            self.done(by, life, op, result);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The second half of a run: no more faults, and everything has to come to rest.
+
+use o2bridge_core::NodeId;
+use std::collections::BTreeMap;
+
+use super::{Job, World};
+use crate::check::Violation;
+use crate::machine::Power;
+use crate::step::Mood;
+use crate::time::Micros;
+
+/// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
+/// then be silent.
+const GRACES: u64 = 8;
+const REST_MS: u64 = 75_000;
+const SILENCE_MS: u64 = 10_000;
+
+impl World {
+    /// Ends all faults, but for the nodes that stay as they are, and runs until everything must have
+    /// come to rest.
+    ///
+    /// # Errors
+    /// It did not, or something else is wrong.
+    pub fn settle(&mut self) -> Result<(), Violation> {
+        self.healed = true;
+        self.give_up();
+        let fates: BTreeMap<NodeId, u8> =
+            self.machines.values().filter(|it| it.given_up).map(|it| (it.id, 2)).collect();
+        self.corosync.wire(fates, self.now);
+        self.fences = Mood::Good;
+        self.options.restarts = true;
+        let grace_ms = self.machines.values().map(|it| it.tunables.grace_ms).max().unwrap_or(0);
+        let end = self.now.plus_ms(grace_ms * GRACES + REST_MS);
+        while self.now < end {
+            self.mend();
+            self.run_until(self.now.plus_ms(1_000))?;
+        }
+        let quiet_from = self.now;
+        self.run_until(self.now.plus_ms(SILENCE_MS))?;
+        if self.last_word_at > quiet_from {
+            self.violate("rest", || "the cluster talks on although nothing happens".to_owned());
+        }
+        self.check_rest();
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// Some nodes are not healed: dead, or cut off. The others must manage.
+    fn give_up(&mut self) {
+        let mut left = self.options.lasting.min((self.options.nodes - 1) / 2);
+        let ids: Vec<NodeId> = self.machines.keys().copied().collect();
+        while left > 0 {
+            left -= 1;
+            let Some(node) = self.dice.pick(&ids).copied() else { return };
+            if self.dice.one_in(2) {
+                self.power_off(node);
+            }
+            if let Some(machine) = self.machines.get_mut(&node) {
+                machine.given_up = true;
+            }
+        }
+    }
+
+    /// Brings back whatever is not there.
+    fn mend(&mut self) {
+        let ids: Vec<NodeId> = self.machines.keys().copied().collect();
+        for node in ids {
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            machine.kernel_mood = Mood::Good;
+            machine.disk_mood = Mood::Good;
+            if machine.given_up {
+                continue;
+            }
+            let boot = machine.boot;
+            match machine.power {
+                Power::Off => self.soon(3_000_000, Job::Boot(node)),
+                Power::Frozen => self.soon(500_000, Job::Thaw(node)),
+                Power::On => {
+                    self.corosync.resume(node, self.now);
+                    self.soon(900_000, Job::StartCorosync(node, boot));
+                    self.soon(900_000, Job::StartDaemon(node, boot));
+                }
+            }
+        }
+    }
+
+    /// When a run's faults are over.
+    #[must_use]
+    pub fn last_step_at(schedule: &[crate::step::Timed]) -> Micros {
+        schedule.iter().map(|(at, _)| *at).max().unwrap_or(Micros::of_ms(1_000))
+    }
+}
