@@ -25,15 +25,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use o2bridge_wire::varlink::INTERFACE;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::door::VARLINK_PATH;
-use crate::door::varlink::INTERFACE;
-pub use crate::door::varlink::parse_group;
 use crate::status::{LogLevel, Status, Use};
 pub use error::{ClientError, Refused};
 pub use o2bridge_core::{GroupId, NodeId};
+pub use o2bridge_wire::varlink::parse_group;
 
 /// How long a call may take, unless [`Client::set_timeout`] says otherwise: longer than the daemon's
 /// own default limits, so that its answer, which says what was waited for, comes first.

@@ -1,11 +1,11 @@
 //! The two doors of the group API, from the daemon's side.
 //!
-//! - [`legacy`]: the abstract socket of the stock OCFS2 tools, 256-byte messages.
-//! - [`varlink`]: a socket in the file system, JSON, for our own command and everyone else.
+//! - the old one: the abstract socket of the stock OCFS2 tools, 256-byte messages.
+//! - the new one: a socket in the file system, JSON, for our own command and everyone else.
 //!
-//! Both are dialects of one server. It turns bytes into [`Event`]s, takes the core's replies back,
-//! and answers by itself what only reads. It never blocks and has no threads; what it holds is
-//! bounded:
+//! Both are dialects of one server, and their words are in [`o2bridge_wire`]. It turns bytes into
+//! [`Event`]s, takes the core's replies back, and answers by itself what only reads. It never blocks
+//! and has no threads; what it holds is bounded:
 //!
 //! ```text
 //!             ready, tick                     handle
@@ -33,7 +33,7 @@ mod connection;
 mod desk;
 mod device;
 mod dialect;
-pub mod legacy;
+mod legacy;
 mod server;
 pub mod varlink;
 

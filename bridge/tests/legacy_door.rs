@@ -7,9 +7,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use o2bridge::door::legacy::codec::{MESSAGE_BYTES, Response};
 use o2bridge::door::{CLIENTS_MAX, STRANGERS_MAX};
 use o2bridge_core::{Begin, Event, Refusal, Reply, ServiceName, Waiting};
+use o2bridge_wire::legacy::{MESSAGE_BYTES, Response};
 use stub::{Stub, UUID, done, request_of, silent};
 
 fn say(stream: &mut UnixStream, text: &str) {

@@ -1,17 +1,5 @@
-//! The shim that needs no kernel: it appends one JSON line per verb, and that is all.
-//!
-//! ```text
-//! {"at_us":1763639000123456,"boot_us":8123456,"verb":"attach","group":"<32 hex>","peers":{"1":"65f0"}}
-//! {"at_us":...,"boot_us":...,"verb":"suspend","group":"<32 hex>"}
-//! {"at_us":...,"boot_us":...,"verb":"node_down","group":"<32 hex>","node":3,"incarnation":"65f2"}
-//! {"at_us":...,"boot_us":...,"verb":"resume","group":"<32 hex>","peers":{"1":"65f0","2":"65f1"}}
-//! {"at_us":...,"boot_us":...,"verb":"detach","group":"<32 hex>"}
-//! ```
-//!
-//! `at_us` is the wall clock and `boot_us` is `CLOCK_BOOTTIME`, both in microseconds. Incarnations
-//! are hex texts, because readers of JSON round large numbers.
+//! The shim that needs no kernel: it appends one JSON line per verb, and that is all. What a line looks like: [`o2bridge_wire::record`].
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
@@ -19,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
-use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
+use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, Verb};
+use o2bridge_wire::record::Line;
 
 use crate::{Shim, ShimError};
 
@@ -63,12 +52,10 @@ impl Record {
         Ok(Self { path: path.into(), sync, file: Mutex::new(file) })
     }
 
-    fn line(&self, verb: &str, group: GroupId, rest: &str) -> Result<(), ShimError> {
-        let line = format!(
-            "{{\"at_us\":{},\"boot_us\":{},\"verb\":\"{verb}\",\"group\":\"{group}\"{rest}}}\n",
-            clock_us(ClockId::CLOCK_REALTIME),
-            clock_us(ClockId::CLOCK_BOOTTIME),
-        );
+    fn line(&self, group: GroupId, verb: Verb) -> Result<(), ShimError> {
+        let (at_us, boot_us) =
+            (clock_us(ClockId::CLOCK_REALTIME), clock_us(ClockId::CLOCK_BOOTTIME));
+        let line = format!("{}\n", Line { at_us, boot_us, verb, group });
         // A poisoned lock guards nothing that a panic could have left half done.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         append(&mut *file, line.as_bytes())
@@ -88,11 +75,11 @@ impl Shim for Record {
     }
 
     fn attach(&self, group: GroupId, peers: &Peers) -> Result<(), ShimError> {
-        self.line("attach", group, &peers_json(peers))
+        self.line(group, Verb::Attach(peers.clone()))
     }
 
     fn suspend(&self, group: GroupId) -> Result<(), ShimError> {
-        self.line("suspend", group, "")
+        self.line(group, Verb::Suspend)
     }
 
     fn node_down(
@@ -101,28 +88,16 @@ impl Shim for Record {
         node: NodeId,
         incarnation: Incarnation,
     ) -> Result<(), ShimError> {
-        let rest = format!(",\"node\":{node},\"incarnation\":\"{incarnation}\"");
-        self.line("node_down", group, &rest)
+        self.line(group, Verb::NodeDown(node, incarnation))
     }
 
     fn resume(&self, group: GroupId, peers: &Peers) -> Result<(), ShimError> {
-        self.line("resume", group, &peers_json(peers))
+        self.line(group, Verb::Resume(peers.clone()))
     }
 
     fn detach(&self, group: GroupId) -> Result<(), ShimError> {
-        self.line("detach", group, "")
+        self.line(group, Verb::Detach)
     }
-}
-
-fn peers_json(peers: &Peers) -> String {
-    let mut text = String::from(",\"peers\":{");
-    for (index, (node, incarnation)) in peers.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{comma}\"{node}\":\"{incarnation}\"");
-    }
-    text.push('}');
-    text
 }
 
 fn clock_us(clock: ClockId) -> i64 {

@@ -4,10 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use o2bridge_wire::varlink::INTERFACE;
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::door::varlink::INTERFACE;
 
 /// The daemon's no.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]

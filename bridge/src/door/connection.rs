@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 
 use mio::net::UnixStream;
 use o2bridge_core::{ClientId, Now, Reply, RequestId};
+use o2bridge_wire::Asker;
 
 use super::desk::{Call, Desk};
 use super::dialect::{Dialect, Next};
@@ -194,8 +195,8 @@ impl<D: Dialect> Connection<D> {
     }
 
     fn call<'a, 'b>(&self, desk: &'a mut Desk, turn: &'a mut Turn<'b>) -> Call<'a, 'b> {
-        let request = desk.new_request();
-        Call { client: self.client, request, trusted: self.trusted, desk, turn }
+        let asker = Asker { request: desk.new_request(), client: self.client };
+        Call { asker, trusted: self.trusted, desk, turn }
     }
 
     /// Whether a message may be handled now.
@@ -216,7 +217,7 @@ impl<D: Dialect> Connection<D> {
         let message: Vec<u8> = self.input.drain(..length).collect();
         let now = turn.now;
         let mut call = self.call(desk, turn);
-        let request = call.request;
+        let request = call.asker.request;
         self.phase = match self.dialect.handle(&message, &mut call, &mut self.output) {
             Next::Answered => Phase::Idle,
             Next::Waits => {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use mio::Token;
 use o2bridge_core::{ClientId, Event, Now, RequestId};
+use o2bridge_wire::Asker;
 
 use super::{LogLevel, STREAM_PAUSE_MS, Status, Turn, View};
 
@@ -119,9 +120,8 @@ impl Desk {
 
 /// One request on its way through a door: who asks, and what the door may use to answer.
 pub(crate) struct Call<'a, 'b> {
-    pub(crate) client: ClientId,
-    /// The id for the event, if the request becomes one.
-    pub(crate) request: RequestId,
+    /// With the id for the event, if the request becomes one.
+    pub(crate) asker: Asker,
     /// Whether the client may change things.
     pub(crate) trusted: bool,
     pub(crate) desk: &'a mut Desk,

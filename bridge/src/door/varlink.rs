@@ -1,25 +1,22 @@
 //! The new door: varlink, which our own command, `varlinkctl`, and every program that can write JSON
 //! to a socket speak. The interface is described in `io.o2bridge.varlink`, which the door serves.
 
-mod message;
-
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use o2bridge_core::{Begin, Event, GroupId, NodeId, Reply, ServiceName};
+use o2bridge_core::{DeviceId, Event, Reply};
+use o2bridge_wire::varlink::{
+    self as wire, END, INTERFACE, InvalidParameter, Method, Parameters, Refused, Response, SERVICE,
+};
 use serde_json::{Value, json};
 
 use super::STREAMS_MAX;
 use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
-use message::{InvalidParameter, Parameters, Response, SERVICE};
 
 /// The description of our interface.
 pub const DESCRIPTION: &str = include_str!("io.o2bridge.varlink");
-
-/// Our interface.
-pub const INTERFACE: &str = "io.o2bridge";
 
 /// The description of the protocol's own interface.
 const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
@@ -30,79 +27,41 @@ pub const CALL_BYTES_MAX: usize = 16 * 1024;
 /// The new door's language.
 #[derive(Debug, Default)]
 pub(crate) struct Varlink {
-    /// The call that waits.
-    asked: Asked,
+    /// The call that waits, if somebody wants its answer.
+    asked: Option<Method>,
     /// Whether this connection stands for a tool that has begun.
     holds: bool,
-}
-
-/// What the answer to the waiting call looks like.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// Nothing waits, or nobody wants the answer.
-    #[default]
-    Nothing,
-    /// A begin: whether it lives already.
-    Begin,
-    /// Anything else: that it is done.
-    Other,
 }
 
 /// What a call leads to.
 enum Answer {
     Now(Value),
     Status(Arc<Shown>),
-    Later(Asked, Event),
+    Later(Method, Event),
     Stream(Arc<Shown>),
-}
-
-/// Why it leads to nothing.
-enum Refused {
-    /// The call is not one of ours.
-    Call(Response),
-    /// The daemon does not do it.
-    No { code: &'static str, errno: Errno, message: String },
-}
-
-impl From<InvalidParameter> for Refused {
-    fn from(invalid: InvalidParameter) -> Self {
-        Self::Call(Response::service_error("InvalidParameter", "parameter", &invalid.0))
-    }
-}
-
-impl Refused {
-    fn invalid(code: &'static str, message: String) -> Self {
-        Self::No { code, errno: Errno::EINVAL, message }
-    }
-
-    fn into_response(self) -> Response {
-        match self {
-            Self::Call(response) => response,
-            Self::No { code, errno, message } => refused(code, errno as i32, &message),
-        }
-    }
 }
 
 impl Dialect for Varlink {
     const INPUT_BYTES_MAX: usize = CALL_BYTES_MAX;
 
     fn split(input: &[u8]) -> Option<usize> {
-        input.iter().position(|byte| *byte == message::END).map(|end| end + 1)
+        input.iter().position(|byte| *byte == END).map(|end| end + 1)
     }
 
     fn handle(&mut self, message: &[u8], call: &mut Call<'_, '_>, output: &mut Vec<u8>) -> Next {
-        let message = message.strip_suffix(&[message::END]).unwrap_or(message);
-        let said = match message::Call::decode(message) {
+        let message = message.strip_suffix(&[END]).unwrap_or(message);
+        let said = match wire::Call::decode(message) {
             Ok(said) => said,
             Err(error) => {
-                bad_message(&format!("this is no varlink call: {error}"), output);
+                let text = format!("this is no varlink call: {error}");
+                Response::bad_message(&text).encode(output);
                 return Next::Closes;
             }
         };
         let oneway = said.oneway;
         let response = match self.take(said, call) {
-            Ok(Answer::Later(asked, event)) => {
-                self.asked = if oneway { Asked::Nothing } else { asked };
+            Ok(Answer::Later(method, event)) => {
+                self.asked = (!oneway).then_some(method);
                 call.hand_over(event);
                 return Next::Waits;
             }
@@ -112,12 +71,12 @@ impl Dialect for Varlink {
             }
             Ok(Answer::Status(shown)) => {
                 if !oneway {
-                    message::put_json(shown.json(), false, output);
+                    wire::put_json(shown.json(), false, output);
                 }
                 return Next::Answered;
             }
             Ok(Answer::Now(value)) => Response::Last(value),
-            Err(refused) => refused.into_response(),
+            Err(refused) => refused.into(),
         };
         if !oneway {
             response.encode(output);
@@ -126,31 +85,23 @@ impl Dialect for Varlink {
     }
 
     fn overlong(output: &mut Vec<u8>) {
-        bad_message(&format!("a call is longer than {CALL_BYTES_MAX} bytes"), output);
+        let text = format!("a call is longer than {CALL_BYTES_MAX} bytes");
+        Response::bad_message(&text).encode(output);
     }
 
     fn crowded(output: &mut Vec<u8>) {
         let message = "too many clients, try again";
-        refused("TooMany", Errno::ENFILE as i32, message).encode(output);
+        Response::refused("TooMany", Errno::ENFILE as i32, message).encode(output);
     }
 
     fn answer(&mut self, reply: &Reply, output: &mut Vec<u8>) {
-        let asked = std::mem::take(&mut self.asked);
-        let response = match (reply, asked) {
-            (_, Asked::Nothing) => return,
-            (Reply::Refused(refusal), _) => {
-                refused(refusal.code(), refusal.errno(), &refusal.to_string())
-            }
-            (Reply::Done | Reply::Already, Asked::Begin) => {
-                Response::Last(json!({ "already": *reply == Reply::Already }))
-            }
-            (Reply::Done | Reply::Already, Asked::Other) => Response::Last(json!({})),
-        };
-        response.encode(output);
+        if let Some(method) = self.asked.take() {
+            method.response(reply).encode(output);
+        }
     }
 
     fn publish(&mut self, shown: &Shown, output: &mut Vec<u8>) {
-        message::put_json(shown.json(), true, output);
+        wire::put_json(shown.json(), true, output);
     }
 
     fn outlives_input(&self) -> bool {
@@ -160,19 +111,19 @@ impl Dialect for Varlink {
 
 impl Varlink {
     /// Finds the method.
-    fn take(&mut self, said: message::Call, call: &mut Call<'_, '_>) -> Result<Answer, Refused> {
+    fn take(&mut self, said: wire::Call, call: &mut Call<'_, '_>) -> Result<Answer, Refused> {
         let more = said.more && !said.oneway;
         let upgrade = said.upgrade;
         let (interface, method) = said.name();
         let (interface, method) = (interface.to_owned(), method.to_owned());
         let mut parameters = Parameters::new(said.parameters.unwrap_or_default());
         if upgrade {
-            return Err(not_found("MethodNotImplemented", "method", &method));
+            return Err(Refused::not_found("MethodNotImplemented", "method", &method));
         }
         let answer = match interface.as_str() {
             SERVICE => about(&method, &mut parameters, call),
             INTERFACE => self.method(&method, more, &mut parameters, call),
-            other => Err(not_found("InterfaceNotFound", "interface", other)),
+            other => Err(Refused::not_found("InterfaceNotFound", "interface", other)),
         };
         let answer = answer?;
         parameters.end()?;
@@ -193,57 +144,38 @@ impl Varlink {
             "Status" if more => {
                 if call.desk.streams >= STREAMS_MAX {
                     let message = format!("more than {STREAMS_MAX} clients watch the status");
-                    return Err(Refused::No { code: "TooMany", errno: Errno::ENFILE, message });
+                    return Err(refused("TooMany", Errno::ENFILE, message));
                 }
                 Ok(Answer::Stream(call.status()))
             }
             "Status" => Ok(Answer::Status(call.status())),
-            "Begin" => self.begin(parameters, need_root(call)?),
-            "Complete" => complete(parameters, need_root(call)?),
-            "Leave" => leave(parameters, need_root(call)?),
-            "FenceAck" => fence_ack(parameters, need_root(call)?),
             "Dump" => Ok(Answer::Now(json!({ "text": need_root(call)?.dump() }))),
             "SetLogLevel" => set_log_level(parameters, need_root(call)?),
-            other => Err(not_found("MethodNotFound", "method", other)),
+            other => match Method::named(other) {
+                Some(method) => self.hand_over(method, parameters, need_root(call)?),
+                None => Err(Refused::not_found("MethodNotFound", "method", other)),
+            },
         }
     }
 
-    fn begin(&mut self, said: &mut Parameters, call: &Call<'_, '_>) -> Result<Answer, Refused> {
-        let (group, service) = (group(said)?, service(said)?);
-        let cluster = said.optional_text("cluster")?;
-        let device = said.optional_text("device")?;
-        let held = said.flag("hold")?;
-        let device = device.map_or(Ok(None), |path| {
-            device_id(&path).map_err(|errno| Refused::No {
-                code: "BadDevice",
-                errno,
-                message: format!("{path}: {}", errno.desc()),
-            })
-        })?;
-        self.holds |= held;
-        let (request, client) = (call.request, call.client);
-        let begin = Begin { request, client, group, service, cluster, device, held };
-        Ok(Answer::Later(Asked::Begin, Event::Begin(begin)))
+    /// What the core answers.
+    fn hand_over(
+        &mut self,
+        method: Method,
+        parameters: &mut Parameters,
+        call: &Call<'_, '_>,
+    ) -> Result<Answer, Refused> {
+        let event = method.event(parameters, call.asker, device)?;
+        if let Event::Begin(begin) = &event {
+            self.holds |= begin.held;
+        }
+        Ok(Answer::Later(method, event))
     }
 }
 
-fn complete(said: &mut Parameters, call: &Call<'_, '_>) -> Result<Answer, Refused> {
-    let (group, service, code) = (group(said)?, service(said)?, said.number("code")?);
-    let (request, client) = (call.request, call.client);
-    let event = Event::Complete { request, client, group, service, code };
-    Ok(Answer::Later(Asked::Other, event))
-}
-
-fn leave(said: &mut Parameters, call: &Call<'_, '_>) -> Result<Answer, Refused> {
-    let (group, service) = (group(said)?, service(said)?);
-    let (request, client) = (call.request, call.client);
-    Ok(Answer::Later(Asked::Other, Event::Leave { request, client, group, service }))
-}
-
-fn fence_ack(said: &mut Parameters, call: &Call<'_, '_>) -> Result<Answer, Refused> {
-    let node = NodeId(said.number("node")?);
-    let (request, client) = (call.request, call.client);
-    Ok(Answer::Later(Asked::Other, Event::FenceAck { request, client, node }))
+fn device(path: &str) -> Result<Option<DeviceId>, Refused> {
+    device_id(path)
+        .map_err(|errno| refused("BadDevice", errno, format!("{path}: {}", errno.desc())))
 }
 
 fn set_log_level(said: &mut Parameters, call: &mut Call<'_, '_>) -> Result<Answer, Refused> {
@@ -273,11 +205,11 @@ fn about(
             let description = match interface.as_str() {
                 SERVICE => SERVICE_DESCRIPTION,
                 INTERFACE => DESCRIPTION,
-                other => return Err(not_found("InterfaceNotFound", "interface", other)),
+                other => return Err(Refused::not_found("InterfaceNotFound", "interface", other)),
             };
             Ok(Answer::Now(json!({ "description": description })))
         }
-        other => Err(not_found("MethodNotFound", "method", other)),
+        other => Err(Refused::not_found("MethodNotFound", "method", other)),
     }
 }
 
@@ -285,45 +217,9 @@ fn need_root<'a, 'b, 'c>(call: &'a mut Call<'b, 'c>) -> Result<&'a mut Call<'b, 
     if call.trusted {
         return Ok(call);
     }
-    let message = "only root may do this".to_owned();
-    Err(Refused::No { code: "PermissionDenied", errno: Errno::EPERM, message })
+    Err(refused("PermissionDenied", Errno::EPERM, "only root may do this".to_owned()))
 }
 
-fn group(said: &mut Parameters) -> Result<GroupId, Refused> {
-    let text = said.text("group")?;
-    parse_group(&text).ok_or_else(|| {
-        let message = format!("'{text}' is no UUID of a volume: it has 32 hex digits");
-        Refused::invalid("BadGroup", message)
-    })
-}
-
-/// Reads a UUID with dashes or without, in either case.
-#[must_use]
-pub fn parse_group(text: &str) -> Option<GroupId> {
-    if let Ok(group) = text.parse() {
-        return Some(group);
-    }
-    let lengths = [8, 4, 4, 4, 12];
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_uuid = parts.iter().map(|part| part.len()).eq(lengths);
-    is_uuid.then(|| parts.concat().parse().ok()).flatten()
-}
-
-fn service(said: &mut Parameters) -> Result<ServiceName, Refused> {
-    ServiceName::new(&said.text("service")?)
-        .map_err(|bad| Refused::invalid("BadService", bad.to_string()))
-}
-
-fn not_found(error: &str, key: &str, name: &str) -> Refused {
-    Refused::Call(Response::service_error(error, key, name))
-}
-
-fn refused(code: &str, errno: i32, message: &str) -> Response {
-    let parameters = json!({ "code": code, "errno": errno, "message": message });
-    Response::Error(format!("{INTERFACE}.Refused"), parameters)
-}
-
-fn bad_message(message: &str, output: &mut Vec<u8>) {
-    let parameters = json!({ "message": message });
-    Response::Error(format!("{INTERFACE}.BadMessage"), parameters).encode(output);
+fn refused(code: &'static str, errno: Errno, message: String) -> Refused {
+    Refused::No { code, errno: errno as i32, message }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
+use o2bridge_core as core;
+use o2bridge_wire::record::Line;
 
 use crate::LabError;
 
@@ -43,54 +44,49 @@ impl Record {
     /// # Errors
     /// A line is not what the record shim writes.
     pub fn read(path: &Path) -> Result<Vec<Self>, LabError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(LabError::Record(format!("{}: {error}", path.display()))),
-        };
-        let parse = |line| {
-            Self::parse(line)
-                .ok_or_else(|| LabError::Record(format!("{}: no record: {line}", path.display())))
-        };
-        // A line without its end is still being written.
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(parse).collect()
-    }
-
-    fn parse(line: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(line).ok()?;
-        let mut uses = BTreeMap::new();
-        let verb = match value["verb"].as_str()? {
-            "attach" => Verb::Attach(nodes(&value["peers"], &mut uses)?),
-            "suspend" => Verb::Suspend,
-            "node_down" => {
-                let node = u32::try_from(value["node"].as_u64()?).ok()?;
-                uses.insert(node, incarnation(&value["incarnation"])?);
-                Verb::NodeDown(node)
-            }
-            "resume" => Verb::Resume(nodes(&value["peers"], &mut uses)?),
-            "detach" => Verb::Detach,
-            _ => return None,
-        };
-        Some(Self {
-            at_us: value["at_us"].as_i64()?,
-            boot_us: value["boot_us"].as_i64()?,
-            group: value["group"].as_str()?.to_owned(),
-            verb,
-            uses,
-        })
+        Ok(read_lines(path)?.into_iter().map(Self::from).collect())
     }
 }
 
-fn nodes(peers: &Value, uses: &mut BTreeMap<u32, u64>) -> Option<Vec<u32>> {
-    for (node, use_) in peers.as_object()? {
-        uses.insert(node.parse().ok()?, incarnation(use_)?);
+impl From<Line> for Record {
+    fn from(line: Line) -> Self {
+        let nodes = |peers: &core::Peers| peers.keys().map(|node| node.0).collect();
+        let verb = match &line.verb {
+            core::Verb::Attach(peers) => Verb::Attach(nodes(peers)),
+            core::Verb::Suspend => Verb::Suspend,
+            core::Verb::NodeDown(node, _) => Verb::NodeDown(node.0),
+            core::Verb::Resume(peers) => Verb::Resume(nodes(peers)),
+            core::Verb::Detach => Verb::Detach,
+        };
+        let (uses, group) = (uses(&line.verb), line.group.to_string());
+        Self { at_us: line.at_us, boot_us: line.boot_us, group, verb, uses }
     }
-    Some(uses.keys().copied().collect())
 }
 
-fn incarnation(value: &Value) -> Option<u64> {
-    u64::from_str_radix(value.as_str()?, 16).ok()
+/// Reads a whole file. One that is not there yet holds no lines.
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<Line>, LabError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(LabError::Record(format!("{}: {error}", path.display()))),
+    };
+    let parse = |line: &str| {
+        line.parse().map_err(|bad| LabError::Record(format!("{}: {bad}: {line}", path.display())))
+    };
+    // A line without its end is still being written.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(parse).collect()
+}
+
+/// The uses that a verb names, by node.
+pub(crate) fn uses(verb: &core::Verb) -> BTreeMap<u32, u64> {
+    match verb {
+        core::Verb::Attach(peers) | core::Verb::Resume(peers) => {
+            peers.iter().map(|(node, incarnation)| (node.0, incarnation.0)).collect()
+        }
+        core::Verb::NodeDown(node, incarnation) => BTreeMap::from([(node.0, incarnation.0)]),
+        core::Verb::Suspend | core::Verb::Detach => BTreeMap::new(),
+    }
 }
 
 #[cfg(test)]
@@ -99,36 +95,36 @@ mod tests {
 
     const GROUP: &str = "19D19F8ECA01475EBA67AFD6D84C3B45";
 
-    fn parse(rest: &str) -> Option<Verb> {
-        record(rest).map(|record| record.verb)
-    }
-
-    fn record(rest: &str) -> Option<Record> {
-        let line = format!("{{\"at_us\":5,\"boot_us\":6,\"group\":\"{GROUP}\",{rest}}}");
-        let record = Record::parse(&line)?;
+    fn told(verb: &str, rest: &str) -> (Verb, BTreeMap<u32, u64>) {
+        let line = format!(
+            "{{\"at_us\":5,\"boot_us\":6,\"verb\":\"{verb}\",\"group\":\"{GROUP}\"{rest}}}"
+        );
+        let record = Record::from(line.parse::<Line>().unwrap());
         assert_eq!((record.at_us, record.boot_us, record.group.as_str()), (5, 6, GROUP));
-        Some(record)
+        (record.verb, record.uses)
     }
 
     #[test]
     fn every_verb_is_read_back() {
-        let attach = "\"verb\":\"attach\",\"peers\":{\"10\":\"a\",\"2\":\"b\"}";
-        assert_eq!(parse(attach), Some(Verb::Attach(vec![2, 10])));
-        assert_eq!(parse("\"verb\":\"suspend\""), Some(Verb::Suspend));
-        let down = "\"verb\":\"node_down\",\"node\":3,\"incarnation\":\"1f\"";
-        assert_eq!(parse(down), Some(Verb::NodeDown(3)));
-        assert_eq!(parse("\"verb\":\"resume\",\"peers\":{}"), Some(Verb::Resume(vec![])));
-        assert_eq!(parse("\"verb\":\"detach\""), Some(Verb::Detach));
-        assert_eq!(record(attach).unwrap().uses, BTreeMap::from([(2, 0xb), (10, 0xa)]));
-        assert_eq!(record(down).unwrap().uses, BTreeMap::from([(3, 0x1f)]));
+        let peers = ",\"peers\":{\"2\":\"b\",\"10\":\"a\"}";
+        let both = BTreeMap::from([(2, 0xb), (10, 0xa)]);
+        assert_eq!(told("attach", peers), (Verb::Attach(vec![2, 10]), both.clone()));
+        assert_eq!(told("resume", peers), (Verb::Resume(vec![2, 10]), both));
+        assert_eq!(told("suspend", ""), (Verb::Suspend, BTreeMap::new()));
+        let down = ",\"node\":3,\"incarnation\":\"1f\"";
+        assert_eq!(told("node_down", down), (Verb::NodeDown(3), BTreeMap::from([(3, 0x1f)])));
+        assert_eq!(told("detach", ""), (Verb::Detach, BTreeMap::new()));
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
-        assert_eq!(parse("\"verb\":\"explode\""), None);
-        assert_eq!(parse("\"verb\":\"node_down\""), None);
-        assert_eq!(parse("\"verb\":\"attach\",\"peers\":{\"x\":\"a\"}"), None);
-        assert_eq!(parse("\"verb\":\"node_down\",\"node\":3,\"incarnation\":\"?\""), None);
-        assert!(Record::parse("").is_none());
+    fn a_line_that_is_being_written_is_left_out_and_a_bad_one_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.jsonl");
+        assert!(Record::read(&path).unwrap().is_empty());
+        std::fs::write(&path, "{\"at").unwrap();
+        assert!(Record::read(&path).unwrap().is_empty());
+        std::fs::write(&path, "{}\n").unwrap();
+        let error = Record::read(&path).unwrap_err();
+        assert!(error.to_string().contains("record.jsonl"), "{error}");
     }
 }

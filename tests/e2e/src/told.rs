@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use o2bridge_wire::record::Line;
 
+use crate::record::{read_lines, uses};
 use crate::{Lab, LabError};
 
 /// How long the shims get to hear what they must.
@@ -57,20 +58,12 @@ impl Lab {
     pub fn told(&self, group: &str) -> Result<Told, LabError> {
         let mut files = BTreeMap::new();
         for node in self.cluster().nodes() {
-            let path = node.dir().join("record.jsonl");
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            // A line without its end is still being written.
-            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let parse = |line: &str| {
-                serde_json::from_str(line)
-                    .map_err(|error| LabError::Record(format!("{}: {error}", path.display())))
-            };
-            let mut lines = whole.lines().map(parse).collect::<Result<Vec<Value>, _>>()?;
-            lines.retain(|line| line["group"] == group);
+            let mut lines = read_lines(&node.dir().join("record.jsonl"))?;
+            lines.retain(|line| line.group.to_string() == group);
             files.insert(node.id(), lines);
         }
         let names = Names::new(files.values().flatten());
-        let spell = |lines: Vec<Value>| lines.iter().map(|line| names.spell(line)).collect();
+        let spell = |lines: Vec<Line>| lines.iter().map(|line| names.spell(line)).collect();
         let told = files.into_iter().map(|(node, lines)| (node, spell(lines)));
         Ok(Told(told.filter(|(_, lines): &(u32, Vec<String>)| !lines.is_empty()).collect()))
     }
@@ -102,8 +95,8 @@ impl Lab {
 struct Names(BTreeMap<(u32, u64), usize>);
 
 impl Names {
-    fn new<'a>(lines: impl Iterator<Item = &'a Value>) -> Self {
-        let uses: BTreeSet<(u32, u64)> = lines.flat_map(uses).collect();
+    fn new<'a>(lines: impl Iterator<Item = &'a Line>) -> Self {
+        let uses: BTreeSet<(u32, u64)> = lines.flat_map(|line| uses(&line.verb)).collect();
         let mut next = BTreeMap::new();
         let rank = |use_: (u32, u64)| {
             let next: &mut usize = next.entry(use_.0).or_default();
@@ -113,9 +106,9 @@ impl Names {
         Self(uses.into_iter().map(rank).collect())
     }
 
-    fn spell(&self, line: &Value) -> String {
-        let mut text = line["verb"].as_str().unwrap_or("?").to_owned();
-        for (node, incarnation) in uses(line) {
+    fn spell(&self, line: &Line) -> String {
+        let mut text = line.verb.name().to_owned();
+        for (node, incarnation) in uses(&line.verb) {
             let rank = self.0.get(&(node, incarnation)).copied().unwrap_or_default();
             text.push_str(&format!(" {node}{}", letters(rank)));
         }
@@ -130,17 +123,6 @@ fn letters(rank: usize) -> String {
     more + &last.to_string()
 }
 
-/// The uses that a line names, by node.
-fn uses(line: &Value) -> BTreeMap<u32, u64> {
-    let hex = |value: &Value| u64::from_str_radix(value.as_str()?, 16).ok();
-    let of_peer = |(node, value): (&String, &Value)| Some((node.parse().ok()?, hex(value)?));
-    let mut uses: BTreeMap<u32, u64> =
-        line["peers"].as_object().into_iter().flatten().filter_map(of_peer).collect();
-    let node = line["node"].as_u64().and_then(|node| u32::try_from(node).ok());
-    uses.extend(node.zip(hex(&line["incarnation"])));
-    uses
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,11 +130,15 @@ mod tests {
     #[test]
     fn uses_have_letters_in_their_order() {
         let lines = [
-            serde_json::json!({"verb": "attach", "peers": {"10": "ff", "2": "1"}}),
-            serde_json::json!({"verb": "node_down", "node": 10, "incarnation": "ff"}),
-            serde_json::json!({"verb": "resume", "peers": {"2": "1", "10": "100"}}),
-            serde_json::json!({"verb": "detach"}),
+            r#""attach","group":"G","peers":{"2":"1","10":"ff"}"#,
+            r#""node_down","group":"G","node":10,"incarnation":"ff""#,
+            r#""resume","group":"G","peers":{"2":"1","10":"100"}"#,
+            r#""detach","group":"G""#,
         ];
+        let lines = lines.map(|rest| {
+            let rest = rest.replace('G', &"A".repeat(32));
+            format!(r#"{{"at_us":1,"boot_us":1,"verb":{rest}}}"#).parse::<Line>().unwrap()
+        });
         let names = Names::new(lines.iter());
         let spelt: Vec<String> = lines.iter().map(|line| names.spell(line)).collect();
         assert_eq!(spelt, ["attach 2a 10a", "node_down 10a", "resume 2a 10b", "detach"]);

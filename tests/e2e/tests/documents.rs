@@ -10,9 +10,10 @@ use syn::visit::Visit;
 /// Which packages of ours each package may know. Purity is a list, not a habit.
 const ARROWS: &[(&str, &[&str])] = &[
     ("o2bridge-core", &[]),
+    ("o2bridge-wire", &["o2bridge-core"]),
     ("o2bridge-cpg", &["o2bridge-core", "o2bridge-harness"]),
     ("o2bridge-keeper", &[]),
-    ("o2bridge-shim", &["o2bridge-core", "o2bridge-keeper"]),
+    ("o2bridge-shim", &["o2bridge-core", "o2bridge-keeper", "o2bridge-wire"]),
     (
         "o2bridge",
         &[
@@ -21,13 +22,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "o2bridge-keeper",
             "o2bridge-kmod-ctl",
             "o2bridge-shim",
+            "o2bridge-wire",
             "o2bridge-harness",
         ],
     ),
     ("o2bridge-kmod-ctl", &[]),
     ("o2bridge-lab", &[]),
     ("o2bridge-harness", &[]),
-    ("o2bridge-e2e", &["o2bridge", "o2bridge-core", "o2bridge-cpg", "o2bridge-harness"]),
+    (
+        "o2bridge-e2e",
+        &["o2bridge", "o2bridge-core", "o2bridge-cpg", "o2bridge-harness", "o2bridge-wire"],
+    ),
 ];
 
 fn root() -> PathBuf {

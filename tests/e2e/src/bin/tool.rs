@@ -8,8 +8,8 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
-use o2bridge::door::legacy::codec::MESSAGE_BYTES;
 use o2bridge::door::{LEGACY_NAME, VARLINK_PATH};
+use o2bridge_wire::legacy::MESSAGE_BYTES;
 use serde_json::json;
 
 /// The clusters of the lab have this name.

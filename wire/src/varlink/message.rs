@@ -8,27 +8,28 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// What ends a message.
-pub(crate) const END: u8 = 0;
+pub const END: u8 = 0;
 
 /// The interface of the protocol itself.
-pub(crate) const SERVICE: &str = "org.varlink.service";
+pub const SERVICE: &str = "org.varlink.service";
 
 /// A call of a client.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Call {
+pub struct Call {
     /// Interface and method, with a dot between.
-    pub(crate) method: String,
+    pub method: String,
+    /// By name.
     #[serde(default)]
-    pub(crate) parameters: Option<Map<String, Value>>,
+    pub parameters: Option<Map<String, Value>>,
     /// The client wants no reply.
     #[serde(default)]
-    pub(crate) oneway: bool,
+    pub oneway: bool,
     /// The client takes more than one reply.
     #[serde(default)]
-    pub(crate) more: bool,
+    pub more: bool,
     /// The client wants to speak another protocol after this call.
     #[serde(default)]
-    pub(crate) upgrade: bool,
+    pub upgrade: bool,
 }
 
 impl Call {
@@ -36,19 +37,20 @@ impl Call {
     ///
     /// # Errors
     /// It is no call.
-    pub(crate) fn decode(message: &[u8]) -> Result<Self, serde_json::Error> {
+    pub fn decode(message: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(message)
     }
 
     /// The interface and the method.
-    pub(crate) fn name(&self) -> (&str, &str) {
+    #[must_use]
+    pub fn name(&self) -> (&str, &str) {
         self.method.rsplit_once('.').unwrap_or(("", &self.method))
     }
 }
 
 /// A reply to a client.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Response {
+pub enum Response {
     /// The only one.
     Last(Value),
     /// An error, by its full name, with its parameters.
@@ -57,12 +59,13 @@ pub(crate) enum Response {
 
 impl Response {
     /// An error of the protocol's own interface, which names one thing.
-    pub(crate) fn service_error(error: &str, key: &str, name: &str) -> Self {
+    #[must_use]
+    pub fn service_error(error: &str, key: &str, name: &str) -> Self {
         Self::Error(format!("{SERVICE}.{error}"), json!({ key: name }))
     }
 
     /// Appends the message and its NUL.
-    pub(crate) fn encode(self, output: &mut Vec<u8>) {
+    pub fn encode(self, output: &mut Vec<u8>) {
         let value = match self {
             Self::Last(parameters) => json!({ "parameters": parameters }),
             Self::Error(error, parameters) => json!({ "error": error, "parameters": parameters }),
@@ -73,7 +76,7 @@ impl Response {
 }
 
 /// Appends a reply whose parameters are JSON already.
-pub(crate) fn put_json(parameters: &str, continues: bool, output: &mut Vec<u8>) {
+pub fn put_json(parameters: &str, continues: bool, output: &mut Vec<u8>) {
     let continues = if continues { ",\"continues\":true" } else { "" };
     output.extend_from_slice(format!("{{\"parameters\":{parameters}{continues}}}").as_bytes());
     output.push(END);
@@ -81,16 +84,18 @@ pub(crate) fn put_json(parameters: &str, continues: bool, output: &mut Vec<u8>) 
 
 /// The parameters of a call, taken out one by one, so that an error can name the one that is wrong.
 #[derive(Debug)]
-pub(crate) struct Parameters(Map<String, Value>);
+pub struct Parameters(Map<String, Value>);
 
 /// The parameter with this name is missing, unknown, or of another type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InvalidParameter(pub(crate) String);
+pub struct InvalidParameter(pub String);
 
 type Taken<T> = Result<T, InvalidParameter>;
 
 impl Parameters {
-    pub(crate) fn new(parameters: Map<String, Value>) -> Self {
+    /// Takes all of them.
+    #[must_use]
+    pub fn new(parameters: Map<String, Value>) -> Self {
         Self(parameters)
     }
 
@@ -103,15 +108,27 @@ impl Parameters {
         self.optional(name).ok_or_else(|| InvalidParameter(name.to_owned()))
     }
 
-    pub(crate) fn text(&mut self, name: &str) -> Taken<String> {
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// It is not there, or no text.
+    pub fn text(&mut self, name: &str) -> Taken<String> {
         as_text(name, self.required(name)?)
     }
 
-    pub(crate) fn optional_text(&mut self, name: &str) -> Taken<Option<String>> {
+    /// A text that may be left out.
+    ///
+    /// # Errors
+    /// It is no text.
+    pub fn optional_text(&mut self, name: &str) -> Taken<Option<String>> {
         self.optional(name).map(|value| as_text(name, value)).transpose()
     }
 
-    pub(crate) fn flag(&mut self, name: &str) -> Taken<bool> {
+    /// A flag; one that is left out is not set.
+    ///
+    /// # Errors
+    /// It is no flag.
+    pub fn flag(&mut self, name: &str) -> Taken<bool> {
         match self.optional(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
@@ -120,13 +137,19 @@ impl Parameters {
     }
 
     /// A number that fits.
-    pub(crate) fn number<T: TryFrom<i64>>(&mut self, name: &str) -> Taken<T> {
+    ///
+    /// # Errors
+    /// It is not there, no number, or does not fit.
+    pub fn number<T: TryFrom<i64>>(&mut self, name: &str) -> Taken<T> {
         let number = self.required(name)?.as_i64().and_then(|number| T::try_from(number).ok());
         number.ok_or_else(|| InvalidParameter(name.to_owned()))
     }
 
     /// Nothing may be left.
-    pub(crate) fn end(&self) -> Taken<()> {
+    ///
+    /// # Errors
+    /// Something is; it is named.
+    pub fn end(&self) -> Taken<()> {
         match self.0.keys().next() {
             None => Ok(()),
             Some(name) => Err(InvalidParameter(name.clone())),

@@ -3,7 +3,11 @@
 //! The words of a message are separated by single spaces. All arguments but the last end at a space;
 //! the last one takes the rest, spaces included. A message without arguments has no trailing space.
 
+mod meaning;
+
 use std::fmt;
+
+pub use meaning::{Meaning, Refused};
 
 /// The length of every message, both ways.
 pub const MESSAGE_BYTES: usize = 256;
