@@ -20,6 +20,7 @@ pub mod corosync;
 pub mod counts;
 pub mod coverage;
 pub mod dice;
+pub mod doors;
 pub mod kernel;
 pub mod machine;
 pub mod options;

@@ -7,6 +7,7 @@ use o2bridge_core::{
     RequestId, RingId, Saved, ServiceName, Tunables,
 };
 
+use crate::doors::Door;
 use crate::kernel::Kernel;
 use crate::options::ShimKind;
 use crate::step::{How, Mood};
@@ -79,6 +80,8 @@ pub enum Doing {
 pub struct Tool {
     /// Its connection.
     pub client: ClientId,
+    /// What it speaks.
+    pub door: Door,
     /// For a mount, how; `None` for an unmount.
     pub how: Option<How>,
     /// The volume.

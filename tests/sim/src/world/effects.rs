@@ -5,6 +5,8 @@ use o2bridge_core::{
     Action, Channel, Event, Finding, GroupId, NodeId, OpError, OpId, SavedGroup, Verb,
 };
 
+use o2bridge_wire::record::Line;
+
 use super::{Job, World};
 use crate::machine::Power;
 use crate::options::ShimKind;
@@ -153,12 +155,32 @@ impl World {
             }
             return Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }));
         }
+        let written;
+        let verb = if self.options.shim == ShimKind::Record {
+            written = self.recorded(group, verb);
+            &written
+        } else {
+            verb
+        };
         self.check_told(node, group, verb);
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
         machine.kernel.apply(group, verb).map_err(OpError::Errno)?;
         self.check_known(group);
         self.grant_lock(group);
         Ok(())
+    }
+
+    /// The record shim writes a line; whoever reads it must find the verb in it.
+    fn recorded(&mut self, group: GroupId, verb: &Verb) -> Verb {
+        let us = i64::try_from(self.now.0).unwrap_or(i64::MAX);
+        let line = Line { at_us: us, boot_us: us, verb: verb.clone(), group };
+        match line.to_string().parse::<Line>() {
+            Ok(read) if read == line => read.verb,
+            Ok(_) | Err(_) => {
+                self.violate("record", || format!("'{line}' is read as something else"));
+                line.verb
+            }
+        }
     }
 
     /// The fence device has done what it could.

@@ -157,7 +157,7 @@ impl World {
         if self.corosync.answers(node) {
             daemon.connected = true;
             let pid = daemon.pid;
-            let event = Event::Connected { node, cluster: "sim".into(), nodelist };
+            let event = Event::Connected { node, cluster: crate::doors::CLUSTER.into(), nodelist };
             self.tell(node, life, event);
             self.corosync.connect(node, pid, self.now);
         }

@@ -9,7 +9,10 @@
 
 use o2bridge_core::{Begin, ClientId, Event, GroupId, NodeId, Reply, RequestId, ServiceName};
 
+use o2bridge_wire::varlink::Method;
+
 use super::{Job, World};
+use crate::doors::{self, CLUSTER, Door, Read};
 use crate::machine::{Doing, Power, Tool};
 use crate::options::ShimKind;
 use crate::step::How;
@@ -33,14 +36,19 @@ impl World {
                 format!("/mnt{}", self.dice.below(2))
             }
         };
-        self.start_tool(node, group, Some(how), &name);
+        let door = match how {
+            How::Held | How::Mute => Door::Old,
+            How::Free | How::Again => Door::New,
+            How::Plain => Door::Inside,
+        };
+        self.start_tool(node, group, (how, door), &name);
     }
 
     pub(super) fn fsck(&mut self, node: NodeId, group: GroupId) {
-        self.start_tool(node, group, Some(How::Held), "fsck.ocfs2");
+        self.start_tool(node, group, (How::Held, Door::Old), "fsck.ocfs2");
     }
 
-    fn start_tool(&mut self, node: NodeId, group: GroupId, how: Option<How>, name: &str) {
+    fn start_tool(&mut self, node: NodeId, group: GroupId, (how, door): (How, Door), name: &str) {
         let Ok(service) = ServiceName::new(name) else { return };
         let id = self.fresh();
         let Some(machine) = self.machines.get_mut(&node) else { return };
@@ -50,8 +58,9 @@ impl World {
             return;
         }
         let boot = machine.boot;
-        let doing = if how == Some(How::Plain) { Doing::Mounting } else { Doing::Asking };
-        let tool = Tool { client: ClientId(id), how, group, service: service.clone(), doing };
+        let doing = if how == How::Plain { Doing::Mounting } else { Doing::Asking };
+        let (client, how_) = (ClientId(id), Some(how));
+        let tool = Tool { client, door, how: how_, group, service: service.clone(), doing };
         machine.tools.insert(id, tool);
         self.counts.tools += 1;
         if doing == Doing::Mounting {
@@ -59,9 +68,9 @@ impl World {
             return;
         }
         let held = match how {
-            Some(How::Held | How::Mute) => true,
-            Some(How::Again) => self.dice.one_in(2),
-            Some(How::Free | How::Plain) | None => false,
+            How::Held | How::Mute => true,
+            How::Again => self.dice.one_in(2),
+            How::Free | How::Plain => false,
         };
         let request = RequestId(self.fresh());
         let begin = Begin {
@@ -69,7 +78,7 @@ impl World {
             client: ClientId(id),
             group,
             service,
-            cluster: Some("sim".into()),
+            cluster: Some(CLUSTER.into()),
             device: None,
             held,
         };
@@ -81,6 +90,10 @@ impl World {
         let machine = self.machines.get_mut(&node);
         let Some(machine) = machine else { return };
         let life = machine.life;
+        let door = machine.tools.get(&tool).map_or(Door::Inside, |it| it.door);
+        let Some(event) = doors::through(door, event.clone()) else {
+            return self.violate("door", || format!("n{node}: {door:?} does not take {event:?}"));
+        };
         match machine.daemon.as_mut() {
             Some(daemon) => {
                 daemon.requests.insert(request, tool);
@@ -100,8 +113,9 @@ impl World {
         if machine.tools.values().any(|it| it.group == group && it.service == service) {
             return;
         }
+        let door = if self.dice.one_in(2) { Door::Old } else { Door::New };
         self.unmount(node, group, &service);
-        self.leave(node, group, service, 0);
+        self.leave(node, group, service, (door, 0));
     }
 
     /// An administrator ends a service, whatever it is at.
@@ -117,16 +131,22 @@ impl World {
             .flat_map(|it| it.services.into_iter().map(|it| it.service))
             .collect();
         if let Some(service) = self.dice.pick(&services).cloned() {
-            self.leave(node, group, service, LEAVES_MAX);
+            self.leave(node, group, service, (Door::New, LEAVES_MAX));
         }
     }
 
-    fn leave(&mut self, node: NodeId, group: GroupId, service: ServiceName, tries: u64) {
+    fn leave(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        service: ServiceName,
+        (door, tries): (Door, u64),
+    ) {
         let id = self.fresh();
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let client = ClientId(id);
         let doing = Doing::Leaving { tries };
-        let tool = Tool { client, how: None, group, service: service.clone(), doing };
+        let tool = Tool { client, door, how: None, group, service: service.clone(), doing };
         machine.tools.insert(id, tool);
         let request = RequestId(self.fresh());
         self.ask(node, id, request, Event::Leave { request, client, group, service });
@@ -145,10 +165,15 @@ impl World {
         };
         let Some(tool) = machine.tools.get(&id).cloned() else { return };
         let boot = machine.boot;
-        if let Reply::Refused(refusal) = reply {
+        let method = match tool.doing {
+            Doing::Asking | Doing::Mounting => Method::Begin,
+            Doing::Reporting { .. } => Method::Complete,
+            Doing::Leaving { .. } => Method::Leave,
+        };
+        let read = doors::read(tool.door, method, reply);
+        if read != Read::Good {
             self.counts.refusals += 1;
-            let again = matches!(refusal, o2bridge_core::Refusal::Busy);
-            self.refused(node, id, again);
+            self.refused(node, id, read == Read::Busy);
             return;
         }
         match tool.doing {
@@ -197,7 +222,7 @@ impl World {
             Doing::Leaving { tries } => {
                 self.end_tool(node, id);
                 if again && tries < LEAVES_MAX {
-                    self.leave(node, tool.group, tool.service, tries + 1);
+                    self.leave(node, tool.group, tool.service, (tool.door, tries + 1));
                 }
             }
         }
@@ -256,7 +281,7 @@ impl World {
 
     /// A mount that nobody announced: the daemon's watcher begins and completes for it.
     fn noticed(&mut self, node: NodeId, group: GroupId, service: ServiceName) {
-        self.start_tool(node, group, Some(How::Free), service.as_str());
+        self.start_tool(node, group, (How::Free, Door::Inside), service.as_str());
     }
 
     /// The daemon's eyes on the mount table: a mount without a service gets one, a service without a
@@ -299,7 +324,7 @@ impl World {
             let machine = &self.machines[&node];
             let busy = machine.tools.values().any(|it| it.group == group && it.service == service);
             if !busy {
-                self.leave(node, group, service, 0);
+                self.leave(node, group, service, (Door::Inside, 0));
             }
         }
     }
