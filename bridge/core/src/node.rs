@@ -288,7 +288,7 @@ impl Nodes {
 
     /// Condemns every user that the quorate ring goes on without, and forgets who used nothing.
     pub(crate) fn condemn(&mut self, fx: &mut Effects<'_>) {
-        let Some(ring) = self.ring.clone().filter(|_| self.is_in_force()) else { return };
+        let Some(ring) = self.ring.as_ref().filter(|_| self.is_in_force()) else { return };
         // Whoever is seen can speak for itself.
         self.lost.retain(|node, lost| lost.boot != BootId::UNSEEN || !ring.nodes.contains(node));
         let gone: Vec<NodeId> =
@@ -350,7 +350,7 @@ impl Nodes {
     /// Who has a debt: a use without its daemon, or a daemon without its word, in a quorate ring.
     pub(crate) fn review_debts(&mut self, fx: &mut Effects<'_>) {
         let in_force = self.is_in_force();
-        let Some(ring) = self.ring.clone() else { return };
+        let Some(ring) = &self.ring else { return };
         let awaited = self.await_unseen(fx);
         for (node, peer) in self.peers.iter().filter(|(node, _)| !awaited.contains(node)) {
             let timer = Timer::Grace(*node);

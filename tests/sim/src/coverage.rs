@@ -34,7 +34,7 @@ pub struct Seen<'a> {
 }
 
 /// Every so many seeds are watched: watching costs as much as the run itself.
-const WATCHED_IN: u64 = 4;
+const WATCHED_IN: u64 = 8;
 
 impl Coverage {
     /// For a run of this seed.

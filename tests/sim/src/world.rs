@@ -39,10 +39,10 @@ pub(crate) enum Job {
     Step(Step),
     Wake(NodeId, u64),
     /// An effect reaches the world.
-    Do(NodeId, u64, Action),
+    Do(NodeId, u64, Box<Action>),
     /// Something reaches the core.
-    Tell(NodeId, u64, Event),
-    Timer(NodeId, u64, Timer, u64),
+    Tell(NodeId, u64, Box<Event>),
+    Timer(NodeId, u64, Box<Timer>, u64),
     /// A tool takes its next step.
     Tool(NodeId, u128, u64),
     /// A service manager starts a daemon.
@@ -225,10 +225,10 @@ impl World {
         match job {
             Job::Step(step) => self.take_step(&step),
             Job::Wake(node, life) => self.wake(node, life),
-            Job::Do(node, life, action) => self.effect(node, life, action),
-            Job::Tell(node, life, event) => self.tell(node, life, event),
+            Job::Do(node, life, action) => self.effect(node, life, *action),
+            Job::Tell(node, life, event) => self.tell(node, life, *event),
             Job::Timer(node, life, timer, generation) => {
-                self.tell(node, life, Event::Timer { timer, generation });
+                self.tell(node, life, Event::Timer { timer: *timer, generation });
             }
             Job::Tool(node, boot, tool) => self.tool(node, boot, tool),
             Job::StartDaemon(node, boot) => self.start_daemon(node, boot),
@@ -277,14 +277,14 @@ impl World {
                 Word::Departed(channel) => {
                     if let Some(op) = daemon.departing.remove(&channel) {
                         let event = Event::Done { op, result: Ok(()) };
-                        self.at(at, Job::Tell(node, life, event));
+                        self.at(at, Job::Tell(node, life, Box::new(event)));
                     }
                 }
                 Word::Event(Event::Disconnected) => {
                     // Whatever was queued is lost with it.
                     daemon.inbox.clear();
                     daemon.departing.clear();
-                    self.at(at, Job::Tell(node, life, Event::Disconnected));
+                    self.at(at, Job::Tell(node, life, Box::new(Event::Disconnected)));
                 }
                 Word::Event(event) => {
                     let sleeps = daemon.inbox.is_empty();
@@ -346,9 +346,9 @@ fn tunables(options: &Options, dice: &mut Dice) -> Tunables {
     Tunables {
         // A daemon must be back before any peer's patience ends, so no node has less of it.
         grace_ms: vary(options.grace_ms).max(options.grace_ms),
-        begin_timeout_ms: vary(60_000),
-        complete_timeout_ms: vary(20_000),
-        leave_timeout_ms: vary(20_000),
+        begin_timeout_ms: vary(20_000),
+        complete_timeout_ms: vary(10_000),
+        leave_timeout_ms: vary(10_000),
         retry_ms: vary(500),
         inquorate_reset_ms: options.inquorate_reset_ms,
         fencing: options.fencing(),

@@ -120,7 +120,7 @@ impl World {
             }
             Action::Arm { timer, generation, at } => {
                 let at = Micros::of_ms(at.0).max(self.now);
-                self.at(at, Job::Timer(node, life, timer, generation));
+                self.at(at, Job::Timer(node, life, Box::new(timer), generation));
             }
             Action::Reply { request, reply } => self.reply(node, request, &reply),
             Action::FenceSelf { .. } => {

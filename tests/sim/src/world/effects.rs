@@ -35,11 +35,11 @@ impl World {
         if let Some(daemon) = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut()) {
             daemon.effects.insert(op, action.clone());
         }
-        self.soon(max_us, Job::Do(node, life, action));
+        self.soon(max_us, Job::Do(node, life, Box::new(action)));
     }
 
     fn done(&mut self, node: NodeId, life: u64, op: OpId, result: Result<(), OpError>) {
-        self.soon(500, Job::Tell(node, life, Event::Done { op, result }));
+        self.soon(500, Job::Tell(node, life, Box::new(Event::Done { op, result })));
     }
 
     /// An effect reaches the world.
@@ -50,7 +50,7 @@ impl World {
         let is_call = matches!(action, Action::Join { .. } | Action::KillNode { .. });
         if is_call && self.corosync.is_up(node) && !self.corosync.answers(node) {
             // The call blocks until corosync goes on.
-            self.after_us(100_000, Job::Do(node, life, action));
+            self.after_us(100_000, Job::Do(node, life, Box::new(action)));
             return;
         }
         match action {
@@ -85,7 +85,7 @@ impl World {
                     (true, _) => Finding::Mounted,
                     (false, _) => Finding::NotMounted,
                 };
-                self.soon(500, Job::Tell(node, life, Event::Looked { op, finding }));
+                self.soon(500, Job::Tell(node, life, Box::new(Event::Looked { op, finding })));
             }
             Action::Mcast { .. }
             | Action::Reply { .. }

@@ -11,8 +11,8 @@ use crate::time::Micros;
 
 /// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
 /// then be silent.
-const GRACES: u64 = 8;
-const REST_MS: u64 = 75_000;
+const GRACES: u64 = 6;
+const REST_MS: u64 = 50_000;
 const SILENCE_MS: u64 = 10_000;
 
 impl World {
@@ -75,9 +75,14 @@ impl World {
                 Power::Off => self.soon(3_000_000, Job::Boot(node)),
                 Power::Frozen => self.soon(500_000, Job::Thaw(node)),
                 Power::On => {
+                    let daemonless = machine.daemon.is_none();
                     self.corosync.resume(node, self.now);
-                    self.soon(900_000, Job::StartCorosync(node, boot));
-                    self.soon(900_000, Job::StartDaemon(node, boot));
+                    if !self.corosync.is_up(node) {
+                        self.soon(900_000, Job::StartCorosync(node, boot));
+                    }
+                    if daemonless {
+                        self.soon(900_000, Job::StartDaemon(node, boot));
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::options::{Policy, ShimKind};
 use crate::volume::Fate;
 
 /// A keeper that is there looks this often, in milliseconds.
-const LOOKS_MS: u64 = 200;
+const LOOKS_MS: u64 = 400;
 /// From the death of a keeper to the next one, if a daemon is there to see to it.
 const KEEPER_BACK_MS: u64 = 200;
 /// The kernel's patience with a silent heartbeat: o2cb's default threshold.

@@ -208,7 +208,7 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let life = machine.life;
         if let Some(tool) = machine.tools.remove(&id) {
-            self.soon(2_000, Job::Tell(node, life, Event::ClientGone { client: tool.client }));
+            self.soon(2_000, Job::Tell(node, life, Box::new(Event::ClientGone { client: tool.client })));
         }
     }
 
@@ -294,7 +294,11 @@ impl World {
         let us = 500_000 + self.dice.below(1_500_000);
         self.after_us(us, Job::Watch(node, boot));
         self.connect(node);
-        let Some(daemon) = &self.machines[&node].daemon else { return };
+        let machine = &self.machines[&node];
+        let Some(daemon) = &machine.daemon else { return };
+        if machine.kernel.mounts.is_empty() && machine.saved.groups.is_empty() {
+            return;
+        }
         let snapshot = daemon.core.snapshot();
         let mut served = std::collections::BTreeSet::new();
         for group in &snapshot.groups {
