@@ -1,7 +1,7 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench lab doc deps build
+.PHONY: help demo check test bench sim lab doc deps build
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -20,12 +20,16 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 
 test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs every lab
+	@.ci/steps format clippy docs sim every lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
 	@$(TARGET)/release/latency
+
+sim: ## clusters in one thread, each under a seed: SEEDS=n, or SEED=x TRACE=1, or SCENARIO=file (tests/sim)
+	@.ci/deps build
+	@.ci/sim $(addprefix --seeds ,$(SEEDS)) $(addprefix --seed ,$(SEED)) $(addprefix --scenario ,$(SCENARIO)) $(if $(TRACE),--trace)
 
 lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for one (tests/lab)
 	@.ci/deps lab

@@ -47,8 +47,13 @@ fn old(event: &Event) -> Option<Event> {
     let (asker, request) = match event {
         Event::Begin(begin) => {
             (group, service) = (begin.group.to_string(), begin.service.as_str());
-            let request =
-                Request::Mount { fstype, uuid: &group, cluster: CLUSTER, device: "/dev/x", service };
+            let request = Request::Mount {
+                fstype,
+                uuid: &group,
+                cluster: CLUSTER,
+                device: "/dev/x",
+                service,
+            };
             (asker(begin.request, begin.client), request)
         }
         Event::Complete { request, client, group: id, service: name, code: result } => {
@@ -88,7 +93,8 @@ fn new(event: &Event) -> Option<Event> {
         }
         _ => return None,
     };
-    let text = format!("{{\"method\":\"{INTERFACE}.{}\",\"parameters\":{parameters}}}", method.name());
+    let text =
+        format!("{{\"method\":\"{INTERFACE}.{}\",\"parameters\":{parameters}}}", method.name());
     let call = Call::decode(text.as_bytes()).ok()?;
     let (_, name) = call.name();
     let method = Method::named(name)?;

@@ -124,7 +124,11 @@ impl Kind {
                 say(Step::KillKeeper(node));
             }
             Self::Power => say(Step::PowerOff(node)),
-            Self::Freeze => say(if dice.one_in(3) { Step::Thaw(node) } else { Step::Freeze(node) }),
+            Self::Freeze => {
+                say(Step::Freeze(node));
+                let thaws = at.plus_us(dice.skewed(12_000_000));
+                out.push((thaws, Step::Thaw(node)));
+            }
             Self::Corosync => say(Step::Corosync(node, turn(dice))),
             Self::Ghost => say(Step::Corosync(node, Turn::Haunt)),
             Self::Split => {

@@ -91,6 +91,7 @@ impl Scenario {
             "foreign" => options.foreign = number(rest)?,
             "mixed" => options.mixed = number::<u8>(rest)? != 0,
             "lies" => options.faults.lies = number::<u8>(rest)? != 0,
+            "flaky_mounts" => options.faults.tools = number::<u8>(rest)? != 0,
             "flaky_joins" => options.faults.corosync = number::<u8>(rest)? != 0,
             "expect" => self.expected.push(expectation(rest)?),
             other => return Err(format!("'{other}' is neither a time nor an option")),
@@ -135,6 +136,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "restarts {}\nlasting {}", flag(it.restarts), it.lasting)?;
         writeln!(f, "foreign {}\nmixed {}", it.foreign, flag(it.mixed))?;
         writeln!(f, "lies {}\nflaky_joins {}", flag(it.faults.lies), flag(it.faults.corosync))?;
+        writeln!(f, "flaky_mounts {}", flag(it.faults.tools))?;
         self.schedule.iter().try_for_each(|(at, step)| writeln!(f, "{at} {step}"))
     }
 }
@@ -143,10 +145,11 @@ impl Scenario {
     /// What a failure is printed as.
     #[must_use]
     pub fn of(options: &Options, schedule: &[Timed]) -> Self {
-        // What the faults were only decided which steps there would be; but two act by themselves.
+        // What the faults were only decided which steps there would be; but these act by themselves.
         let faults = Faults {
             lies: options.faults.lies,
             corosync: options.faults.corosync,
+            tools: options.faults.tools,
             ..Faults::default()
         };
         let options = Options { faults, steps: 0, gap_ms: 0, ..options.clone() };

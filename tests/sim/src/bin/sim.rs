@@ -22,6 +22,7 @@ usage: sim [--seeds N] [--from SEED] [--jobs N] [--list FILE] [--complete]
   --list FILE      and the seeds of this file: one a line, # begins a comment
   --jobs N         processes (one for each processor)
   --complete       fail also if a move of the core's tables was made by no seed
+                   (always from 100000 seeds on)
   --seed SEED      one seed; if it fails, the shortest schedule that still fails
   --scenario FILE  a schedule that a person wrote
   --trace          print all that happens
@@ -30,6 +31,8 @@ usage: sim [--seeds N] [--from SEED] [--jobs N] [--list FILE] [--complete]
 Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.
 ";
 
+/// From so many seeds on, a move that none of them made is a failure.
+const LONG_RUN: u64 = 100_000;
 /// A process tells that it lives after so many runs.
 const TELLS_EVERY: u64 = 500;
 
@@ -192,7 +195,8 @@ fn finish(report: &Report, args: &Args, most: usize) -> bool {
         println!("sim:   again, with the shortest schedule: {}", again(*seed));
     }
     let missing = report.coverage.missing();
-    if args.complete && !missing.is_empty() {
+    let complete = args.complete || args.seeds.is_some_and(|seeds| seeds >= LONG_RUN);
+    if complete && !missing.is_empty() {
         good = false;
         for it in &missing {
             println!("sim: no seed made {}: {} -> {} on \"{}\"", it.table, it.from, it.to, it.on);

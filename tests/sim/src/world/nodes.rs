@@ -73,8 +73,6 @@ impl World {
         };
         machine.power = Power::Frozen;
         self.corosync.pause(node, self.now);
-        let us = self.dice.skewed(12_000_000);
-        self.after_us(us, Job::Thaw(node));
     }
 
     /// It goes on.

@@ -121,7 +121,9 @@ impl World {
     /// An administrator ends a service, whatever it is at.
     pub(super) fn leave_by_hand(&mut self, node: NodeId, group: GroupId) {
         let machine = &self.machines[&node];
-        if self.options.shim == ShimKind::Record && machine.kernel.is_mounted(group) {
+        let in_use = machine.kernel.is_mounted(group)
+            || machine.tools.values().any(|tool| tool.group == group);
+        if self.options.shim == ShimKind::Record && in_use {
             // Nothing would keep the group from going under the mount, as a kernel does.
             return;
         }
@@ -208,7 +210,10 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let life = machine.life;
         if let Some(tool) = machine.tools.remove(&id) {
-            self.soon(2_000, Job::Tell(node, life, Box::new(Event::ClientGone { client: tool.client })));
+            self.soon(
+                2_000,
+                Job::Tell(node, life, Box::new(Event::ClientGone { client: tool.client })),
+            );
         }
     }
 
@@ -243,7 +248,8 @@ impl World {
         if tool.doing != Doing::Mounting {
             return;
         }
-        let works = tool.service.is_mount() && !self.dice.one_in(8);
+        let flaky = self.options.faults.tools && self.dice.one_in(8);
+        let works = tool.service.is_mount() && !flaky;
         let mounted = works && self.try_mount(node, tool.group, &tool.service);
         match tool.how {
             Some(How::Plain) if mounted => {

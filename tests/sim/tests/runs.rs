@@ -1,0 +1,86 @@
+//! The simulator itself: a seed decides everything, and what is printed of a failure is the failure.
+
+use o2bridge_sim::options::Options;
+use o2bridge_sim::plan;
+use o2bridge_sim::run;
+use o2bridge_sim::scenario::Scenario;
+use o2bridge_sim::step::Step;
+
+/// So many seeds, from the beginning.
+const SEEDS: u64 = 60;
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..SEEDS {
+        let (first, second) = (run::seed(seed, true), run::seed(seed, true));
+        assert_eq!(first.world.trace.lines(), second.world.trace.lines(), "seed {seed}");
+        assert_eq!(first.world.counts, second.world.counts, "seed {seed}");
+        assert!(first.world.counts.events > 0, "seed {seed} does nothing");
+    }
+}
+
+/// Watching must not change what is watched, or a trace would show another run.
+#[test]
+fn a_trace_changes_nothing() {
+    for seed in 0..SEEDS {
+        let (seen, unseen) = (run::seed(seed, true), run::seed(seed, false));
+        assert_eq!(seen.world.counts, unseen.world.counts, "seed {seed}");
+        assert_eq!(seen.result, unseen.result, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_seed_printed_as_a_scenario_is_the_same_run() {
+    for seed in 0..SEEDS {
+        let options = Options::of(seed);
+        let schedule = plan::schedule(&options);
+        let text = Scenario::of(&options, &schedule).to_string();
+        let read =
+            Scenario::parse(&text).unwrap_or_else(|bad| panic!("seed {seed}: {bad}\n{text}"));
+        assert_eq!(read.schedule, schedule, "seed {seed}");
+        let (again, result) = read.run(false);
+        let first = run::seed(seed, false);
+        assert_eq!(again.world.counts, first.world.counts, "seed {seed}\n{text}");
+        assert_eq!(result.is_ok(), first.result.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_no_scenario_is_refused_with_its_line() {
+    for (text, line, word) in [
+        ("nodes three", 1, "no number"),
+        ("nodes 3\n\n1000 n1 dances", 3, "no step"),
+        ("# why\nshim paper", 2, "none of record"),
+        ("weather fine", 1, "neither a time nor an option"),
+        ("1000 n1 mount a held", 1, "no step"),
+        ("1000 mount A held", 1, "no step"),
+        ("expect node_down", 1, "expected of what"),
+    ] {
+        let bad = Scenario::parse(text).unwrap_err();
+        assert_eq!(bad.line, line, "{text}");
+        assert!(bad.text.contains(word), "{text}: {bad}");
+    }
+}
+
+#[test]
+fn every_step_is_read_as_it_is_written() {
+    let mut steps = 0;
+    for seed in 0..SEEDS {
+        for (_, step) in plan::schedule(&Options::of(seed)) {
+            assert_eq!(step.to_string().parse::<Step>().as_ref(), Ok(&step));
+            steps += 1;
+        }
+    }
+    assert!(steps > 500, "{steps}");
+}
+
+/// An expectation that does not hold is said, or scenarios would prove nothing.
+#[test]
+fn a_scenario_can_fail() {
+    let text = "nodes 2\n2500 n1 mount A held\nexpect mounts 2\n";
+    let (run, result) = Scenario::parse(text).unwrap().run(false);
+    assert_eq!(run.result, Ok(()));
+    assert_eq!(result, Err("mounts is 1, not 2 to 2".to_owned()));
+    let (_, result) = Scenario::parse("expect dances 1").unwrap().run(false);
+    assert_eq!(result, Err("nothing counts 'dances'".to_owned()));
+}
