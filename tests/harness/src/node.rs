@@ -172,8 +172,11 @@ impl Node {
         Err(HarnessError::TimedOut { what, limit, detail: self.corosync_log() })
     }
 
-    /// Starts corosync and does not wait for anything.
-    pub(crate) fn launch_corosync(&self) -> Result<(), HarnessError> {
+    /// Starts its corosync and does not wait for anything.
+    ///
+    /// # Errors
+    /// The node is off, or the process could not be started.
+    pub fn launch_corosync(&self) -> Result<(), HarnessError> {
         let mut state = self.lock();
         let text = corosync_conf(&self.settings, state.config_version, &self.directory);
         let path = self.directory.join("etc/corosync.conf");
