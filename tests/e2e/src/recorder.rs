@@ -141,6 +141,10 @@ impl Stage {
                 let sides: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
                 Ok(self.cluster.partition(&sides)?)
             }
+            Step::Mute(from, to) => {
+                self.note(step.to_string());
+                Ok(self.cluster.node(from.0).mute(to.0)?)
+            }
             Step::Heal => {
                 self.note(step.to_string());
                 self.parts.clear();

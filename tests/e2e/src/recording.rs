@@ -16,7 +16,8 @@
 //! step n3 pause | resume
 //! step n3 start outdated           with an older configuration: when it meets the others it ends
 //! step n3 ends                     itself, which is this step
-//! step split 1,2 3                 the network falls into parts; and is whole again
+//! step split 1,2 3                 the network falls into parts; or loses one
+//! step mute n1 n2                  whatever node 1 sends to node 2 is lost
 //! step heal
 //! step 3a start                    the first client of node 3 starts (and connects until it can);
 //! step 3a kill                     dies (SIGKILL)

@@ -324,6 +324,25 @@ impl Node {
         self.set_cable(true)
     }
 
+    /// Whatever this node sends to another one is lost; the other way goes on. Until
+    /// [`crate::Cluster::heal`], or a reboot.
+    ///
+    /// # Errors
+    /// The node is off, or ip(8) failed.
+    pub fn mute(&self, to: u32) -> Result<(), HarnessError> {
+        let pid = self.holder_pid()?;
+        self.space.ip(Some(pid), &format!("route add blackhole {}/32\n", address(to)))
+    }
+
+    /// Ends every [`Self::mute`].
+    pub(crate) fn unmute(&self) -> Result<(), HarnessError> {
+        match self.holder_pid() {
+            Ok(pid) => self.space.ip(Some(pid), "route flush type blackhole\n"),
+            // It forgot with its network.
+            Err(_) => Ok(()),
+        }
+    }
+
     fn set_cable(&self, cable: bool) -> Result<(), HarnessError> {
         let mut state = self.lock();
         state.cable = cable;

@@ -157,7 +157,11 @@ impl Client {
                         bus.mcast(*channel, vec![0; TOO_LONG_BYTES]);
                     }
                 }
-                Step::Corosync(..) | Step::Client(..) | Step::Split(_) | Step::Heal => {}
+                Step::Corosync(..)
+                | Step::Client(..)
+                | Step::Split(_)
+                | Step::Mute(..)
+                | Step::Heal => {}
             }
         }
     }

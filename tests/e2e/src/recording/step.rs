@@ -22,6 +22,8 @@ pub enum Step {
     Finalize(Member),
     /// The network falls into these parts.
     Split(Vec<Vec<NodeId>>),
+    /// What the first node sends to the second is lost, and nothing else.
+    Mute(NodeId, NodeId),
     /// The network is whole.
     Heal,
 }
@@ -125,6 +127,7 @@ impl FromStr for Step {
         let step = match who {
             "heal" => Self::Heal,
             "split" => Self::Split(parts(&mut words)?),
+            "mute" => Self::Mute(node(words.word()?)?, node(words.word()?)?),
             name if name.starts_with('n') => {
                 Self::Corosync(node(name)?, Deed::of_node(&mut words)?)
             }
@@ -186,6 +189,7 @@ impl fmt::Display for Step {
                 };
                 write!(f, "split {}", parts.iter().map(part).collect::<Vec<_>>().join(" "))
             }
+            Self::Mute(from, to) => write!(f, "mute n{from} n{to}"),
             Self::Heal => f.write_str("heal"),
         }
     }

@@ -77,7 +77,7 @@ fn what_is_told() {
 #[test]
 fn what_is_done_reads_as_it_is_written() {
     let steps = "step n3 start\nstep n3 start outdated\nstep n3 ends\nstep n3 stop\nstep n3 kill\n\
-                 step n3 pause\nstep n3 resume\nstep split 1,2 3\nstep heal\nstep 3b start\n\
+                 step n3 pause\nstep n3 resume\nstep split 1,2 3\nstep mute n1 n2\nstep heal\nstep 3b start\n\
                  step 3b kill\nstep 3b join A\nstep 3b leave control\nstep 3b mcast F hello-1\n\
                  step 3b killnode n2\nstep 3b finalize\n";
     let written: Vec<String> = read(steps)
