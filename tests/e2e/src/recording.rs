@@ -16,14 +16,14 @@
 //! step n3 pause | resume
 //! step n3 start outdated           with an older configuration: when it meets the others it ends
 //! step n3 ends                     itself, which is this step
-//! step split 1,2 3                 the network falls into parts; or loses one
-//! step mute n1 n2                  whatever node 1 sends to node 2 is lost
-//! step heal
+//! step split 1,2 3                 the network falls into parts
+//! step mute n1 n2                  whatever node 1 sends to node 2 is lost, and nothing else
+//! step heal                        the network is whole again
 //! step 3a start                    the first client of node 3 starts (and connects until it can);
 //! step 3a kill                     dies (SIGKILL)
-//! step 3a join A                   its calls; one that needs corosync stands where it was made,
-//! step 3a leave A                  not where it was first possible
-//! step 3a mcast A hello
+//! step 3a join A                   its calls stand where it made them: when corosync was there
+//! step 3a leave A
+//! step 3a mcast A hello            the bus sends it when the own JOIN was told
 //! step 3a killnode n2
 //! step 3a finalize                 closes all its handles without a leave, and connects again
 //! wait 20                          the script waited so many milliseconds
