@@ -1,6 +1,7 @@
 //! Makes recordings: performs the steps of one on a fresh cluster and writes down what its clients
 //! are told.
 
+mod quiet;
 mod spell;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use o2bridge_core::{Member, NodeId, Pid};
-use o2bridge_harness::{Cluster, HarnessError, Node, Proc};
+use o2bridge_harness::{Cluster, Node, Proc};
 
 use crate::LabError;
 use crate::recording::{Call, Deed, Line, Recording, Step, client_name};
@@ -16,9 +17,6 @@ use crate::tools::program;
 
 /// How long everything gets that has an end.
 const LIMIT: Duration = Duration::from_secs(20);
-/// It is quiet when nobody said a word for so long, and all is as it should be.
-const QUIET: Duration = Duration::from_millis(300);
-const POLL: Duration = Duration::from_millis(10);
 /// `config_version` of a node, and an older one.
 const CONFIG_VERSION: u64 = 2;
 
@@ -73,16 +71,6 @@ struct Client {
     is_alive: bool,
 }
 
-/// What a client's words say of its state.
-#[derive(Default)]
-struct View {
-    connected: bool,
-    ring: String,
-    obeyed: usize,
-    calls: usize,
-    done: usize,
-}
-
 impl Stage {
     fn new(nodes: u32) -> Result<Self, LabError> {
         Ok(Self {
@@ -125,21 +113,11 @@ impl Stage {
             }
             Step::Client(client, deed) => {
                 self.note(step.to_string());
-                match deed {
-                    Deed::Start => self.start(*client),
-                    _ => self.living(*client).map(|client| {
-                        client.is_alive = false;
-                        client.proc.kill();
-                    }),
-                }
+                if *deed == Deed::Start { self.start(*client) } else { self.kill(*client) }
             }
             Step::Split(parts) => {
                 self.note(step.to_string());
-                self.parts.clone_from(parts);
-                let ids: Vec<Vec<u32>> =
-                    parts.iter().map(|part| part.iter().map(|node| node.0).collect()).collect();
-                let sides: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-                Ok(self.cluster.partition(&sides)?)
+                self.split(parts)
             }
             Step::Mute(from, to) => {
                 self.note(step.to_string());
@@ -220,6 +198,21 @@ impl Stage {
         Ok(())
     }
 
+    fn kill(&mut self, client: Member) -> Result<(), LabError> {
+        let client = self.living(client)?;
+        client.is_alive = false;
+        client.proc.kill();
+        Ok(())
+    }
+
+    fn split(&mut self, parts: &[Vec<NodeId>]) -> Result<(), LabError> {
+        self.parts = parts.to_vec();
+        let ids = |part: &Vec<NodeId>| part.iter().map(|node| node.0).collect();
+        let sides: Vec<Vec<u32>> = parts.iter().map(ids).collect();
+        let sides: Vec<&[u32]> = sides.iter().map(Vec::as_slice).collect();
+        Ok(self.cluster.partition(&sides)?)
+    }
+
     fn living(&mut self, client: Member) -> Result<&mut Client, LabError> {
         let living = self.clients.get_mut(&client).filter(|client| client.is_alive);
         living.ok_or_else(|| unlike(format!("there is no client {} now", client_name(client))))
@@ -236,84 +229,6 @@ impl Stage {
     fn note(&mut self, text: String) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.deeds.push((now.as_micros(), text));
-    }
-
-    /// Waits until every ring is what it should be, every client knows that and has nothing more to
-    /// do, and nobody has spoken for a while.
-    fn wait_quiet(&mut self) -> Result<(), LabError> {
-        for node in self.up.difference(&self.paused) {
-            if !self.clients.iter().any(|(client, on)| client.node == *node && on.is_alive) {
-                let ring: Vec<u32> = self.ring_of(*node).iter().map(|node| node.0).collect();
-                self.cluster.wait_members(&[node.0], &ring, LIMIT)?;
-            }
-        }
-        let deadline = Instant::now() + LIMIT;
-        let (mut words, mut since) = (0, Instant::now());
-        loop {
-            let said: Vec<String> = self.clients.values().map(|on| on.proc.stdout()).collect();
-            let now = said.iter().map(String::len).sum();
-            if now != words {
-                (words, since) = (now, Instant::now());
-            }
-            let open = self.clients.iter().find(|(client, on)| !self.is_settled(**client, on));
-            if open.is_none() && since.elapsed() >= QUIET {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let what = format!("client {:?} was to settle", open.map(|(c, _)| client_name(*c)));
-                let detail = said.join("---\n");
-                return Err(HarnessError::TimedOut { what, limit: LIMIT, detail }.into());
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    fn is_settled(&self, client: Member, on: &Client) -> bool {
-        if !on.is_alive || self.paused.contains(&client.node) {
-            return true;
-        }
-        let view = View::of(&on.proc.stdout());
-        if !self.up.contains(&client.node) {
-            return !view.connected;
-        }
-        let ring: Vec<String> = self.ring_of(client.node).iter().map(NodeId::to_string).collect();
-        view.connected
-            && view.ring == format!("[{}]", ring.join(" "))
-            && view.obeyed == on.sent
-            && view.done == view.calls
-    }
-
-    /// The nodes that should be a ring with this one.
-    fn ring_of(&self, node: NodeId) -> Vec<NodeId> {
-        let part = |node: &NodeId| self.parts.iter().position(|part| part.contains(node));
-        let own = part(&node).unwrap_or(0);
-        let answering = self.up.difference(&self.paused);
-        answering.filter(|other| part(other).unwrap_or(0) == own).copied().collect()
-    }
-}
-
-impl View {
-    fn of(said: &str) -> Self {
-        let mut view = Self::default();
-        for line in said.lines() {
-            let mut words = line.splitn(4, ' ').skip(1);
-            match (words.next(), words.next()) {
-                (Some("connected"), _) => view.connected = true,
-                (Some("disconnected"), _) => view.connected = false,
-                (Some("quorum"), _) => {
-                    let nodes = line.split_once('[').map_or("", |(_, nodes)| nodes);
-                    view.ring = format!("[{nodes}");
-                }
-                (Some("done"), _) => view.done += 1,
-                (Some("step"), _) => {
-                    view.obeyed += 1;
-                    let is_call = [" join ", " leave ", " killnode "];
-                    view.calls += usize::from(is_call.iter().any(|call| line.contains(call)));
-                }
-                (_, _) => {}
-            }
-        }
-        view
     }
 }
 

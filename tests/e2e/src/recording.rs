@@ -46,21 +46,18 @@
 //! once. Between clients, and between steps and what was told, it is that of the clock, as exact as
 //! processes that share a machine are punctual.
 
+mod reader;
 mod step;
 #[cfg(test)]
 mod tests;
 mod words;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
-use o2bridge_core::{Channel, Event, Member, NodeId, OpError, Reason, RingId};
+use o2bridge_core::{Channel, Event, Member, OpError};
 
 pub use step::{Call, Deed, Step};
 pub use words::{channel_name, client_name};
-
-use words::{Words, channel, client, message, number, reason, ring};
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +106,8 @@ pub enum Line {
 pub struct Told {
     /// The client.
     pub client: Member,
+    /// Who said it.
+    pub source: Source,
     /// Connected (the cluster's name is not recorded), Disconnected, Quorum, Confchg, Totem or Message.
     pub event: Event,
 }
@@ -122,20 +121,6 @@ pub enum Source {
     Quorum,
     /// A group.
     Channel(Channel),
-}
-
-impl Told {
-    /// Who said it.
-    #[must_use]
-    pub fn source(&self) -> Source {
-        match &self.event {
-            Event::Quorum { .. } => Source::Quorum,
-            Event::Confchg { channel, .. }
-            | Event::Totem { channel, .. }
-            | Event::Message { channel, .. } => Source::Channel(*channel),
-            _ => Source::Connection,
-        }
-    }
 }
 
 /// A text that is no recording.
@@ -156,163 +141,3 @@ impl fmt::Display for BadRecording {
 }
 
 impl std::error::Error for BadRecording {}
-
-impl FromStr for Recording {
-    type Err = BadRecording;
-
-    fn from_str(text: &str) -> Result<Self, BadRecording> {
-        let mut reader = Reader::default();
-        for (index, full) in text.lines().enumerate() {
-            let bad = |why| BadRecording { line: index + 1, text: full.to_owned(), why };
-            reader.line(full.trim()).map_err(bad)?;
-        }
-        let missing = |what: &str| BadRecording {
-            line: 0,
-            text: String::new(),
-            why: format!("the header has no line '{what}'"),
-        };
-        Ok(Self {
-            about: reader.about,
-            corosync: reader.corosync.ok_or_else(|| missing("corosync VERSION"))?,
-            transport: reader.transport.ok_or_else(|| missing("transport NAME"))?,
-            nodes: reader.nodes.ok_or_else(|| missing("nodes COUNT"))?,
-            wants: reader.wants,
-            lines: reader.lines,
-        })
-    }
-}
-
-/// What was read so far.
-#[derive(Default)]
-struct Reader {
-    about: Vec<String>,
-    corosync: Option<String>,
-    transport: Option<String>,
-    nodes: Option<u32>,
-    wants: Vec<String>,
-    rings: BTreeMap<String, RingId>,
-    lines: Vec<Line>,
-}
-
-impl Reader {
-    fn line(&mut self, full: &str) -> Result<(), String> {
-        if let Some(comment) = full.strip_prefix('#') {
-            if self.corosync.is_none() {
-                self.about.push(comment.trim().to_owned());
-            }
-            return Ok(());
-        }
-        let text = without_time(full);
-        let mut words = Words::new(text);
-        match text.split(' ').next().unwrap_or_default() {
-            "" => return Ok(()),
-            "want" => {
-                self.wants.push(text.trim_start_matches("want").trim().to_owned());
-                return Ok(());
-            }
-            "step" => {
-                self.lines.push(Line::Step(text.parse()?));
-                return Ok(());
-            }
-            "corosync" => self.corosync = Some(words.skip("corosync")?.word()?.to_owned()),
-            "transport" => self.transport = Some(words.skip("transport")?.word()?.to_owned()),
-            "nodes" => self.nodes = Some(number(words.skip("nodes")?.word()?)?),
-            "ring" => {
-                let name = words.skip("ring")?.word()?.to_owned();
-                self.rings.insert(name, ring(words.skip("=")?.word()?)?);
-            }
-            "wait" => self.lines.push(Line::Wait { ms: number(words.skip("wait")?.word()?)? }),
-            "quiet" => {
-                words.skip("quiet")?;
-                self.lines.push(Line::Quiet);
-            }
-            _ => {
-                let line = self.told(&mut words)?;
-                self.lines.push(line);
-            }
-        }
-        words.end()
-    }
-
-    fn told(&self, words: &mut Words<'_>) -> Result<Line, String> {
-        let client = client(words.word()?)?;
-        let event = match words.word()? {
-            "connected" => Event::Connected {
-                node: client.node,
-                cluster: String::new(),
-                nodelist: (1..=self.nodes.unwrap_or(0)).map(NodeId).collect(),
-            },
-            "disconnected" => Event::Disconnected,
-            "quorum" => {
-                let quorate = match words.word()? {
-                    "yes" => true,
-                    "no" => false,
-                    other => return Err(format!("'{other}' is neither yes nor no")),
-                };
-                Event::Quorum { quorate, ring: self.ring(words)?, nodes: nodes(words)? }
-            }
-            "done" => {
-                let call = Call::parse(words)?;
-                return Ok(Line::Done { client, call, result: result(words)? });
-            }
-            name => self.of_channel(channel(name)?, words)?,
-        };
-        Ok(Line::Told(Told { client, event }))
-    }
-
-    fn of_channel(&self, channel: Channel, words: &mut Words<'_>) -> Result<Event, String> {
-        Ok(match words.word()? {
-            "confchg" => Event::Confchg {
-                channel,
-                members: words.list()?.into_iter().map(client).collect::<Result<_, _>>()?,
-                left: with_reasons(words.skip("left")?.list()?)?,
-                joined: with_reasons(words.skip("joined")?.list()?)?,
-            },
-            "totem" => Event::Totem { channel, ring: self.ring(words)?, nodes: nodes(words)? },
-            "message" => {
-                let from = client(words.word()?)?;
-                Event::Message { channel, from, bytes: message(words.word()?)?.to_vec() }
-            }
-            other => {
-                return Err(format!("a channel tells of confchg, totem, message; not '{other}'"));
-            }
-        })
-    }
-
-    fn ring(&self, words: &mut Words<'_>) -> Result<RingId, String> {
-        let name = words.word()?;
-        self.rings.get(name).copied().ok_or_else(|| format!("no line 'ring {name} = ...' before"))
-    }
-}
-
-/// A line without the time at its end.
-#[must_use]
-pub fn without_time(line: &str) -> &str {
-    match line.rsplit_once(" @") {
-        Some((rest, time)) if time.parse::<f64>().is_ok() => rest,
-        Some(_) | None => line,
-    }
-}
-
-fn nodes(words: &mut Words<'_>) -> Result<Vec<NodeId>, String> {
-    words.list()?.into_iter().map(|word| number(word).map(NodeId)).collect()
-}
-
-fn with_reasons(list: Vec<&str>) -> Result<Vec<(Member, Reason)>, String> {
-    let pair = |pair: &[&str]| match pair {
-        [who, why] => Ok((client(who)?, reason(why)?)),
-        _ => Err("each member in 'left' and 'joined' has a reason".to_owned()),
-    };
-    list.chunks(2).map(pair).collect()
-}
-
-fn result(words: &mut Words<'_>) -> Result<Result<(), OpError>, String> {
-    if words.is_at_end() {
-        return Ok(Ok(()));
-    }
-    match words.word()? {
-        "timeout" => Ok(Err(OpError::TimedOut)),
-        "error" => Ok(Err(OpError::Corosync(number(words.word()?)?))),
-        other => Err(format!("a call ends with 'timeout', 'error CODE' or nothing; not '{other}'")),
-    }
-}

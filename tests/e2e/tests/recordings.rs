@@ -15,12 +15,13 @@ fn shape(recording: &Recording) -> BTreeMap<(Member, Source), Vec<Event>> {
     for line in &recording.lines {
         let Line::Told(told) = line else { continue };
         let mut event = told.event.clone();
-        match &mut event {
-            Event::Quorum { ring, .. } | Event::Totem { ring, .. } => ring.seq = 0,
-            Event::Confchg { joined, .. } => joined.sort_by_key(|(member, _)| *member),
-            _ => {}
+        if let Event::Quorum { ring, .. } | Event::Totem { ring, .. } = &mut event {
+            ring.seq = 0;
         }
-        let events = shape.entry((told.client, told.source())).or_default();
+        if let Event::Confchg { joined, .. } = &mut event {
+            joined.sort_by_key(|(member, _)| *member);
+        }
+        let events = shape.entry((told.client, told.source)).or_default();
         if events.last() != Some(&event) {
             events.push(event);
         }

@@ -131,7 +131,8 @@ impl Client {
         let end = match result {
             Ok(()) => String::new(),
             Err(OpError::Corosync(code)) => format!(" error {code}"),
-            Err(_) => " timeout".to_owned(),
+            Err(OpError::TimedOut) => " timeout".to_owned(),
+            Err(other) => format!(" {other:?}"),
         };
         if let Call::Leave(channel) = call {
             self.channels.remove(&channel);
@@ -179,12 +180,8 @@ impl Client {
 
     /// A handle is good for one join: the next one waits for the end of the leave.
     fn is_possible(&self, step: &Step) -> bool {
-        match step {
-            Step::Call(_, Call::Join(channel)) => {
-                self.connected && !self.calls.values().any(|call| *call == Call::Leave(*channel))
-            }
-            _ => self.connected,
-        }
+        let Step::Call(_, Call::Join(channel)) = step else { return self.connected };
+        self.connected && !self.calls.values().any(|call| *call == Call::Leave(*channel))
     }
 
     fn say(&self, text: &str) {

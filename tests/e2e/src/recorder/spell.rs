@@ -53,7 +53,6 @@ impl Stage {
             for line in on.proc.stdout().lines() {
                 let parts = line.split_once(' ');
                 let parts = parts.and_then(|(at, text)| Some((at.parse::<u128>().ok()?, text)));
-                // A process that is killed while it writes leaves half a line.
                 let Some((at_us, text)) = parts else {
                     return Err(unlike(format!("client {name} said '{line}'")));
                 };

@@ -139,6 +139,22 @@ impl FromStr for Step {
 }
 
 impl Step {
+    /// The nodes that it names.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            Self::Corosync(node, _) => vec![*node],
+            Self::Call(client, Call::KillNode(node)) => vec![client.node, *node],
+            Self::Client(client, _)
+            | Self::Call(client, Call::Join(_) | Call::Leave(_))
+            | Self::Mcast(client, ..)
+            | Self::Finalize(client) => vec![client.node],
+            Self::Split(parts) => parts.concat(),
+            Self::Mute(from, to) => vec![*from, *to],
+            Self::Heal => Vec::new(),
+        }
+    }
+
     fn of_client(client: Member, words: &mut Words<'_>) -> Result<Self, String> {
         let mut ahead = Words::new(words.rest());
         Ok(match ahead.word()? {
@@ -153,7 +169,7 @@ impl Step {
             }
             _ => match Deed::parse(words.word()?)? {
                 deed @ (Deed::Start | Deed::Kill) => Self::Client(client, deed),
-                other => return Err(format!("'{other}' is for a node's corosync")),
+                deed => return Err(format!("'{deed}' is for a node's corosync")),
             },
         })
     }
