@@ -42,7 +42,7 @@ impl Delay {
         let mut on_3 = lab.cluster().node(3).spawn("witness", &witness)?;
         for (name, proc) in [("1a", &mut on_1), ("3a", &mut on_3)] {
             let path = format!("standard input of witness {name}");
-            let written = proc.write_line(&format!("step {name} join {GROUP}"));
+            let written = proc.write_line(&format!("{name} join {GROUP}"));
             written.map_err(|source| LabError::Io { path, source })?;
             proc.wait_line(" JOIN]", STEP_LIMIT)?;
         }

@@ -1,4 +1,4 @@
-//! Makes recordings: performs the steps of one on a fresh cluster and writes down what its clients
+//! Makes recordings: performs the script of one on a fresh cluster and writes down what its clients
 //! are told.
 
 mod quiet;
@@ -20,13 +20,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// `config_version` of a node, and an older one.
 const CONFIG_VERSION: u64 = 2;
 
-/// Performs the steps and waits of a recording on a new cluster. Gives the new recording's text.
+/// Performs the script of a recording on a new cluster. Gives the new recording's text.
 ///
 /// # Errors
 /// A step failed, or it did not become quiet.
 pub fn record(script: &Recording) -> Result<String, LabError> {
     let mut stage = Stage::new(script.nodes)?;
-    script.lines.iter().try_for_each(|line| stage.perform(line))?;
+    script.script.iter().flatten().try_for_each(|line| stage.perform(line))?;
     stage.spell(script)
 }
 
@@ -108,23 +108,23 @@ impl Stage {
                 if *deed == Deed::Ends {
                     self.wait_end(*node)?;
                 }
-                self.note(step.to_string());
+                self.note(format!("step {step}"));
                 self.corosync(*node, *deed)
             }
             Step::Client(client, deed) => {
-                self.note(step.to_string());
+                self.note(format!("step {step}"));
                 if *deed == Deed::Start { self.start(*client) } else { self.kill(*client) }
             }
             Step::Split(parts) => {
-                self.note(step.to_string());
+                self.note(format!("step {step}"));
                 self.split(parts)
             }
             Step::Mute(from, to) => {
-                self.note(step.to_string());
+                self.note(format!("step {step}"));
                 Ok(self.cluster.node(from.0).mute(to.0)?)
             }
             Step::Heal => {
-                self.note(step.to_string());
+                self.note(format!("step {step}"));
                 self.parts.clear();
                 Ok(self.cluster.heal()?)
             }

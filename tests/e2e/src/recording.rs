@@ -9,6 +9,7 @@
 //! transport udpu
 //! nodes 3
 //! want 3a NODEDOWN                 optional: the run was repeated until some line held this text
+//! script n3 kill; wait 20; quiet   what was to be done, in as many lines as it takes
 //! ring r1 = 1.8                    the ring ids, in the order in which they were first told of
 //!
 //! step n3 start                    its corosync starts; ends cleanly (SIGTERM); is killed (SIGKILL);
@@ -72,6 +73,10 @@ pub struct Recording {
     pub nodes: u32,
     /// Each of these texts is part of some line.
     pub wants: Vec<String>,
+    /// What the run was to be: steps and waits, in lines as a person likes to read them. Done as
+    /// fast as possible, so that in [`Self::lines`] the steps of several clients may stand in another
+    /// order.
+    pub script: Vec<Vec<Line>>,
     /// What happened.
     pub lines: Vec<Line>,
 }

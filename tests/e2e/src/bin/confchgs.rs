@@ -1,6 +1,6 @@
-//! `make recordings`: performs the steps of each recording again on real corosync, and writes what
+//! `make recordings`: performs the script of each recording again on real corosync, and writes what
 //! the clients were told this time. Usage: `confchgs FILE...`. For a new one, write a file with the
-//! comment, the header and the steps.
+//! comment, the header and the script.
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -144,7 +144,7 @@ impl Client {
         while self.steps.front().is_some_and(|step| self.is_possible(step)) {
             let Some(step) = self.steps.pop_front() else { return };
             self.at_us = wall_us();
-            self.say(&step.to_string());
+            self.say(&format!("step {step}"));
             self.last_op += 1;
             let op = OpId(self.last_op);
             match step {

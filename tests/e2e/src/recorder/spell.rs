@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{Stage, unlike};
 use crate::LabError;
-use crate::recording::{Recording, client_name};
+use crate::recording::{Line, Recording, client_name};
 
 /// The numbers of this run, and their names.
 struct Names {
@@ -35,6 +35,7 @@ impl Stage {
         let version = corosync_version()?;
         let _ = write!(text, "corosync {version}\ntransport udpu\nnodes {}\n", script.nodes);
         text.extend(script.wants.iter().map(|want| format!("want {want}\n")));
+        text.extend(script.script.iter().map(|parts| script_line(parts)));
         let rings = names.rings.iter().enumerate();
         text.extend(rings.map(|(index, ring)| format!("ring r{} = {ring}\n", index + 1)));
         text = format!("{text}\n{body}");
@@ -85,6 +86,17 @@ impl Names {
         };
         Ok(word.replace(bare, &name))
     }
+}
+
+fn script_line(parts: &[Line]) -> String {
+    let spell = |part: &Line| match part {
+        Line::Step(step) => step.to_string(),
+        Line::Wait { ms } => format!("wait {ms}"),
+        Line::Quiet => "quiet".to_owned(),
+        // These are in no script.
+        Line::Told(_) | Line::Done { .. } => String::new(),
+    };
+    format!("script {}\n", parts.iter().map(spell).collect::<Vec<_>>().join("; "))
 }
 
 fn corosync_version() -> Result<String, LabError> {

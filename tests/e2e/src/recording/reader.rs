@@ -28,6 +28,7 @@ impl FromStr for Recording {
             transport: reader.transport.ok_or_else(|| missing("transport NAME"))?,
             nodes: reader.nodes.ok_or_else(|| missing("nodes COUNT"))?,
             wants: reader.wants,
+            script: reader.script,
             lines: reader.lines,
         })
     }
@@ -41,6 +42,7 @@ struct Reader {
     transport: Option<String>,
     nodes: Option<u32>,
     wants: Vec<String>,
+    script: Vec<Vec<Line>>,
     rings: BTreeMap<String, RingId>,
     lines: Vec<Line>,
 }
@@ -62,7 +64,14 @@ impl Reader {
                 return Ok(());
             }
             "step" => {
-                self.lines.push(Line::Step(self.step(text)?));
+                let step = self.step(text.trim_start_matches("step "))?;
+                self.lines.push(Line::Step(step));
+                return Ok(());
+            }
+            "script" => {
+                let parts = text.trim_start_matches("script ").split(';');
+                let script = parts.map(|part| self.script_part(part.trim()));
+                self.script.push(script.collect::<Result<_, _>>()?);
                 return Ok(());
             }
             "corosync" => self.corosync = Some(words.skip("corosync")?.word()?.to_owned()),
@@ -83,6 +92,14 @@ impl Reader {
             }
         }
         words.end()
+    }
+
+    fn script_part(&self, text: &str) -> Result<Line, String> {
+        match text.split_once(' ') {
+            None if text == "quiet" => Ok(Line::Quiet),
+            Some(("wait", ms)) => Ok(Line::Wait { ms: number(ms)? }),
+            Some(_) | None => Ok(Line::Step(self.step(text)?)),
+        }
     }
 
     fn step(&self, text: &str) -> Result<Step, String> {

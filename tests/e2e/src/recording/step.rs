@@ -120,11 +120,10 @@ impl fmt::Display for Call {
 impl FromStr for Step {
     type Err = String;
 
-    /// Takes a whole line: `step n3 kill`.
+    /// Takes what follows the word `step`: `n3 kill`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = Words::new(text);
-        let who = words.skip("step")?.word()?;
-        let step = match who {
+        let step = match words.word()? {
             "heal" => Self::Heal,
             "split" => Self::Split(parts(&mut words)?),
             "mute" => Self::Mute(node(words.word()?)?, node(words.word()?)?),
@@ -186,7 +185,6 @@ fn parts(words: &mut Words<'_>) -> Result<Vec<Vec<NodeId>>, String> {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("step ")?;
         match self {
             Self::Corosync(node, deed) => write!(f, "n{node} {deed}"),
             Self::Client(client, deed) => write!(f, "{} {deed}", client_name(*client)),

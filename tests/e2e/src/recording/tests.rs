@@ -18,13 +18,17 @@ fn told(node: u32, letter: u32, source: Source, event: Event) -> Line {
 
 #[test]
 fn the_header() {
-    let text =
-        format!("# What it\n# is about.\n{HEADER}want 3a NODEDOWN\n\n# not this\nquiet @7\n");
+    let text = format!(
+        "# What it\n# is about.\n{HEADER}want 3a NODEDOWN\nscript heal; wait 5\nscript quiet\n\n\
+         # not this\nquiet @7\n"
+    );
     let recording: Recording = text.parse().unwrap();
     assert_eq!(recording.about, ["What it", "is about."]);
     assert_eq!((recording.corosync.as_str(), recording.transport.as_str()), ("3.1.7", "udpu"));
     assert_eq!(recording.nodes, 3);
     assert_eq!(recording.wants, ["3a NODEDOWN"]);
+    let script = [vec![Line::Step(Step::Heal), Line::Wait { ms: 5 }], vec![Line::Quiet]];
+    assert_eq!(recording.script, script);
     assert_eq!(recording.lines, [Line::Quiet]);
 }
 
@@ -76,7 +80,7 @@ fn what_is_done_reads_as_it_is_written() {
     let written: Vec<String> = read(steps)
         .iter()
         .map(|line| match line {
-            Line::Step(step) => step.to_string(),
+            Line::Step(step) => format!("step {step}"),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -122,6 +126,7 @@ fn what_is_wrong_is_said_with_its_line() {
         ("step n3 dance", "'dance' is no step"),
         ("step 3a stop", "'stop' is for a node's corosync"),
         ("step n4 kill", "there is no node 4"),
+        ("script n1 kill; n2 dance", "'dance' is no step"),
         ("step split 1,2 3,4", "there is no node 4"),
         ("wait long", "'long' is no number"),
         ("ring r1 = 17", "'17' is no ring id; one looks like 1.1c"),
