@@ -43,8 +43,8 @@
 //! `A` to `F` (the UUID is the digit, so they sort like this) and `control`, which sorts after them.
 //!
 //! The order of the lines is exact for one client and one source (a channel; quorum). Between sources
-//! it is the order in which the bus handed them over: quorum, control, groups, when it had several at
-//! once. Between clients, and between steps and what was told, it is that of the clock, as exact as
+//! it is the order in which the bus handed them over: quorum, control, groups from F to A, when it had
+//! several at once. Between clients, and between steps and what was told, it is that of the clock, as exact as
 //! processes that share a machine are punctual.
 
 mod reader;
