@@ -1,12 +1,12 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench sim lab doc deps build
+.PHONY: help demo check test bench sim recordings lab doc deps build
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: ## three real corosync nodes, one dies without warning: a timeline of who was told what and when
 	@.ci/deps build
@@ -36,6 +36,11 @@ lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for 
 	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
 	@cargo build --examples -p o2bridge-kmod-ctl
 	@$(TARGET)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
+
+recordings: ## what real corosync tells its clients, anew into tests/sim/recordings; NAME=restart for one
+	@.ci/deps build
+	@cargo build --bins -p o2bridge-e2e
+	@$(TARGET)/debug/confchgs $(addprefix tests/sim/recordings/,$(addsuffix .txt,$(or $(NAME),*)))
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build

@@ -14,6 +14,8 @@ mod delay;
 mod lab;
 mod line;
 mod record;
+pub mod recorder;
+pub use o2bridge_sim::recording;
 mod story;
 mod told;
 mod tools;

@@ -74,11 +74,16 @@ impl Lab {
     /// # Errors
     /// It is not built.
     pub fn program(&self, name: &'static str) -> Result<PathBuf, LabError> {
-        let place = std::env::current_exe()
-            .map_err(|source| LabError::Io { path: "current_exe".to_owned(), source })?;
-        let found = place.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
-        found.ok_or(LabError::NotBuilt { program: name, place })
+        program(name)
     }
+}
+
+/// A program of the workspace.
+pub(crate) fn program(name: &'static str) -> Result<PathBuf, LabError> {
+    let place = std::env::current_exe()
+        .map_err(|source| LabError::Io { path: "current_exe".to_owned(), source })?;
+    let found = place.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or(LabError::NotBuilt { program: name, place })
 }
 
 fn group_id(group: &str) -> Result<GroupId, LabError> {

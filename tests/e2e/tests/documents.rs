@@ -29,9 +29,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("o2bridge-kmod-ctl", &[]),
     ("o2bridge-lab", &[]),
     ("o2bridge-harness", &[]),
+    ("o2bridge-sim", &["o2bridge-core", "o2bridge-wire"]),
     (
         "o2bridge-e2e",
-        &["o2bridge", "o2bridge-core", "o2bridge-cpg", "o2bridge-harness", "o2bridge-wire"],
+        &[
+            "o2bridge",
+            "o2bridge-core",
+            "o2bridge-cpg",
+            "o2bridge-harness",
+            "o2bridge-sim",
+            "o2bridge-wire",
+        ],
     ),
 ];
 
@@ -212,5 +220,8 @@ fn no_package_knows_more_than_it_may() {
             assert!(may.contains(&name.as_str()), "{package} must not depend on {name}");
         }
     }
+    // A seed decides everything: no threads, descriptors or clocks of somebody else's.
+    let foreign = dependencies["o2bridge-sim"].iter().find(|it| !it.starts_with("o2bridge"));
+    assert_eq!(foreign, None, "the simulator sees more than the core and the codecs");
     assert_eq!(dependencies.len(), ARROWS.len(), "a package without a rule: {dependencies:?}");
 }

@@ -219,11 +219,12 @@ impl Cluster {
         self.space.ip(None, &lines)
     }
 
-    /// Ends a [`Self::partition`].
+    /// Ends a [`Self::partition`], and every [`Node::mute`].
     ///
     /// # Errors
     /// ip(8) failed.
     pub fn heal(&self) -> Result<(), HarnessError> {
+        self.nodes.iter().try_for_each(Node::unmute)?;
         self.partition(&[])
     }
 

@@ -172,8 +172,11 @@ impl Node {
         Err(HarnessError::TimedOut { what, limit, detail: self.corosync_log() })
     }
 
-    /// Starts corosync and does not wait for anything.
-    pub(crate) fn launch_corosync(&self) -> Result<(), HarnessError> {
+    /// Starts its corosync and does not wait for anything.
+    ///
+    /// # Errors
+    /// The node is off, or the process could not be started.
+    pub fn launch_corosync(&self) -> Result<(), HarnessError> {
         let mut state = self.lock();
         let text = corosync_conf(&self.settings, state.config_version, &self.directory);
         let path = self.directory.join("etc/corosync.conf");
@@ -319,6 +322,25 @@ impl Node {
     /// ip(8) failed.
     pub fn cable_in(&self) -> Result<(), HarnessError> {
         self.set_cable(true)
+    }
+
+    /// Whatever this node sends to another one is lost; the other way goes on. Until
+    /// [`crate::Cluster::heal`], or a reboot.
+    ///
+    /// # Errors
+    /// The node is off, or ip(8) failed.
+    pub fn mute(&self, to: u32) -> Result<(), HarnessError> {
+        let pid = self.holder_pid()?;
+        self.space.ip(Some(pid), &format!("route add blackhole {}/32\n", address(to)))
+    }
+
+    /// Ends every [`Self::mute`].
+    pub(crate) fn unmute(&self) -> Result<(), HarnessError> {
+        match self.holder_pid() {
+            Ok(pid) => self.space.ip(Some(pid), "route flush type blackhole\n"),
+            // It forgot with its network.
+            Err(_) => Ok(()),
+        }
     }
 
     fn set_cable(&self, cable: bool) -> Result<(), HarnessError> {

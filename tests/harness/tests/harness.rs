@@ -65,6 +65,20 @@ fn cables_partitions_and_pauses() {
 }
 
 #[test]
+fn a_mute_node_sends_nothing_and_is_still_sent_to() {
+    let cluster = Cluster::builder().nodes(2).corosync(false).start().unwrap();
+    let reaches = |from: u32, to: u32| {
+        let mut route = Command::new("ip");
+        route.args(["route", "get", &cluster.node(to).address()]);
+        cluster.node(from).run(&route, LIMIT).unwrap().code == 0
+    };
+    cluster.node(1).mute(2).unwrap();
+    assert_eq!((reaches(1, 2), reaches(2, 1)), (false, true));
+    cluster.heal().unwrap();
+    assert!(reaches(1, 2));
+}
+
+#[test]
 fn a_crash_ends_all_and_a_reboot_forgets_run() {
     let cluster = Cluster::builder().nodes(2).token_ms(500).start().unwrap();
     let node = cluster.node(2);

@@ -26,6 +26,7 @@ pub mod machine;
 pub mod options;
 pub mod plan;
 pub mod protocol;
+pub mod recording;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -1,25 +1,35 @@
-//! A process that sits in a corosync group of its own and says, with the wall clock in microseconds,
-//! when it hears that a member is gone: the earliest that any client of this corosync could know of
-//! a death. Its group sorts before all others, and corosync tells the groups in that order.
+//! A plain client of corosync, driven from standard input with the steps of a recording, that says
+//! what it hears in a recording's words (see `recording.rs`), with the wall clock in microseconds in
+//! front, and process and ring ids as they are. It connects by itself, and again when corosync was
+//! gone; a call is made when it is possible, in the order in which they came.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token, Waker};
-use o2bridge_core::{Channel, GroupId, OpId};
-use o2bridge_cpg::{Bus, BusEvent, Options};
+use o2bridge_core::{Channel, Member, NodeId, OpError, OpId, Reason};
+use o2bridge_cpg::{Bus, BusEvent, LostCause, Options};
+use o2bridge_e2e::recording::{Call, Step, channel_name};
 
-const GROUP: Channel = Channel::Group(GroupId(0));
 const WAKER: Token = Token(0);
-const HANDLES: std::ops::Range<usize> = 1..16;
+const HANDLES: std::ops::Range<usize> = 1..64;
+/// A corosync that is back should be met while it is still alone.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+/// Longer than any message may be: whoever sends it loses all its handles.
+const TOO_LONG_BYTES: usize = 1 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let mut bus = Bus::new(poll.registry(), HANDLES, waker, Options::default())?;
-    let mut ready = Events::with_capacity(16);
+    let steps = read_steps(Arc::clone(&waker));
+    let options = Options { connect_pause: CONNECT_PAUSE, ..Options::default() };
+    let mut bus = Bus::new(poll.registry(), HANDLES, waker, options)?;
+    let mut client = Client::default();
+    let mut ready = Events::with_capacity(64);
     let mut heard = Vec::new();
     bus.connect();
     loop {
@@ -30,31 +40,175 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Ok(()) | Err(_) => {}
         }
-        let at_us = wall().as_micros();
+        client.at_us = wall_us();
         for event in &ready {
             bus.ready(event.token());
         }
         bus.tick(Instant::now());
         bus.drain(&mut heard);
         for event in heard.drain(..) {
-            match event {
-                BusEvent::Connected(_) => bus.join(OpId(1), GROUP),
-                BusEvent::Confchg { left, .. } if !left.is_empty() => println!("left {at_us}"),
-                BusEvent::Confchg { members, .. } => println!("members {}", members.len()),
-                BusEvent::Lost(cause) => return Err(cause.to_string().into()),
-                BusEvent::Refused(cause) => return Err(cause.to_string().into()),
-                BusEvent::Quorum { .. }
-                | BusEvent::Totem { .. }
-                | BusEvent::Nodelist(_)
-                | BusEvent::Message { .. }
-                | BusEvent::Done { .. }
-                | BusEvent::Notice(_) => {}
-            }
+            client.hear(event, &mut bus)?;
         }
+        for line in steps.try_iter() {
+            client.steps.push_back(line.parse()?);
+        }
+        client.obey(&mut bus);
         std::io::stdout().flush()?;
     }
 }
 
-fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// The end of standard input is nobody's concern: whoever holds it ends this process by a signal.
+fn read_steps(waker: Arc<Waker>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() || waker.wake().is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What it knows of itself.
+#[derive(Default)]
+struct Client {
+    at_us: u128,
+    connected: bool,
+    /// Not yet possible.
+    steps: VecDeque<Step>,
+    /// Not yet ended.
+    calls: BTreeMap<OpId, Call>,
+    /// With a handle.
+    channels: BTreeSet<Channel>,
+    last_op: u64,
+}
+
+impl Client {
+    fn hear(&mut self, event: BusEvent, bus: &mut Bus) -> Result<(), Box<dyn Error>> {
+        match event {
+            BusEvent::Connected(_) => {
+                self.connected = true;
+                self.say("connected");
+            }
+            BusEvent::Lost(cause) => {
+                if !matches!(cause, LostCause::Corosync(_) | LostCause::SendLimit { .. }) {
+                    return Err(cause.to_string().into());
+                }
+                self.connected = false;
+                self.channels.clear();
+                self.say("disconnected");
+                bus.connect();
+            }
+            BusEvent::Refused(cause) => return Err(cause.to_string().into()),
+            BusEvent::Quorum { quorate, ring, nodes } => {
+                let quorate = if quorate { "yes" } else { "no" };
+                self.say(&format!("quorum {quorate} {ring} {}", list(&nodes, NodeId::to_string)));
+            }
+            BusEvent::Confchg { channel, members, left, joined } => self.say(&format!(
+                "{} confchg {} left {} joined {}",
+                channel_name(channel),
+                list(&members, member),
+                list(&left, member_and_reason),
+                list(&joined, member_and_reason)
+            )),
+            BusEvent::Totem { channel, ring, nodes } => {
+                let nodes = list(&nodes, NodeId::to_string);
+                self.say(&format!("{} totem {ring} {nodes}", channel_name(channel)));
+            }
+            BusEvent::Message { channel, from, bytes } => {
+                let text = String::from_utf8_lossy(&bytes);
+                self.say(&format!("{} message {} {text}", channel_name(channel), member(&from)));
+            }
+            BusEvent::Done { op, result } => self.done(op, result),
+            BusEvent::Nodelist(_) | BusEvent::Notice(_) => {}
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, op: OpId, result: Result<(), OpError>) {
+        let Some(call) = self.calls.remove(&op) else { return };
+        let end = match result {
+            Ok(()) => String::new(),
+            Err(OpError::Corosync(code)) => format!(" error {code}"),
+            Err(OpError::TimedOut) => " timeout".to_owned(),
+            Err(other) => format!(" {other:?}"),
+        };
+        if let Call::Leave(channel) = call {
+            self.channels.remove(&channel);
+        }
+        self.say(&format!("done {call}{end}"));
+    }
+
+    fn obey(&mut self, bus: &mut Bus) {
+        while self.steps.front().is_some_and(|step| self.is_possible(step)) {
+            let Some(step) = self.steps.pop_front() else { return };
+            self.at_us = wall_us();
+            self.say(&format!("step {step}"));
+            self.last_op += 1;
+            let op = OpId(self.last_op);
+            match step {
+                Step::Call(_, call) => {
+                    self.calls.insert(op, call);
+                    self.call(op, call, bus);
+                }
+                Step::Mcast(_, channel, bytes) => bus.mcast(channel, bytes),
+                Step::Finalize(_) => {
+                    if let Some(channel) = self.channels.first() {
+                        bus.mcast(*channel, vec![0; TOO_LONG_BYTES]);
+                    }
+                }
+                Step::Corosync(..)
+                | Step::Client(..)
+                | Step::Split(_)
+                | Step::Mute(..)
+                | Step::Heal => {}
+            }
+        }
+    }
+
+    fn call(&mut self, op: OpId, call: Call, bus: &mut Bus) {
+        match call {
+            Call::Join(channel) => {
+                self.channels.insert(channel);
+                bus.join(op, channel);
+            }
+            Call::Leave(channel) => bus.depart(op, channel),
+            Call::KillNode(node) => bus.kill_node(op, node),
+        }
+    }
+
+    /// A handle is good for one join: the next one waits for the end of the leave.
+    fn is_possible(&self, step: &Step) -> bool {
+        let Step::Call(_, Call::Join(channel)) = step else { return self.connected };
+        self.connected && !self.calls.values().any(|call| *call == Call::Leave(*channel))
+    }
+
+    fn say(&self, text: &str) {
+        println!("{} {text}", self.at_us);
+    }
+}
+
+fn list<T>(items: &[T], spell: impl Fn(&T) -> String) -> String {
+    format!("[{}]", items.iter().map(spell).collect::<Vec<_>>().join(" "))
+}
+
+fn member(member: &Member) -> String {
+    format!("{}:{}", member.node, member.pid.0)
+}
+
+fn member_and_reason((who, why): &(Member, Reason)) -> String {
+    let why = match why {
+        Reason::Join => "JOIN",
+        Reason::Leave => "LEAVE",
+        Reason::NodeDown => "NODEDOWN",
+        Reason::NodeUp => "NODEUP",
+        Reason::ProcDown => "PROCDOWN",
+        Reason::Undefined => "UNDEFINED",
+    };
+    format!("{} {why}", member(who))
+}
+
+fn wall_us() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()
 }
