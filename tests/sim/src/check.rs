@@ -12,7 +12,7 @@
 //! | reply | no answer before the effect that it reports; one answer to each request |
 //! | silence | no kernel buries peers by itself |
 //! | growth | no event leads to a flood |
-//! | table | no move that the core's tables do not have |
+//! | table | no move that the core's tables do not have, and none without the action that it is there for |
 //! | rest | healed, everything comes to rest: requests answered, views equal, journals clean, locks free, nobody talks |
 //!
 //! With the policy `none`, or a fence device that lies, who is buried may go on writing: then what

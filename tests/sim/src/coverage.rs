@@ -80,6 +80,10 @@ impl Coverage {
         watch.groups();
         watch.nodes();
         for move_ in watch.moves {
+            if let Some(wanted) = unmet(move_, seen.actions) {
+                let Move { table, from, on, to } = move_;
+                return Err(format!("{table}: {from} -> {to} on \"{on}\" without a {wanted}"));
+            }
             if all(MOVES).chain(all(RARE)).any(|it| it == move_) {
                 *self.seen.entry(move_).or_default() += 1;
             } else if move_.from != move_.to {
@@ -98,6 +102,38 @@ pub(crate) fn all(
         moves.iter().map(|[from, on, to]| Move { table, from, on, to })
     };
     tables.iter().flat_map(of)
+}
+
+/// The action that a move has to come with, if it is not there.
+fn unmet(move_: Move, actions: &[Action]) -> Option<&'static str> {
+    type Is = fn(&Action) -> bool;
+    let (wanted, is): (&'static str, Is) = match (move_.table, move_.from, move_.to) {
+        ("handle", "down" | "pausing", "joining") | ("group", "out", "joining") => {
+            ("join", |it| matches!(it, Action::Join { .. }))
+        }
+        ("handle", "up", "leaving") | ("group", _, "departing") if move_.from != "departing" => {
+            ("depart", |it| matches!(it, Action::Depart { .. }))
+        }
+        ("handle", _, "pausing") | ("group", "joining" | "entering", "pausing") => {
+            ("timer", |it| matches!(it, Action::Arm { .. }))
+        }
+        ("fence", "needed" | "none" | "retrying", "running") => {
+            ("fence agent", |it| matches!(it, Action::Fence { .. }))
+        }
+        ("fence", "running", "retrying") => ("timer", |it| matches!(it, Action::Arm { .. })),
+        ("service", "beginning", "granted") | ("service", "completing", "live") => {
+            ("reply", |it| matches!(it, Action::Reply { .. }))
+        }
+        ("service", "granted" | "live", "looking") => {
+            ("look", |it| matches!(it, Action::Look { .. }))
+        }
+        ("outvoted", "running", "running") => {
+            ("reset of ourselves", |it| matches!(it, Action::FenceSelf { .. }))
+        }
+        ("outvoted", "stopped", "running") => ("timer", |it| matches!(it, Action::Arm { .. })),
+        _ => return None,
+    };
+    (!actions.iter().any(is)).then_some(wanted)
 }
 
 struct Watch<'a> {

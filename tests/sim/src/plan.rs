@@ -44,6 +44,7 @@ enum Kind {
     Mount,
     Umount,
     Leave,
+    Rivals,
     Fsck,
     Write,
     Tool,
@@ -69,7 +70,7 @@ enum Kind {
 fn kinds(options: &Options) -> Vec<Kind> {
     use Kind::{
         Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Heal, Keeper, Kernel,
-        Leave, Mount, OneWay, Power, Reload, Split, Stop, Tool, Umount, Write,
+        Leave, Mount, OneWay, Power, Reload, Rivals, Split, Stop, Tool, Umount, Write,
     };
     let mut kinds = vec![Mount, Mount, Mount, Umount, Umount, Write, Write, Fsck];
     let faults = &options.faults;
@@ -86,7 +87,7 @@ fn kinds(options: &Options) -> Vec<Kind> {
     add(faults.one_way, &[OneWay, Heal]);
     add(faults.daemon, &[Daemon, Daemon, Stop, Reload]);
     add(faults.keeper, &[Keeper, Both]);
-    add(faults.tools, &[Tool, Tool, Leave]);
+    add(faults.tools, &[Tool, Tool, Leave, Rivals, Rivals]);
     add(faults.kernel, &[Kernel]);
     add(faults.disk, &[Disk]);
     add(faults.fences || faults.lies, &[Fences]);
@@ -114,6 +115,7 @@ impl Kind {
             Self::Mount => say(Step::Mount(node, group, how(dice, options))),
             Self::Umount => say(Step::Umount(node, group)),
             Self::Leave => say(Step::Leave(node, group)),
+            Self::Rivals => rivals(*at, (node, group), how(dice, options), dice, out),
             Self::Fsck => say(Step::Fsck(node, group)),
             Self::Write => say(Step::Write(node, group)),
             Self::Tool => say(Step::ToolDies(node)),
@@ -129,7 +131,15 @@ impl Kind {
                 let thaws = at.plus_us(dice.skewed(12_000_000));
                 out.push((thaws, Step::Thaw(node)));
             }
-            Self::Corosync => say(Step::Corosync(node, turn(dice))),
+            Self::Corosync => {
+                let turn = turn(dice);
+                say(Step::Corosync(node, turn));
+                if turn == Turn::Pause && dice.one_in(3) {
+                    // Calls that hang in it end with it.
+                    let ends = at.plus_us(dice.skewed(3_000_000));
+                    out.push((ends, Step::Corosync(node, Turn::Kill)));
+                }
+            }
             Self::Ghost => say(Step::Corosync(node, Turn::Haunt)),
             Self::Split => {
                 let ids = (1..=options.nodes).map(NodeId);
@@ -153,6 +163,25 @@ impl Kind {
             Self::Stop => say(Step::StopDaemon(node)),
             Self::Reload => say(Step::Reload(node)),
         }
+    }
+}
+
+/// Several who want the same service at once, some of whom do not live to have it.
+fn rivals(
+    at: Micros,
+    (node, group): (NodeId, GroupId),
+    how: How,
+    dice: &mut Dice,
+    out: &mut Vec<Timed>,
+) {
+    let how = if dice.one_in(2) { How::Again } else { how };
+    for _ in 0..dice.between(2, 5) {
+        let step = match dice.below(6) {
+            0..=2 => Step::Mount(node, group, how),
+            3 | 4 => Step::Leave(node, group),
+            _ => Step::ToolDies(node),
+        };
+        out.push((at.plus_us(dice.skewed(150_000)), step));
     }
 }
 

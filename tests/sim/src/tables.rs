@@ -112,7 +112,6 @@ const LANE: &[[&str; 3]] = &[
     ["suspended", "node_down", "busy"],
     ["suspended", "save ahead", "busy"],
     ["suspended", "resume", "busy"],
-    ["suspended", "save", "busy"],
     ["suspended", "detach", "busy"],
     ["unfinished", "suspend", "busy"],
     ["unfinished", "save", "busy"],

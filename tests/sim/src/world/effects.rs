@@ -97,7 +97,7 @@ impl World {
     }
 
     fn join(&mut self, node: NodeId, life: u64, op: OpId, channel: Channel) {
-        let flaky = !self.healed && self.options.faults.corosync && self.dice.one_in(30);
+        let flaky = !self.healed && self.options.faults.corosync && self.dice.one_in(12);
         let pid = self.machines[&node].daemon.as_ref().map(|daemon| daemon.pid);
         let joined =
             !flaky && pid.is_some_and(|pid| self.corosync.join(node, pid, channel, self.now));
