@@ -114,7 +114,7 @@ fn unmet(move_: Move, actions: &[Action]) -> Option<&'static str> {
         ("handle", "up", "leaving") | ("group", _, "departing") if move_.from != "departing" => {
             ("depart", |it| matches!(it, Action::Depart { .. }))
         }
-        ("handle", _, "pausing") | ("group", "joining" | "entering", "pausing") => {
+        ("handle", "joining", "pausing") | ("group", "joining" | "entering", "pausing") => {
             ("timer", |it| matches!(it, Action::Arm { .. }))
         }
         ("fence", "needed" | "none" | "retrying", "running") => {
@@ -127,7 +127,7 @@ fn unmet(move_: Move, actions: &[Action]) -> Option<&'static str> {
         ("service", "granted" | "live", "looking") => {
             ("look", |it| matches!(it, Action::Look { .. }))
         }
-        ("outvoted", "running", "running") => {
+        ("outvoted", "running", "running") if move_.on == "overdue" => {
             ("reset of ourselves", |it| matches!(it, Action::FenceSelf { .. }))
         }
         ("outvoted", "stopped", "running") => ("timer", |it| matches!(it, Action::Arm { .. })),
@@ -186,7 +186,10 @@ impl Watch<'_> {
     fn clock(&mut self) {
         let name = |runs: bool| if runs { "running" } else { "stopped" };
         let (from, to) = (name(self.seen.before.outvoted), name(self.seen.after.outvoted));
-        let overdue = matches!(self.seen.event, Event::Timer { timer: Timer::Outvoted, .. });
+        // An old setting fires into nothing; the present one is set again.
+        let set = |it: &Action| matches!(it, Action::Arm { timer: Timer::Outvoted, .. });
+        let overdue = matches!(self.seen.event, Event::Timer { timer: Timer::Outvoted, .. })
+            && self.seen.actions.iter().any(set);
         let on = match (overdue, from, to) {
             (true, "running", "running") => "overdue",
             (_, "stopped", "running") => "not in force, something attached",
