@@ -231,7 +231,8 @@ impl Nodes {
         Some(lost)
     }
 
-    /// What we say of nodes that cannot speak for themselves.
+    /// What we say of nodes that cannot speak for themselves, as far as a message holds it: one that
+    /// corosync does not take would cost us the cluster.
     pub(crate) fn testimony(&self) -> Vec<Testimony> {
         let lost = self.lost.iter().map(|(node, lost)| Testimony {
             node: *node,
@@ -245,7 +246,13 @@ impl Nodes {
             let uses = capped(&peer.uses);
             Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
         });
-        lost.chain(missing).take(proto::NODES_MAX).collect()
+        let mut uses_left = proto::TESTIMONY_USES_MAX;
+        let fits = |testimony: &Testimony| {
+            let left = uses_left.checked_sub(testimony.uses.len());
+            uses_left = left.unwrap_or(uses_left);
+            left.is_some()
+        };
+        lost.chain(missing).filter(fits).take(proto::NODES_MAX).collect()
     }
 }
 

@@ -548,3 +548,29 @@ fn the_fencing_of_another_boot_proves_nothing() {
     let down = Verb::NodeDown(node(2), inc(2));
     assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
 }
+
+/// Each of two Hellos fits into a message; what we say of all their dead must, too.
+#[test]
+fn many_words_make_no_message_that_corosync_refuses() {
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    let groups = 0..proto::GROUPS_MAX as u128;
+    let uses: proto::Uses = groups.map(|group| (GroupId(group), inc(9))).collect();
+    let dead = |n: u32| Testimony { uses: uses.clone(), ..condemned(n) };
+    let mut said = vec![];
+    for (from, dead_nodes) in [(2, 10..137), (3, 137..264)] {
+        let words = dead_nodes.map(dead).collect();
+        said.extend(rig.handle(hello_of(from, Hello { testimony: words, ..hello(from, 1) })));
+        let seq = rig.next_ring(&[1, 2, 3]);
+        said.extend(rig.handle(quorum(true, seq, &[1, 2, 3])));
+        said.extend(rig.handle(totem(Channel::Control, seq, &[1, 2, 3])));
+    }
+    let sizes: Vec<usize> = said
+        .iter()
+        .filter_map(|action| match action {
+            Action::Mcast { bytes, .. } => Some(bytes.len()),
+            _ => None,
+        })
+        .collect();
+    let largest = sizes.iter().max().unwrap();
+    assert!((700_000..=1_047_552).contains(largest), "{sizes:?}");
+}
