@@ -84,6 +84,14 @@ impl Nodes {
         }
     }
 
+    /// Corosync gives us the number of a node that was lost under it: nobody can fence that one by its
+    /// number any more, and to tell of it would be to tell of us.
+    pub(crate) fn handle_own_number(&mut self, me: NodeId, fx: &mut Effects<'_>) {
+        if self.lost.remove(&me).is_some() {
+            fx.cancel(&Timer::Fence(me));
+        }
+    }
+
     /// Buried nodes that are fenced and have ended all the uses that they were buried in may start
     /// anew: these uses died, and write no more.
     pub(crate) fn release(&mut self) -> Vec<(NodeId, Uses)> {
