@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
-use crate::node::{Daemon, Nodes, Peer};
+use crate::node::{Daemon, Nodes, Peer, has_room};
 use crate::proto::{self, Fate, Hello, Testimony, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
@@ -44,7 +44,9 @@ impl Nodes {
             } else {
                 // That daemon lost its memory, and the kernel may still have the volume mounted.
                 forgot = true;
-                uses.insert(*group, *old);
+                if has_room(&uses, group) {
+                    uses.insert(*group, *old);
+                }
             }
         }
         peer = Peer {
@@ -143,6 +145,9 @@ impl Nodes {
             self.hear_of_ourselves(from, testimony, consequences);
             return;
         }
+        if self.is_one_too_many(node) {
+            return;
+        }
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { turn } => {
@@ -156,6 +161,12 @@ impl Nodes {
                 self.stale_hello |= proven;
             }
         }
+    }
+
+    /// Words about more nodes than there can be are not kept.
+    fn is_one_too_many(&self, node: NodeId) -> bool {
+        let is_known = self.peers.contains_key(&node) || self.lost.contains_key(&node);
+        !is_known && self.peers.len() + self.lost.len() >= proto::NODES_MAX
     }
 
     fn hear_of_ourselves(
@@ -201,6 +212,9 @@ impl Nodes {
         }
         peer.boot = Some(testimony.boot);
         for (group, use_) in &testimony.uses {
+            if !has_room(&peer.uses, group) {
+                break;
+            }
             // They may remember less than we do: of one group, the latest use counts.
             let latest = peer.uses.entry(*group).or_insert(*use_);
             *latest = (*latest).max(*use_);
