@@ -1,8 +1,8 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench lab doc deps build
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+.PHONY: help demo check test bench fuzz lab doc deps build
+BUILD := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 help: ## this list
@@ -12,7 +12,7 @@ demo: ## three real corosync nodes, one dies without warning: a timeline of who 
 	@.ci/deps build
 	@echo "demo: building (the first time takes a few minutes)"
 	@cargo build --bins -p o2bridge -p o2bridge-e2e
-	@$(TARGET)/debug/demo
+	@$(BUILD)/debug/demo
 
 check: ## format, clippy, unit tests: a minute or two, no cluster
 	@.ci/deps check
@@ -20,18 +20,22 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 
 test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs every lab
+	@.ci/steps format clippy docs every fuzz lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
-	@$(TARGET)/release/latency
+	@$(BUILD)/release/latency
+
+fuzz: ## what parses words from outside, TIME=60 seconds each; TARGET=name for one (tests/fuzz)
+	@.ci/deps fuzz
+	@tests/fuzz/run $(or $(TIME),60) $(TARGET)
 
 lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for one (tests/lab)
 	@.ci/deps lab
 	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
 	@cargo build --examples -p o2bridge-kmod-ctl
-	@$(TARGET)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
+	@$(BUILD)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build
