@@ -1,8 +1,8 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench sim recordings lab doc deps build
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+.PHONY: help demo check test bench sim fuzz recordings lab doc deps build
+BUILD := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 help: ## this list
@@ -12,7 +12,7 @@ demo: ## three real corosync nodes, one dies without warning: a timeline of who 
 	@.ci/deps build
 	@echo "demo: building (the first time takes a few minutes)"
 	@cargo build --bins -p o2bridge -p o2bridge-e2e
-	@$(TARGET)/debug/demo
+	@$(BUILD)/debug/demo
 
 check: ## format, clippy, unit tests: a minute or two, no cluster
 	@.ci/deps check
@@ -20,12 +20,16 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 
 test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs sim every lab
+	@.ci/steps format clippy docs sim every fuzz lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
-	@$(TARGET)/release/latency
+	@$(BUILD)/release/latency
+
+fuzz: ## what parses words from outside, TIME=60 seconds each; TARGET=name for one (tests/fuzz)
+	@.ci/deps fuzz
+	@tests/fuzz/run $(or $(TIME),60) $(TARGET)
 
 sim: ## clusters in one thread, each under a seed: SEEDS=n, or SEED=x TRACE=1, or SCENARIO=file (tests/sim)
 	@.ci/deps build
@@ -35,12 +39,12 @@ lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for 
 	@.ci/deps lab
 	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
 	@cargo build --examples -p o2bridge-kmod-ctl
-	@$(TARGET)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
+	@$(BUILD)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
 
 recordings: ## what real corosync tells its clients, anew into tests/sim/recordings; NAME=restart for one
 	@.ci/deps build
 	@cargo build --bins -p o2bridge-e2e
-	@$(TARGET)/debug/confchgs $(addprefix tests/sim/recordings/,$(addsuffix .txt,$(or $(NAME),*)))
+	@$(BUILD)/debug/confchgs $(addprefix tests/sim/recordings/,$(addsuffix .txt,$(or $(NAME),*)))
 
 doc: ## the library documentation, in target/doc
 	@.ci/deps build

@@ -18,10 +18,16 @@ const NODES_MAX: u32 = 1024;
 const PREFIXES: [&str; 5] =
     ["totem.cluster_name", "system.qb_ipc_type", "nodelist.", "runtime.votequorum.", "config."];
 
-/// One reading of the map.
+/// One reading of the map: keys and values as text.
 #[derive(Debug, Default)]
-pub(crate) struct Map {
+pub struct Map {
     values: BTreeMap<String, String>,
+}
+
+impl FromIterator<(String, String)> for Map {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
+        Self { values: pairs.into_iter().collect() }
+    }
 }
 
 impl Map {
@@ -45,7 +51,8 @@ impl Map {
 
     /// The map as the bus reports it; `None` if votequorum does not say who we are, which is when
     /// it is not configured.
-    pub(crate) fn connected(&self) -> Option<Connected> {
+    #[must_use]
+    pub fn connected(&self) -> Option<Connected> {
         let node = self.get("runtime.votequorum.this_node_id")?.parse().ok()?;
         Some(Connected {
             node: NodeId(node),
@@ -61,7 +68,9 @@ impl Map {
         keys.iter().any(|key| self.get(key).is_some_and(|value| value != "0"))
     }
 
-    pub(crate) fn nodelist(&self) -> Vec<NodeEntry> {
+    /// The node list, in the order of its indices. Entries without a node id are left out.
+    #[must_use]
+    pub fn nodelist(&self) -> Vec<NodeEntry> {
         let mut nodes: BTreeMap<u32, NodeEntry> = BTreeMap::new();
         for (key, value) in &self.values {
             let Some((index, field)) = key.strip_prefix("nodelist.node.").and_then(|rest| {
@@ -105,8 +114,7 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Map {
-        let values = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Map { values }
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     }
 
     #[test]

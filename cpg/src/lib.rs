@@ -83,5 +83,6 @@ mod sink;
 mod stack;
 
 pub use bus::{Bus, NewError, Options, SHM_BYTES_PER_CHANNEL};
+pub use config::Map;
 pub use event::{BusEvent, Connected, LostCause, NodeEntry, Notice, Unsuitable};
 pub use stack::StackTooSmall;

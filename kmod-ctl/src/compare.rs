@@ -143,7 +143,6 @@ fn is_same_name(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
     use crate::cluster_conf::parse;
-    use crate::slots::assign;
     use crate::wanted::tests::wanted;
 
     const HEAD: &str = "cluster:\n name = lab\n node_count = 2\n";
@@ -157,7 +156,7 @@ mod tests {
 
     fn compared(text: &str, wanted: &Wanted) -> Compared {
         let conf = parse(text).unwrap();
-        let slots = assign(wanted, &conf.nodes_of(&wanted.cluster)).unwrap();
+        let slots = SlotMap::assign(wanted, &conf.nodes_of(&wanted.cluster)).unwrap();
         compare(&conf, wanted, &slots)
     }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::kernel::{Kernel, Running};
 use crate::plan::{self, Goal, Plan, Step, Users, Waiting, Why};
 use crate::run;
-use crate::slots::{self, SlotMap};
+use crate::slots::SlotMap;
 use crate::wanted::Wanted;
 
 /// Where things are. The default is where a Linux system has them.
@@ -225,7 +225,7 @@ impl O2cb {
         if !problems.is_empty() {
             return Err(Error::Wanted(problems));
         }
-        let slots = slots::assign(&wanted, &file)?;
+        let slots = SlotMap::assign(&wanted, &file)?;
         let compared = conf.map(|conf| compare::compare(&conf, &wanted, &slots));
         let goal = goal(&wanted, &slots);
         Ok(Ready { goal, slots, compared: compared.unwrap_or_default() })

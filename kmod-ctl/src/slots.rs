@@ -79,6 +79,24 @@ pub enum SlotError {
 }
 
 impl SlotMap {
+    /// Makes the map by the rule of the module documentation; `file` is cluster.conf's nodes.
+    ///
+    /// # Errors
+    /// A node has no slot, or two have one.
+    pub fn assign(wanted: &Wanted, file: &[&NodeStanza]) -> Result<Self, SlotError> {
+        let mut map = Self::default();
+        let mut taken: BTreeMap<u8, (u32, String, Origin)> = BTreeMap::new();
+        for node in &wanted.nodes {
+            let (slot, origin) = slot_of(node, wanted, file)?;
+            let entry = (node.id, node.name.clone(), origin);
+            if let Some(one) = taken.insert(slot, entry.clone()) {
+                return Err(SlotError::Twice { slot, one, other: entry });
+            }
+            map.keep(node.id, slot);
+        }
+        Ok(map)
+    }
+
     /// The slot of a node.
     #[must_use]
     pub fn slot(&self, node: u32) -> Option<u8> {
@@ -117,21 +135,6 @@ impl SlotMap {
     }
 }
 
-/// Makes the map by the rule of the module documentation.
-pub(crate) fn assign(wanted: &Wanted, file: &[&NodeStanza]) -> Result<SlotMap, SlotError> {
-    let mut map = SlotMap::default();
-    let mut taken: BTreeMap<u8, (u32, String, Origin)> = BTreeMap::new();
-    for node in &wanted.nodes {
-        let (slot, origin) = slot_of(node, wanted, file)?;
-        let entry = (node.id, node.name.clone(), origin);
-        if let Some(one) = taken.insert(slot, entry.clone()) {
-            return Err(SlotError::Twice { slot, one, other: entry });
-        }
-        map.keep(node.id, slot);
-    }
-    Ok(map)
-}
-
 fn slot_of(node: &Node, wanted: &Wanted, file: &[&NodeStanza]) -> Result<(u8, Origin), SlotError> {
     let (id, name) = (node.id, node.name.clone());
     if let Some(&slot) = wanted.slots.get(&id) {
@@ -160,7 +163,7 @@ mod tests {
         let mut wanted = wanted(3);
         wanted.slots = BTreeMap::from([(1, 0), (77, 9)]);
         let (one, two) = (stanza("n1", 5, 1), stanza("n2", 6, 2));
-        let map = assign(&wanted, &[&one, &two]).unwrap();
+        let map = SlotMap::assign(&wanted, &[&one, &two]).unwrap();
         assert_eq!(map.iter().collect::<Vec<_>>(), [(1, 0), (2, 6), (3, 3)]);
         assert_eq!((map.node(0), map.node(6), map.node(3)), (Some(1), Some(2), Some(3)));
         assert_eq!((map.slot(77), map.node(9), map.node(5)), (None, None, None));
@@ -170,30 +173,30 @@ mod tests {
     fn a_large_nodeid_needs_a_slot() {
         let mut wanted = wanted(2);
         wanted.nodes[1].id = 255;
-        let error = assign(&wanted, &[]).unwrap_err();
+        let error = SlotMap::assign(&wanted, &[]).unwrap_err();
         assert_eq!(error, SlotError::None { id: 255, name: "n2".into() });
         assert!(error.to_string().contains("node 255 ('n2')"));
         assert!(error.to_string().contains("o2cb.slots"));
         wanted.slots.insert(255, 255);
-        let error = assign(&wanted, &[]).unwrap_err();
+        let error = SlotMap::assign(&wanted, &[]).unwrap_err();
         assert_eq!(error, SlotError::Range { id: 255, name: "n2".into(), slot: 255 });
         wanted.slots.insert(255, 254);
-        assert_eq!(assign(&wanted, &[]).unwrap().slot(255), Some(254));
+        assert_eq!(SlotMap::assign(&wanted, &[]).unwrap().slot(255), Some(254));
     }
 
     #[test]
     fn a_slot_for_two_is_refused_with_both_names() {
         let mut wanted = wanted(3);
         wanted.slots.insert(3, 2);
-        let text = assign(&wanted, &[]).unwrap_err().to_string();
+        let text = SlotMap::assign(&wanted, &[]).unwrap_err().to_string();
         assert!(text.contains("node 2 ('n2', by its nodeid)"), "{text}");
         assert!(text.contains("node 3 ('n3', by o2cb.slots)"), "{text}");
     }
 
     #[test]
     fn a_node_that_comes_moves_nobody() {
-        let three = assign(&wanted(3), &[]).unwrap();
-        let four = assign(&wanted(4), &[]).unwrap();
+        let three = SlotMap::assign(&wanted(3), &[]).unwrap();
+        let four = SlotMap::assign(&wanted(4), &[]).unwrap();
         assert!(three.iter().all(|(node, slot)| four.slot(node) == Some(slot)));
     }
 }

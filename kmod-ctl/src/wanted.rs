@@ -149,7 +149,8 @@ impl fmt::Display for Problem {
 
 impl Wanted {
     /// Everything that the kernel could not take, or would take and ignore.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
         let mut list = Vec::new();
         if !is_cluster_name(&self.cluster) {
             list.push(Problem::ClusterName(self.cluster.clone()));

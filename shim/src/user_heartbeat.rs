@@ -29,6 +29,7 @@ mod slots;
 mod symlink;
 #[cfg(test)]
 mod tests;
+pub mod told;
 mod tree;
 mod view;
 
@@ -48,7 +49,8 @@ pub use slots::Slots;
 pub use view::View;
 
 use carrier::{Carrier, Lives, Region};
-use claims::{Claim, Claims, Told};
+use claims::Claims;
+use told::{Claim, Told};
 use tree::Configfs;
 
 use crate::{Shim, ShimError};

@@ -1,17 +1,19 @@
 //! Volumes: what OCFS2 volumes there are, whose they are, where they are mounted, and whether their
 //! storage answers.
 //!
-//! Three things here are pure and checked to their last byte, because a disk is written by others:
-//! [`parse`] for superblocks, the mount table's [`mounts()`], and the way to a volume's own heartbeat
-//! area. Whatever reads a disk may hang for as long as the disk does; [`Watch`] therefore reads on
-//! threads that it can afford to lose.
+//! Four things here are pure and checked to their last byte, because others write what they read:
+//! [`parse`] for superblocks, the mount table's [`mounts()`], the way to a volume's own heartbeat area
+//! ([`layout`]), and the kernel's broadcasts ([`uevent`]). Whatever reads a disk may hang for as long
+//! as the disk does; [`Watch`] therefore reads on threads that it can afford to lose.
 
 pub mod devices;
 mod disk;
 mod field;
 pub mod heartbeat;
+pub mod layout;
 pub mod mounts;
 pub mod superblock;
+pub mod uevent;
 pub mod watch;
 
 pub use devices::Device;

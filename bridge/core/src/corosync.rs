@@ -24,6 +24,11 @@ impl Core {
     ) -> Scope {
         self.nodes.me = Some(node);
         self.cluster = cluster;
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.handle_own_number(node, &mut fx);
+        for group in parts.groups.values_mut() {
+            group.handle_own_number(parts.nodes, node, &mut fx);
+        }
         self.join_control(out);
         Scope::All
     }

@@ -16,6 +16,7 @@ use crate::action::{Action, Note};
 use crate::config::Fencing;
 use crate::effects::Effects;
 use crate::event::OpError;
+use crate::node::has_room;
 use crate::proto::Uses;
 use crate::timer::Timer;
 use crate::types::{BootId, NodeId, OpId};
@@ -104,7 +105,8 @@ impl Lost {
     pub(crate) fn add(&mut self, uses: &Uses) -> bool {
         let mut known = true;
         for (group, use_) in uses {
-            if self.uses.get(group).is_none_or(|latest| latest < use_) {
+            let is_news = self.uses.get(group).is_none_or(|latest| latest < use_);
+            if is_news && has_room(&self.uses, group) {
                 self.uses.insert(*group, *use_);
                 known = false;
             }

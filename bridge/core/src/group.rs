@@ -287,6 +287,18 @@ impl Group {
         self.lane.told.get(&node) == Some(&user)
     }
 
+    /// Corosync calls us by this number. If the shim knows another use by it, a node's or one of our own,
+    /// it could never be told of that one's end, and only a reset of this node helps.
+    pub(crate) fn handle_own_number(&mut self, nodes: &Nodes, me: NodeId, fx: &mut Effects<'_>) {
+        let own = User { incarnation: self.incarnation, boot: nodes.boot };
+        let is_other = self.users.get(&me).is_some_and(|using| using.user != own);
+        if is_other || self.dead.contains_key(&me) {
+            self.users.remove(&me);
+            self.dead.remove(&me);
+            self.handle_expelled(self.incarnation, fx);
+        }
+    }
+
     /// The others went on without us.
     pub(crate) fn handle_expelled(&mut self, use_: Incarnation, fx: &mut Effects<'_>) {
         if use_ != self.incarnation || self.expelled {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
-use crate::node::{Daemon, Nodes, Peer};
+use crate::node::{Daemon, Nodes, Peer, has_room};
 use crate::proto::{self, Fate, Hello, Testimony, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
@@ -44,7 +44,9 @@ impl Nodes {
             } else {
                 // That daemon lost its memory, and the kernel may still have the volume mounted.
                 forgot = true;
-                uses.insert(*group, *old);
+                if has_room(&uses, group) {
+                    uses.insert(*group, *old);
+                }
             }
         }
         peer = Peer {
@@ -81,6 +83,14 @@ impl Nodes {
                 lost.prove(node, Proof::Reboot, fx);
                 self.stale_hello = true;
             }
+        }
+    }
+
+    /// Corosync gives us the number of a node that was lost under it: nobody can fence that one by its
+    /// number any more, and to tell of it would be to tell of us.
+    pub(crate) fn handle_own_number(&mut self, me: NodeId, fx: &mut Effects<'_>) {
+        if self.lost.remove(&me).is_some() {
+            fx.cancel(&Timer::Fence(me));
         }
     }
 
@@ -135,6 +145,9 @@ impl Nodes {
             self.hear_of_ourselves(from, testimony, consequences);
             return;
         }
+        if self.is_one_too_many(node) {
+            return;
+        }
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { turn } => {
@@ -148,6 +161,12 @@ impl Nodes {
                 self.stale_hello |= proven;
             }
         }
+    }
+
+    /// Words about more nodes than there can be are not kept.
+    fn is_one_too_many(&self, node: NodeId) -> bool {
+        let is_known = self.peers.contains_key(&node) || self.lost.contains_key(&node);
+        !is_known && self.peers.len() + self.lost.len() >= proto::NODES_MAX
     }
 
     fn hear_of_ourselves(
@@ -193,6 +212,9 @@ impl Nodes {
         }
         peer.boot = Some(testimony.boot);
         for (group, use_) in &testimony.uses {
+            if !has_room(&peer.uses, group) {
+                break;
+            }
             // They may remember less than we do: of one group, the latest use counts.
             let latest = peer.uses.entry(*group).or_insert(*use_);
             *latest = (*latest).max(*use_);
@@ -231,7 +253,8 @@ impl Nodes {
         Some(lost)
     }
 
-    /// What we say of nodes that cannot speak for themselves.
+    /// What we say of nodes that cannot speak for themselves, as far as a message holds it: one that
+    /// corosync does not take would cost us the cluster.
     pub(crate) fn testimony(&self) -> Vec<Testimony> {
         let lost = self.lost.iter().map(|(node, lost)| Testimony {
             node: *node,
@@ -245,7 +268,13 @@ impl Nodes {
             let uses = capped(&peer.uses);
             Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
         });
-        lost.chain(missing).take(proto::NODES_MAX).collect()
+        let mut uses_left = proto::TESTIMONY_USES_MAX;
+        let fits = |testimony: &Testimony| {
+            let left = uses_left.checked_sub(testimony.uses.len());
+            uses_left = left.unwrap_or(uses_left);
+            left.is_some()
+        };
+        lost.chain(missing).filter(fits).take(proto::NODES_MAX).collect()
     }
 }
 

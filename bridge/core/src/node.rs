@@ -99,6 +99,15 @@ impl Peer {
     }
 }
 
+/// The most uses of one node that are kept: those that its daemon may name, and as many that an earlier
+/// one did and this one has forgotten.
+const USES_MAX: usize = 2 * proto::GROUPS_MAX;
+
+/// Whether one more use of a node is kept.
+pub(crate) fn has_room(uses: &Uses, group: &GroupId) -> bool {
+    uses.len() < USES_MAX || uses.contains_key(group)
+}
+
 /// All nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct Nodes {

@@ -32,6 +32,10 @@ pub const NODES_MAX: usize = 255;
 /// limit of open files ends at about 960 of them (measured with corosync 3.1.7).
 pub const GROUPS_MAX: usize = 256;
 
+/// The most uses that one Hello tells of nodes that cannot speak: 128 nodes with as many groups as they
+/// may have. With them the largest Hello stays below the 1,047,552 bytes that corosync takes at once.
+pub const TESTIMONY_USES_MAX: usize = 32_768;
+
 const MAGIC: [u8; 4] = *b"O2BR";
 const KIND_HELLO: u8 = 1;
 const KIND_STATE: u8 = 2;

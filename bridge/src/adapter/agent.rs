@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use o2bridge_core::OpError;
 
 /// What is kept of an agent's output; its end says why it failed.
-const OUTPUT_BYTES_MAX: usize = 2 * 1024;
+pub const OUTPUT_BYTES_MAX: usize = 2 * 1024;
 /// How often a running agent is looked after.
 const LOOK_MS: u64 = 50;
 /// How long a killed agent may take to go. One that hangs in the kernel is left behind.
@@ -118,12 +118,10 @@ fn read_all(pipe: &mut UnixStream, output: &mut Vec<u8>) -> bool {
     for _ in 0..64 {
         match pipe.read(&mut buffer) {
             Ok(0) => return false,
-            Ok(count) => output.extend_from_slice(&buffer[..count]),
+            Ok(count) => keep_end(output, &buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
-        let surplus = output.len().saturating_sub(OUTPUT_BYTES_MAX);
-        output.drain(..surplus);
     }
     true
 }
@@ -137,7 +135,16 @@ fn kill(child: &mut Child) {
     }
 }
 
-fn printable(output: &[u8]) -> String {
+/// Appends what an agent wrote, and forgets the beginning of what is more than [`OUTPUT_BYTES_MAX`].
+pub fn keep_end(output: &mut Vec<u8>, more: &[u8]) {
+    output.extend_from_slice(more);
+    let surplus = output.len().saturating_sub(OUTPUT_BYTES_MAX);
+    output.drain(..surplus);
+}
+
+/// One line for the log, whatever an agent wrote.
+#[must_use]
+pub fn printable(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let words = text.split(|c: char| c.is_control()).filter(|part| !part.trim().is_empty());
     words.map(str::trim).collect::<Vec<_>>().join(" | ")

@@ -6,18 +6,15 @@
 //! A file that cannot be understood stops the start: it may be the only witness of a death that is
 //! still to be told.
 
-use std::collections::BTreeMap;
+pub mod file;
+
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use o2bridge_core::saved::SavedService;
-use o2bridge_core::{
-    BootId, DeviceId, GroupId, Incarnation, NodeId, Saved, SavedGroup, ServiceName, User,
-};
-use serde::{Deserialize, Serialize};
+use o2bridge_core::{BootId, GroupId, Incarnation, Saved, SavedGroup};
 
-/// Version of the files' format. Another one is refused.
-const VERSION: u32 = 1;
+use file::Memory;
+
 /// The file beside those of the groups.
 const MEMORY: &str = "memory.json";
 /// How far the incarnations of a new daemon begin above those of the one before, should the wall
@@ -91,10 +88,9 @@ impl StateDir {
                 // A crash before the rename; what it was to replace is still there.
                 std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
             } else if name == MEMORY {
-                let memory: MemoryFile = read(&path)?;
+                let memory = read(&path, Memory::decode)?;
                 first = first.max(memory.last_first.0.saturating_add(INCARNATIONS_PER_DAEMON));
-                saved.memory_from =
-                    (memory.boot.0 == self.boot.0).then_some(Incarnation(memory.memory_from.0));
+                saved.memory_from = (memory.boot == self.boot).then_some(memory.memory_from);
             } else {
                 let group =
                     group_of(name).ok_or_else(|| damaged(&path, "its name is no group's"))?;
@@ -105,23 +101,22 @@ impl StateDir {
             }
         }
         let first_incarnation = Incarnation(first);
-        let memory = MemoryFile {
-            version: VERSION,
-            boot: Hex128(self.boot.0),
-            memory_from: Hex64(saved.memory_from.unwrap_or(first_incarnation).0),
-            last_first: Hex64(first),
+        let memory = Memory {
+            boot: self.boot,
+            memory_from: saved.memory_from.unwrap_or(first_incarnation),
+            last_first: first_incarnation,
         };
-        self.write(MEMORY, &memory).map_err(io_error("write", &self.dir.join(MEMORY)))?;
+        self.write(MEMORY, &memory.encode()).map_err(io_error("write", &self.dir.join(MEMORY)))?;
         Ok(Loaded { saved, first_incarnation })
     }
 
     fn read_group(&self, path: &Path) -> Result<Option<SavedGroup>, StateError> {
-        let file: GroupFile = read(path)?;
-        if file.boot.0 != self.boot.0 {
+        let (boot, image) = read(path, file::decode_group)?;
+        if boot != self.boot {
             std::fs::remove_file(path).map_err(io_error("remove", path))?;
             return Ok(None);
         }
-        file.image().map(Some).map_err(|reason| damaged(path, reason))
+        Ok(Some(image))
     }
 
     /// Keeps the image of a group, or forgets the group.
@@ -131,7 +126,7 @@ impl StateDir {
     pub fn save(&self, group: GroupId, image: Option<&SavedGroup>) -> io::Result<()> {
         let name = format!("{group}.json");
         match image {
-            Some(image) => self.write(&name, &GroupFile::new(self.boot, image)),
+            Some(image) => self.write(&name, &file::encode_group(self.boot, image)),
             None => match std::fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 Ok(()) | Err(_) => Ok(()),
@@ -139,8 +134,7 @@ impl StateDir {
         }
     }
 
-    fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_vec(content)?;
+    fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
         let new = self.dir.join(format!("{name}.tmp"));
         std::fs::write(&new, text)?;
         std::fs::rename(&new, self.dir.join(name))
@@ -161,136 +155,18 @@ fn damaged(path: &Path, reason: impl Into<String>) -> StateError {
     StateError::Damaged { path: path.into(), reason: reason.into() }
 }
 
-/// The part of every file that every version must keep.
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
-
-fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, StateError> {
+fn read<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, StateError> {
     let text = std::fs::read(path).map_err(io_error("read", path))?;
-    let version: Version =
-        serde_json::from_slice(&text).map_err(|error| damaged(path, error.to_string()))?;
-    if version.version != VERSION {
-        let reason = format!("it has version {}, this daemon writes {VERSION}", version.version);
-        return Err(damaged(path, reason));
-    }
-    serde_json::from_slice(&text).map_err(|error| damaged(path, error.to_string()))
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MemoryFile {
-    version: u32,
-    boot: Hex128,
-    memory_from: Hex64,
-    last_first: Hex64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GroupFile {
-    version: u32,
-    boot: Hex128,
-    incarnation: Hex64,
-    services: Vec<ServiceRecord>,
-    device: Option<u64>,
-    told: BTreeMap<u32, UserRecord>,
-    unfinished: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceRecord {
-    name: String,
-    live: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserRecord {
-    incarnation: Hex64,
-    boot: Hex128,
-}
-
-impl GroupFile {
-    fn new(boot: BootId, image: &SavedGroup) -> Self {
-        let services = image.services.iter().map(|service| ServiceRecord {
-            name: service.name.as_str().into(),
-            live: service.live,
-        });
-        let told = image.told.iter().map(|(node, user)| {
-            let record =
-                UserRecord { incarnation: Hex64(user.incarnation.0), boot: Hex128(user.boot.0) };
-            (node.0, record)
-        });
-        Self {
-            version: VERSION,
-            boot: Hex128(boot.0),
-            incarnation: Hex64(image.incarnation.0),
-            services: services.collect(),
-            device: image.device.map(|device| device.0),
-            told: told.collect(),
-            unfinished: image.unfinished,
-        }
-    }
-
-    fn image(self) -> Result<SavedGroup, String> {
-        let services = self.services.into_iter().map(|service| {
-            let name = ServiceName::new(&service.name).map_err(|bad| bad.to_string())?;
-            Ok(SavedService { name, live: service.live })
-        });
-        let told = self.told.into_iter().map(|(node, user)| {
-            let incarnation = Incarnation(user.incarnation.0);
-            (NodeId(node), User { incarnation, boot: BootId(user.boot.0) })
-        });
-        Ok(SavedGroup {
-            incarnation: Incarnation(self.incarnation.0),
-            services: services.collect::<Result<_, String>>()?,
-            device: self.device.map(DeviceId),
-            told: told.collect(),
-            unfinished: self.unfinished,
-        })
-    }
-}
-
-/// Numbers that JSON readers would round, as hex texts.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Hex64(u64);
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Hex128(u128);
-
-impl From<Hex64> for String {
-    fn from(number: Hex64) -> Self {
-        format!("{:x}", number.0)
-    }
-}
-
-impl TryFrom<String> for Hex64 {
-    type Error = std::num::ParseIntError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u64::from_str_radix(&text, 16).map(Self)
-    }
-}
-
-impl From<Hex128> for String {
-    fn from(number: Hex128) -> Self {
-        format!("{:032x}", number.0)
-    }
-}
-
-impl TryFrom<String> for Hex128 {
-    type Error = std::num::ParseIntError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u128::from_str_radix(&text, 16).map(Self)
-    }
+    decode(&text).map_err(|reason| damaged(path, reason))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use o2bridge_core::saved::SavedService;
+    use o2bridge_core::{DeviceId, NodeId, ServiceName, User};
+
     use super::*;
 
     const BOOT: BootId = BootId(0xB001);

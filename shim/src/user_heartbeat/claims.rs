@@ -8,25 +8,15 @@
 //! could not be told dead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use o2bridge_core::{GroupId, Incarnation, NodeId};
+use o2bridge_core::GroupId;
 
+use super::told::{self, Told};
 use crate::ShimError;
-
-/// A node that was told up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) slot: u8,
-    pub(super) incarnation: Incarnation,
-}
-
-/// The peers of one group, without us.
-pub(super) type Told = BTreeMap<NodeId, Claim>;
 
 /// All groups of this node. Its lock is held for a write to a tmpfs at most.
 #[derive(Debug)]
@@ -109,38 +99,27 @@ impl Claims {
     }
 }
 
-/// One line per node: its id, its slot, its incarnation in hex.
 fn write(dir: &Path, group: GroupId, told: &Told) -> Result<(), ShimError> {
-    let mut text = String::new();
-    for (node, claim) in told {
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{node} {} {}", claim.slot, claim.incarnation);
-    }
     let path = dir.join(group.to_string());
     let temporary = path.with_extension("new");
-    fs::write(&temporary, text).map_err(|error| ShimError::file("write", &temporary, error))?;
+    fs::write(&temporary, told::encode(told))
+        .map_err(|error| ShimError::file("write", &temporary, error))?;
     fs::rename(&temporary, &path).map_err(|error| ShimError::file("replace", &path, error))
 }
 
 fn read(path: &Path) -> Result<Told, ShimError> {
     let text = fs::read_to_string(path).map_err(|error| ShimError::file("read", path, error))?;
-    let told = text.lines().map(parse).collect::<Option<Told>>();
-    told.ok_or_else(|| {
+    told::decode(&text).ok_or_else(|| {
         let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no claims of ours");
         ShimError::file("read", path, error)
     })
 }
 
-fn parse(line: &str) -> Option<(NodeId, Claim)> {
-    let mut words = line.split(' ');
-    let node = NodeId(words.next()?.parse().ok()?);
-    let slot = words.next()?.parse().ok()?;
-    let incarnation = Incarnation(u64::from_str_radix(words.next()?, 16).ok()?);
-    words.next().is_none().then_some((node, Claim { slot, incarnation }))
-}
-
 #[cfg(test)]
 mod tests {
+    use o2bridge_core::{Incarnation, NodeId};
+
+    use super::super::told::Claim;
     use super::*;
 
     fn told(nodes: &[(u32, u8, u64)]) -> Told {

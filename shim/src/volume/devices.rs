@@ -12,6 +12,7 @@ use nix::sys::stat::{major, minor, stat};
 use o2bridge_core::DeviceId;
 
 use super::mounts;
+use super::uevent::block_device;
 
 /// Devices that hold no volume of a cluster: memory, and what makes a noise when it is opened.
 const PASSED_OVER: [&str; 4] = ["ram", "zram", "fd", "sr"];
@@ -148,15 +149,6 @@ impl AsFd for Uevents {
     }
 }
 
-/// The device that a uevent is about, if it is a block device.
-fn block_device(message: &[u8]) -> Option<String> {
-    let find =
-        |key: &[u8]| message.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(key));
-    let is_block = find(b"SUBSYSTEM=")? == b"block";
-    let name = std::str::from_utf8(find(b"DEVNAME=")?).ok()?;
-    is_block.then(|| name.replace('/', "!"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,19 +209,6 @@ mod tests {
         }
         assert!(list(Path::new("/no/such"), Path::new("/dev")).is_err());
         assert_eq!(logical_block_bytes(Path::new("/etc/passwd")), 512, "an image");
-    }
-
-    #[test]
-    fn which_uevents_matter() {
-        let message = |subsystem: &str, name: &str| {
-            format!("change@/devices/x\0ACTION=change\0SUBSYSTEM={subsystem}\0DEVNAME={name}\0")
-        };
-        assert_eq!(block_device(message("block", "sdb1").as_bytes()), Some("sdb1".into()));
-        assert_eq!(block_device(message("block", "a/b").as_bytes()), Some("a!b".into()));
-        assert_eq!(block_device(message("net", "sdb1").as_bytes()), None);
-        assert_eq!(block_device(b"remove@/x\0SUBSYSTEM=block\0"), None);
-        assert_eq!(block_device(b"\xff\xff"), None);
-        assert_eq!(block_device(b""), None);
     }
 
     #[test]

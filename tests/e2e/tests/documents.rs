@@ -41,7 +41,22 @@ const ARROWS: &[(&str, &[&str])] = &[
             "o2bridge-wire",
         ],
     ),
+    (
+        "o2bridge-fuzz",
+        &[
+            "o2bridge",
+            "o2bridge-core",
+            "o2bridge-cpg",
+            "o2bridge-keeper",
+            "o2bridge-kmod-ctl",
+            "o2bridge-shim",
+            "o2bridge-wire",
+        ],
+    ),
 ];
+
+/// The workspace, and the package that is built apart from it.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -60,14 +75,19 @@ fn cargo(args: &[&str]) -> String {
 
 /// Package -> its direct dependencies, those for tests and builds included.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let text = cargo(&["metadata", "--no-deps", "--format-version=1", "--offline"]);
-    let metadata: Value = serde_json::from_str(&text).unwrap();
+    let packages = |manifest: &str| -> Vec<Value> {
+        let what = ["metadata", "--no-deps", "--format-version=1", "--offline"];
+        let text = cargo(&[&what[..], &["--manifest-path", manifest]].concat());
+        let metadata: Value = serde_json::from_str(&text).unwrap();
+        metadata["packages"].as_array().unwrap().clone()
+    };
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
-    let packages = metadata["packages"].as_array().unwrap().iter();
-    packages
+    MANIFESTS
+        .iter()
+        .flat_map(|manifest| packages(manifest))
         .map(|package| {
             let list = package["dependencies"].as_array().unwrap();
-            (name(package), list.iter().map(name).collect())
+            (name(&package), list.iter().map(name).collect())
         })
         .collect()
 }
@@ -109,7 +129,8 @@ fn words_after(document: &str, first: &str) -> BTreeSet<String> {
 fn every_make_target_in_the_documents_exists() {
     let makefile = read("Makefile");
     let mut seen = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "packaging/README.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "packaging/README.md", "tests/fuzz/README.md"]
+    {
         for target in words_after(&read(document), "make") {
             let rule = format!("{target}:");
             let exists = makefile.lines().any(|line| line.starts_with(&rule));
@@ -138,7 +159,13 @@ fn every_subcommand_in_the_documents_exists() {
 
 #[test]
 fn every_link_in_the_documents_leads_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "packaging/README.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "packaging/README.md",
+        "tests/fuzz/README.md",
+    ] {
         let folder = root().join(document).parent().unwrap().to_owned();
         for rest in read(document).split("](").skip(1) {
             let target = rest.split([')', '#']).next().unwrap();

@@ -197,3 +197,42 @@ fn a_saved_service_that_was_not_live() {
     rig.fire_armed(&actions, &Timer::Complete(G, name("fsck.ocfs2")));
     assert_eq!(rig.service(&name("fsck.ocfs2")), "live");
 }
+
+/// Node ids were given anew while we were away: our shim knows node 1 as somebody else. It could never
+/// be told of that one's death.
+#[test]
+fn our_number_was_anothers() {
+    let strangers = [User { boot: boot(7), ..user(1) }, User { incarnation: inc(7), ..user(1) }];
+    for stranger in strangers {
+        let told = Users::from([(node(1), stranger), (node(2), user(1))]);
+        let saved = saved(SavedGroup { told, ..image(&[], true, false) });
+        let mut rig = Rig::new(Fencing::None, saved);
+        let expelled = vec![
+            note(Note::Expelled(G)),
+            Action::FenceSelf { group: G, incarnation: inc(1) },
+            Action::Join { op: OpId(1), channel: Channel::Control },
+        ];
+        expect(rig.handle(connected(&[1, 2])), expelled);
+        assert_eq!(rig.state(), "expelled");
+    }
+}
+
+/// The same while the daemon runs, with a node whose death was not told yet.
+#[test]
+fn our_number_was_a_dead_nodes() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2]);
+    for event in rig.loss(&[1], &[2], Reason::NodeDown) {
+        rig.run(event);
+    }
+    assert_eq!(rig.node(2), ("absent", "waiting for ack", false));
+    rig.run(Event::Disconnected);
+    let op = rig.op(1);
+    let expelled = vec![
+        note(Note::Expelled(G)),
+        Action::FenceSelf { group: G, incarnation: inc(1) },
+        Action::Join { op, channel: Channel::Control },
+    ];
+    let renumbered =
+        Event::Connected { node: node(2), cluster: "east".into(), nodelist: nodes(&[1, 2]) };
+    expect(rig.handle(renumbered), expelled);
+}

@@ -548,3 +548,50 @@ fn the_fencing_of_another_boot_proves_nothing() {
     let down = Verb::NodeDown(node(2), inc(2));
     assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
 }
+
+/// Each of two Hellos fits into a message; what we say of all their dead must, too.
+#[test]
+fn many_words_make_no_message_that_corosync_refuses() {
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    let groups = 0..proto::GROUPS_MAX as u128;
+    let uses: proto::Uses = groups.map(|group| (GroupId(group), inc(9))).collect();
+    let dead = |n: u32| Testimony { uses: uses.clone(), ..condemned(n) };
+    let mut said = vec![];
+    for (from, dead_nodes) in [(2, 10..137), (3, 137..264)] {
+        let words = dead_nodes.map(dead).collect();
+        said.extend(rig.handle(hello_of(from, Hello { testimony: words, ..hello(from, 1) })));
+        let seq = rig.next_ring(&[1, 2, 3]);
+        said.extend(rig.handle(quorum(true, seq, &[1, 2, 3])));
+        said.extend(rig.handle(totem(Channel::Control, seq, &[1, 2, 3])));
+    }
+    let sizes: Vec<usize> = said
+        .iter()
+        .filter_map(|action| match action {
+            Action::Mcast { bytes, .. } => Some(bytes.len()),
+            _ => None,
+        })
+        .collect();
+    let largest = sizes.iter().max().unwrap();
+    assert!((700_000..=1_047_552).contains(largest), "{sizes:?}");
+}
+
+/// Whatever one daemon says of whatever nodes and groups, there is an end to what is kept.
+#[test]
+fn words_without_end_are_not_kept() {
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2]);
+    for round in 0..8 {
+        let groups = (0..proto::GROUPS_MAX as u128).map(|n| n + 1_000 * round);
+        let uses: proto::Uses = groups.map(|group| (GroupId(group), inc(9))).collect();
+        let fate = if round % 2 == 0 { Fate::Condemned { turn: 0 } } else { Fate::Missing };
+        let first = 10 + 100 * round as u32;
+        let of = |n| Testimony { uses: uses.clone(), ..testimony(n, fate) };
+        let words = [10].into_iter().chain(first..first + 100).map(of).collect();
+        let forgetful =
+            Hello { memory_from: Incarnation(u64::MAX), testimony: words, ..hello(2, 1) };
+        rig.run(hello_of(2, Hello { uses: uses.clone(), ..forgetful }));
+    }
+    let nodes = rig.core.snapshot().nodes;
+    assert!((200..=256).contains(&nodes.len()), "{} nodes", nodes.len());
+    let most = nodes.iter().map(|node| node.groups).max();
+    assert_eq!(most, Some(2 * proto::GROUPS_MAX));
+}

@@ -1,0 +1,26 @@
+//! What an earlier daemon left on the tmpfs, and the daemon that starts with it.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use libfuzzer_sys::fuzz_target;
+use o2bridge::adapter::state::file::{Memory, decode_group, encode_group};
+use o2bridge_core::{GroupId, Incarnation, Saved};
+use o2bridge_fuzz::Node;
+
+fuzz_target!(|text: &[u8]| {
+    match Memory::decode(text) {
+        Ok(memory) => assert_eq!(Memory::decode(&memory.encode()), Ok(memory)),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+    match decode_group(text) {
+        Ok((boot, image)) => {
+            let again = decode_group(&encode_group(boot, &image));
+            assert_eq!(again, Ok((boot, image.clone())));
+            let groups = BTreeMap::from([(GroupId(0xA), image)]);
+            let saved = Saved { memory_from: Some(Incarnation(1)), groups };
+            Node::start(&[], boot, saved).settle();
+        }
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+});

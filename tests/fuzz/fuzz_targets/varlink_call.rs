@@ -1,0 +1,81 @@
+//! The new door: whatever object a client sends, and what is answered.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use o2bridge_core::{Begin, ClientId, DeviceId, Event, Reply, RequestId};
+use o2bridge_wire::Asker;
+use o2bridge_wire::varlink::{
+    Call, END, INTERFACE, Method, Parameters, Refused, Response, SERVICE, parse_group,
+};
+use serde_json::{Map, Value, json};
+
+const ASKER: Asker = Asker { request: RequestId(7), client: ClientId(3) };
+
+fuzz_target!(|data: &[u8]| {
+    if let Some(group) = std::str::from_utf8(data).ok().and_then(parse_group) {
+        let digits: Vec<u8> = data.iter().copied().filter(|byte| *byte != b'-').collect();
+        assert!(group.to_string().as_bytes().eq_ignore_ascii_case(&digits));
+    }
+    let Ok(call) = Call::decode(data) else { return };
+    let (interface, name) = call.name();
+    match interface {
+        "" => assert!(call.method.ends_with(name)),
+        _ => assert_eq!(format!("{interface}.{name}"), call.method),
+    }
+    // Whatever is called, its parameters may be meant for each method.
+    let parameters = call.parameters.unwrap_or_default();
+    for method in Method::ALL {
+        assert_eq!(Method::named(method.name()), Some(method));
+        match event(method, parameters.clone()) {
+            Ok(event) => {
+                says_the_same(method, &event);
+                is_message(method.response(&Reply::Done), data.len());
+            }
+            Err(refused) => is_message(refused.into(), data.len()),
+        }
+    }
+});
+
+fn event(method: Method, parameters: Map<String, Value>) -> Result<Event, Refused> {
+    let device = |path: &str| match path {
+        "" => Err(Refused::not_found("InvalidParameter", "parameter", "device")),
+        path => Ok(Some(DeviceId(path.len() as u64))),
+    };
+    method.event(&mut Parameters::new(parameters), ASKER, device)
+}
+
+/// Written by a client that means the event, the parameters are read as the same event.
+fn says_the_same(method: Method, event: &Event) {
+    let said = match (method, event) {
+        (Method::Begin, Event::Begin(Begin { group, service, cluster, device, held, .. })) => {
+            let device = device.map(|device| "d".repeat(device.0 as usize));
+            let (group, service) = (group.to_string(), service.as_str());
+            json!({ "group": group, "service": service, "cluster": cluster, "device": device,
+                "hold": held })
+        }
+        (Method::Complete, Event::Complete { group, service, code, .. }) => {
+            json!({ "group": group.to_string(), "service": service.as_str(), "code": code })
+        }
+        (Method::Leave, Event::Leave { group, service, .. }) => {
+            json!({ "group": group.to_string(), "service": service.as_str() })
+        }
+        (Method::FenceAck, Event::FenceAck { node, .. }) => json!({ "node": node.0 }),
+        (method, event) => panic!("{method:?} became {event:?}"),
+    };
+    let Value::Object(said) = said else { panic!("{said} is no object") };
+    assert_eq!(self::event(method, said).as_ref(), Ok(event));
+}
+
+/// One JSON object and one NUL at its end, not longer than what was asked by more than a sentence.
+fn is_message(response: Response, call_bytes: usize) {
+    let mut bytes = Vec::new();
+    response.encode(&mut bytes);
+    assert_eq!(bytes.iter().position(|byte| *byte == END), Some(bytes.len() - 1));
+    assert!(bytes.len() <= 6 * call_bytes + 512, "{} bytes for {call_bytes}", bytes.len());
+    let said: Value = serde_json::from_slice(&bytes[..bytes.len() - 1]).expect("it is JSON");
+    assert!(said["parameters"].is_object(), "{said}");
+    if let Some(error) = said.get("error") {
+        let name = error.as_str().expect("an error has a name");
+        assert!(name.starts_with(INTERFACE) || name.starts_with(SERVICE), "{name}");
+    }
+}

@@ -1,0 +1,9 @@
+//! What more than one file of the targets needs: a node whose core is fed from the fuzzer's bytes.
+//!
+//! Corosync, shim and tools behave: they say what they may say at that moment. The peers' daemons do
+//! not: what they send is anything at all.
+
+mod node;
+mod peers;
+
+pub use node::Node;

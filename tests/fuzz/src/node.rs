@@ -1,0 +1,457 @@
+//! One node, and what must hold of everything that its core does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use libfuzzer_sys::arbitrary::Unstructured;
+use o2bridge_core::proto::{self, Body};
+use o2bridge_core::timer::Timer;
+use o2bridge_core::{
+    Action, Begin, BootId, Channel, ClientId, Config, Core, Event, Fencing, Finding, GroupId,
+    Incarnation, Member, NodeId, Now, OpError, OpId, Pid, Reason, RequestId, RingId, Saved,
+    ServiceName, Tunables, Verb,
+};
+
+/// Nodes in the nodelist, ourselves included.
+pub(crate) const NODES: u32 = 4;
+/// The groups that tools here use.
+pub(crate) const GROUPS: [GroupId; 2] = [GroupId(0xA), GroupId(0xB)];
+/// The largest message that corosync takes.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// No event may ask for more than this.
+const ACTIONS_MAX: usize = 10_000;
+/// There is an end to what is kept of other nodes, and of what one of them uses.
+const KNOWN_MAX: usize = 255 + NODES as usize;
+const USES_MAX: usize = 512;
+
+/// What the kernel of a group was told last, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Detached,
+    Granting,
+    Suspended,
+    /// A verb failed: it may have been heard or not.
+    Unclear,
+}
+
+/// An effect that has not ended.
+#[derive(Debug, Clone)]
+enum Effect {
+    Join(Channel),
+    Depart(Channel),
+    Verb(GroupId, Verb),
+    Look,
+    Other,
+}
+
+/// A core with what is around it.
+pub struct Node<'a> {
+    pub(crate) input: Unstructured<'a>,
+    /// This node's id; an administrator may give it another.
+    pub(crate) me: u32,
+    core: Core,
+    now: u64,
+    next_request: u64,
+    requests: BTreeSet<RequestId>,
+    effects: Vec<(OpId, Effect)>,
+    echo: VecDeque<(Channel, Vec<u8>)>,
+    timers: BTreeMap<Timer, (u64, Now)>,
+    kernels: BTreeMap<GroupId, Kernel>,
+    quorate: bool,
+    pub(crate) ring_seq: u64,
+    ring: BTreeSet<NodeId>,
+    members: BTreeMap<Channel, BTreeSet<Member>>,
+    has_ended: bool,
+}
+
+pub(crate) fn member(node: u32, pid: u32) -> Member {
+    Member { node: NodeId(node), pid: Pid(pid) }
+}
+
+/// The daemon of a node.
+pub(crate) fn daemon(node: u32) -> Member {
+    member(node, 100 * node)
+}
+
+fn tunables(fencing: Fencing) -> Tunables {
+    Tunables {
+        grace_ms: 10_000,
+        begin_timeout_ms: 60_000,
+        complete_timeout_ms: 120_000,
+        leave_timeout_ms: 30_000,
+        retry_ms: 1_000,
+        inquorate_reset_ms: 45_000,
+        fencing,
+    }
+}
+
+impl<'a> Node<'a> {
+    /// A daemon that has just started with what an earlier one left, and has corosync's first words.
+    pub fn start(bytes: &'a [u8], boot: BootId, saved: Saved) -> Self {
+        let mut input = Unstructured::new(bytes);
+        let fencing = match input.int_in_range(0..=2).unwrap_or(0) {
+            0 => Fencing::None,
+            1 => Fencing::Ack,
+            _ => Fencing::Agent { levels: 2, attempts: 2, pause_ms: 500 },
+        };
+        let first_incarnation = Incarnation(1_000);
+        let config = Config { boot, first_incarnation, tunables: tunables(fencing) };
+        let is_restart = !saved.groups.is_empty();
+        let kernel = if is_restart { Kernel::Unclear } else { Kernel::Detached };
+        let mut node = Self {
+            input,
+            me: 1,
+            core: Core::new(config, saved),
+            now: 1_000,
+            next_request: 0,
+            requests: BTreeSet::new(),
+            effects: Vec::new(),
+            echo: VecDeque::new(),
+            timers: BTreeMap::new(),
+            kernels: GROUPS.into_iter().map(|group| (group, kernel)).collect(),
+            quorate: false,
+            ring_seq: 0,
+            ring: BTreeSet::new(),
+            members: BTreeMap::new(),
+            has_ended: false,
+        };
+        node.check();
+        node.connect();
+        node
+    }
+
+    /// Lets this happen until the input is used up: each step one thing.
+    pub fn live(&mut self) {
+        while !self.input.is_empty() && !self.has_ended {
+            self.now += 1;
+            match self.below(16) {
+                0..=3 => self.finish_effect(),
+                4..=5 => self.hear_ourselves(),
+                6..=9 => self.hear_peer(),
+                10 => self.change_members(),
+                11 => self.change_ring(),
+                12 => self.fire(),
+                13..=14 => self.ask(),
+                _ => self.disturb(),
+            }
+        }
+    }
+
+    /// Nothing has grown without end.
+    pub fn is_bounded(&self) {
+        let nodes = self.core.snapshot().nodes;
+        assert!(nodes.len() <= KNOWN_MAX, "{} nodes are known", nodes.len());
+        for node in nodes {
+            assert!(node.groups <= USES_MAX, "{node:?}");
+        }
+    }
+
+    /// Everything that is asked for succeeds, and we hear ourselves, until nothing is left.
+    pub fn settle(&mut self) {
+        for _ in 0..200 {
+            if self.effects.is_empty() && self.echo.is_empty() {
+                return;
+            }
+            self.hear_ourselves();
+            if !self.effects.is_empty() {
+                let (op, effect) = self.effects.remove(0);
+                self.end(op, effect, Ok(()));
+            }
+        }
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.input.int_in_range(0..=n - 1).unwrap_or(0)
+    }
+
+    pub(crate) fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+
+    pub(crate) fn ring_id(&self) -> RingId {
+        RingId { seq: self.ring_seq, node: NodeId(self.me) }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.core.check(), Ok(()), "{:?}", self.core.snapshot());
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) {
+        if self.has_ended {
+            return;
+        }
+        let mut actions = Vec::new();
+        self.core.handle(Now(self.now), event, &mut actions);
+        self.check();
+        assert!(actions.len() <= ACTIONS_MAX, "{} actions for one event", actions.len());
+        for action in actions {
+            self.take(action);
+        }
+    }
+
+    // ---- what the core does ----
+
+    fn take(&mut self, action: Action) {
+        match action {
+            Action::Join { op, channel } => self.effects.push((op, Effect::Join(channel))),
+            Action::Depart { op, channel } => self.effects.push((op, Effect::Depart(channel))),
+            Action::Verb { op, group, verb } => self.take_verb(op, group, verb),
+            Action::Look { op, .. } => self.effects.push((op, Effect::Look)),
+            Action::Save { op, .. } | Action::KillNode { op, .. } | Action::Fence { op, .. } => {
+                self.effects.push((op, Effect::Other));
+            }
+            Action::Mcast { channel, bytes } => self.take_message(channel, bytes),
+            Action::Reply { request, .. } => {
+                assert!(self.requests.remove(&request), "{request:?} is answered twice");
+            }
+            Action::Arm { timer, generation, at } => {
+                assert!(at >= Now(self.now), "{timer:?} is set for the past");
+                self.timers.insert(timer, (generation, at));
+            }
+            Action::FenceSelf { .. } | Action::Note(_) => {}
+            Action::Exit => self.has_ended = true,
+        }
+    }
+
+    fn take_message(&mut self, channel: Channel, bytes: Vec<u8>) {
+        assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{} bytes in one message", bytes.len());
+        match proto::decode(&bytes) {
+            Ok((_, Body::Hello(_) | Body::State(_) | Body::Refuse(_))) => {}
+            other => panic!("what we say cannot be understood: {other:?}"),
+        }
+        self.echo.push_back((channel, bytes));
+    }
+
+    fn take_verb(&mut self, op: OpId, group: GroupId, verb: Verb) {
+        let is_busy = self.effects.iter().any(|(_, effect)| match effect {
+            Effect::Verb(other, _) => *other == group,
+            Effect::Join(_) | Effect::Depart(_) | Effect::Look | Effect::Other => false,
+        });
+        assert!(!is_busy, "two verbs of {group} at a time");
+        let kernel = self.kernels.get(&group).copied().unwrap_or(Kernel::Detached);
+        match &verb {
+            Verb::Attach(peers) | Verb::Resume(peers) => {
+                assert!(peers.contains_key(&NodeId(self.me)), "we are no member of our own group");
+                assert!(self.quorate, "{verb:?} while inquorate");
+            }
+            Verb::NodeDown(node, _) => {
+                assert_ne!(node.0, self.me, "our own death");
+                assert!(self.quorate, "{verb:?} while inquorate");
+                assert!(
+                    matches!(kernel, Kernel::Suspended | Kernel::Unclear),
+                    "{verb:?} {kernel:?}"
+                );
+            }
+            Verb::Suspend => assert_ne!(kernel, Kernel::Detached),
+            Verb::Detach => {}
+        }
+        self.effects.push((op, Effect::Verb(group, verb)));
+    }
+
+    // ---- corosync, shim, clock and tools: what they may say now ----
+
+    fn connect(&mut self) {
+        let nodelist = (1..=NODES).map(NodeId).collect();
+        self.handle(Event::Connected { node: NodeId(self.me), cluster: "east".into(), nodelist });
+        self.new_ring((1..=NODES).map(NodeId).collect(), true);
+    }
+
+    fn new_ring(&mut self, nodes: BTreeSet<NodeId>, quorate: bool) {
+        self.ring_seq += 4;
+        (self.ring, self.quorate) = (nodes, quorate);
+        let (ring, nodes): (_, Vec<NodeId>) = (self.ring_id(), self.ring.iter().copied().collect());
+        self.handle(Event::Quorum { quorate, ring, nodes: nodes.clone() });
+        let ours = |members: &BTreeSet<Member>| members.contains(&daemon(self.me));
+        let channels: Vec<Channel> =
+            self.members.iter().filter(|(_, members)| ours(members)).map(|(one, _)| *one).collect();
+        for channel in channels {
+            // Corosync forgets a ghost now and then.
+            let gone = |member: &Member| !nodes.contains(&member.node);
+            let members = self.members[&channel].clone();
+            let (left, rest): (Vec<Member>, Vec<Member>) = members.into_iter().partition(gone);
+            if !left.is_empty() && self.below(8) != 7 {
+                self.set_members(channel, rest, &[], &left, Reason::NodeDown);
+            }
+            self.handle(Event::Totem { channel, ring, nodes: nodes.clone() });
+        }
+    }
+
+    fn set_members(
+        &mut self,
+        channel: Channel,
+        members: Vec<Member>,
+        came: &[Member],
+        went: &[Member],
+        reason: Reason,
+    ) {
+        self.members.insert(channel, members.iter().copied().collect());
+        let with = |list: &[Member], reason| list.iter().map(|member| (*member, reason)).collect();
+        let (left, joined) = (with(went, reason), with(came, Reason::Join));
+        self.handle(Event::Confchg { channel, members, left, joined });
+    }
+
+    fn change_ring(&mut self) {
+        let which = self.below(1 << NODES);
+        let is_here = |node: &u32| *node == self.me || which & (1 << (node - 1)) != 0;
+        let nodes: BTreeSet<NodeId> = (1..=NODES).filter(is_here).map(NodeId).collect();
+        let quorate = self.below(4) != 0;
+        self.new_ring(nodes, quorate);
+    }
+
+    /// A daemon, or another process, comes to a channel or goes.
+    fn change_members(&mut self) {
+        let channel = self.channel();
+        let node = 1 + self.below(NODES as usize) as u32;
+        let one = if self.below(4) == 0 { member(node, 100 * node + 1) } else { daemon(node) };
+        let mut members = self.members.get(&channel).cloned().unwrap_or_default();
+        let is_in = members.contains(&daemon(self.me));
+        if !is_in || node == self.me || !self.ring.contains(&one.node) {
+            return;
+        }
+        let reason = self.one_of(&[Reason::Leave, Reason::ProcDown]);
+        let (came, went) =
+            if members.insert(one) { (vec![one], vec![]) } else { (vec![], vec![one]) };
+        members.retain(|member| !went.contains(member));
+        self.set_members(channel, members.into_iter().collect(), &came, &went, reason);
+    }
+
+    pub(crate) fn channel(&mut self) -> Channel {
+        self.one_of(&[Channel::Control, Channel::Group(GROUPS[0]), Channel::Group(GROUPS[1])])
+    }
+
+    fn hear_ourselves(&mut self) {
+        let Some((channel, bytes)) = self.echo.pop_front() else { return };
+        let is_in = |members: &BTreeSet<Member>| members.contains(&daemon(self.me));
+        if self.members.get(&channel).is_some_and(is_in) {
+            self.handle(Event::Message { channel, from: daemon(self.me), bytes });
+        }
+    }
+
+    fn finish_effect(&mut self) {
+        if self.effects.is_empty() {
+            return;
+        }
+        let at = self.below(self.effects.len().min(4));
+        let (op, effect) = self.effects.remove(at);
+        let result = match self.below(8) {
+            0 => Err(self.one_of(&[OpError::Errno(16), OpError::TimedOut, OpError::Agent(1)])),
+            _ => Ok(()),
+        };
+        self.end(op, effect, result);
+    }
+
+    fn end(&mut self, op: OpId, effect: Effect, result: Result<(), OpError>) {
+        match (effect, result) {
+            (Effect::Look, _) => {
+                let finding =
+                    self.one_of(&[Finding::Unknown, Finding::Mounted, Finding::NotMounted]);
+                return self.handle(Event::Looked { op, finding });
+            }
+            (Effect::Verb(group, verb), _) => {
+                let known = match verb {
+                    Verb::Attach(_) | Verb::Resume(_) => Kernel::Granting,
+                    Verb::Suspend | Verb::NodeDown(..) => Kernel::Suspended,
+                    Verb::Detach => Kernel::Detached,
+                };
+                let kernel = if result.is_ok() { known } else { Kernel::Unclear };
+                self.kernels.insert(group, kernel);
+            }
+            (Effect::Join(channel), Ok(())) => return self.join(op, channel),
+            (Effect::Depart(channel), Ok(())) => {
+                self.members.remove(&channel);
+                self.echo.retain(|(other, _)| *other != channel);
+            }
+            (Effect::Join(_) | Effect::Depart(_) | Effect::Other, _) => {}
+        }
+        self.handle(Event::Done { op, result });
+    }
+
+    /// Our own join comes with everyone who is there already.
+    fn join(&mut self, op: OpId, channel: Channel) {
+        self.handle(Event::Done { op, result: Ok(()) });
+        let present = self.below(1 << (NODES - 1));
+        let is_here =
+            |node: &u32| self.ring.contains(&NodeId(*node)) && present & (1 << (node - 2)) != 0;
+        let mut members: Vec<Member> = (2..=NODES).filter(is_here).map(daemon).collect();
+        members.insert(0, daemon(self.me));
+        self.set_members(channel, members, &[daemon(self.me)], &[], Reason::Leave);
+    }
+
+    fn fire(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let at = self.below(self.timers.len());
+        let Some(timer) = self.timers.keys().nth(at).cloned() else { return };
+        let Some((generation, at)) = self.timers.remove(&timer) else { return };
+        self.now = self.now.max(at.0);
+        self.handle(Event::Timer { timer, generation });
+    }
+
+    fn request(&mut self) -> RequestId {
+        self.next_request += 1;
+        self.requests.insert(RequestId(self.next_request));
+        RequestId(self.next_request)
+    }
+
+    /// A tool wants something.
+    fn ask(&mut self) {
+        let group = self.one_of(&GROUPS);
+        let client = ClientId(self.below(2) as u64);
+        let name = self.one_of(&["ocfs2", "/mnt", "fsck.ocfs2"]);
+        let service = ServiceName::new(name).expect("a good name");
+        let event = match self.below(8) {
+            0..=3 => Event::Begin(Begin {
+                request: self.request(),
+                client,
+                group,
+                service,
+                cluster: None,
+                device: None,
+                held: self.below(2) == 0,
+            }),
+            4..=5 => {
+                let code = self.one_of(&[0, 0, 5]);
+                Event::Complete { request: self.request(), client, group, service, code }
+            }
+            6 => Event::Leave { request: self.request(), client, group, service },
+            _ => {
+                let node = NodeId(1 + self.below(NODES as usize + 1) as u32);
+                Event::FenceAck { request: self.request(), client, node }
+            }
+        };
+        self.handle(event);
+    }
+
+    /// What is rarer: corosync ends, a client dies, the configuration changes, the daemon is to end.
+    fn disturb(&mut self) {
+        match self.below(6) {
+            0 => {
+                self.effects
+                    .retain(|(_, effect)| !matches!(effect, Effect::Join(_) | Effect::Depart(_)));
+                self.members.clear();
+                self.echo.clear();
+                self.quorate = false;
+                self.handle(Event::Disconnected);
+                if self.below(8) == 0 {
+                    self.me = 1 + self.below(NODES as usize) as u32;
+                }
+                self.connect();
+            }
+            1..=2 => {
+                let client = ClientId(self.below(2) as u64);
+                // Its requests need no answer, but may still get one.
+                self.handle(Event::ClientGone { client });
+            }
+            3 => {
+                let agent = Fencing::Agent { levels: 1, attempts: 1, pause_ms: 0 };
+                let fencing = self.one_of(&[Fencing::None, Fencing::Ack, agent]);
+                self.handle(Event::Reconfigure(tunables(fencing)));
+            }
+            4 => {
+                let last = 1 + self.below(NODES as usize + 2) as u32;
+                self.handle(Event::Nodelist((1..=last).map(NodeId).collect()));
+            }
+            _ => self.handle(Event::Stop),
+        }
+    }
+}
