@@ -1,7 +1,7 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench sim fuzz recordings lab doc deps build
+.PHONY: help demo check test bench sim exhaust fuzz recordings lab doc deps build
 BUILD := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -20,7 +20,7 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 
 test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs sim every fuzz lab
+	@.ci/steps format clippy docs sim exhaust every fuzz lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps build
@@ -40,6 +40,11 @@ lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for 
 	@cargo build --bins -p o2bridge -p o2bridge-keeper -p o2bridge-lab
 	@cargo build --examples -p o2bridge-kmod-ctl
 	@$(BUILD)/debug/lab $(addprefix --kernel ,$(KERNEL)) $(addprefix --scenario ,$(SCENARIO))
+
+exhaust: ## every order of what comes next in small clusters: DEPTH=7 START=split (tests/exhaust)
+	@.ci/deps build
+	@cargo run -q --release -p o2bridge-exhaust -- $(addprefix --depth ,$(DEPTH)) \
+		$(addprefix --start tests/exhaust/starts/,$(addsuffix .txt,$(START)))
 
 recordings: ## what real corosync tells its clients, anew into tests/sim/recordings; NAME=restart for one
 	@.ci/deps build

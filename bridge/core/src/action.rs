@@ -15,7 +15,7 @@ use crate::types::{
 pub type Actions = Vec<Action>;
 
 /// One effect. Those that can fail carry an id and come back as [`crate::Event::Done`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Join a channel. The confchg that shows us in it is the real answer.
     Join {
@@ -113,7 +113,7 @@ pub enum Action {
 }
 
 /// The five verbs of a shim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// The group is about to be used here, together with these nodes (ourselves included).
     Attach(Peers),
@@ -143,7 +143,7 @@ impl Verb {
 }
 
 /// The answer to a tool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// To begin: go ahead and mount. To the others: done.
     Done,
@@ -154,7 +154,7 @@ pub enum Reply {
 }
 
 /// Why a tool is refused. Unless the variant says otherwise, nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The volume belongs to another cluster than this node.
     WrongCluster {
@@ -212,7 +212,7 @@ pub enum Refusal {
 }
 
 /// What a group that is not settled waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Waiting {
     /// Corosync.
     Cluster,
@@ -229,7 +229,7 @@ pub enum Waiting {
 }
 
 /// What the log should hear beyond events and actions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Note {
     /// A node came to use a group.
     UserJoined(GroupId, NodeId, Incarnation),

@@ -3,7 +3,7 @@
 use crate::types::{BootId, Incarnation};
 
 /// What the core is made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This boot of this node.
     pub boot: BootId,
@@ -15,7 +15,7 @@ pub struct Config {
 }
 
 /// What may change while the daemon runs (SIGHUP).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tunables {
     /// How long a peer's daemon may be away, or owe an answer, while its node is in the ring.
     pub grace_ms: u64,
@@ -34,7 +34,7 @@ pub struct Tunables {
 }
 
 /// The gate between a death and the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fencing {
     /// Nobody: leaving a quorate ring is death. Fit for tests and for shims that protect nothing.
     None,

@@ -14,7 +14,7 @@ use crate::types::{
 /// once, the adapter reads the mountgroups, then the control group, then quorum, and hands them over
 /// in the order quorum, control, mountgroups: so that whoever is judged by a group's event is judged
 /// with knowledge of the ring and of the daemons that is at least as new.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Corosync answers. The quorum state follows as [`Event::Quorum`].
     Connected {
@@ -136,7 +136,7 @@ pub enum Event {
 }
 
 /// The words of a begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Begin {
     /// To be answered.
     pub request: RequestId,
@@ -155,7 +155,7 @@ pub struct Begin {
 }
 
 /// Why an effect failed. Nothing that the effect was to change is known to be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpError {
     /// The operating system refused; an errno.
     Errno(i32),
@@ -170,7 +170,7 @@ pub enum OpError {
 }
 
 /// What the mount table says of a service whose tool died between begin and complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Finding {
     /// The volume is mounted.
     Mounted,

@@ -22,7 +22,7 @@ use crate::timer::Timer;
 use crate::types::{BootId, NodeId, OpId};
 
 /// How it is known that a lost node writes no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proof {
     /// The policy is `none`.
     NotRequired,
@@ -37,7 +37,7 @@ pub enum Proof {
 }
 
 /// Where the fencing of a lost node stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     Needed,
     Running { op: OpId, attempt: Attempt },
@@ -46,14 +46,14 @@ pub(crate) enum Stage {
 }
 
 /// Which attempt of which level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
     level: u8,
     number: u8,
 }
 
 /// A node that a quorate ring went on without while it used groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lost {
     pub(crate) boot: BootId,
     pub(crate) uses: Uses,

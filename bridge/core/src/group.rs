@@ -39,7 +39,7 @@ use crate::types::{
 };
 
 /// Where we stand in the group's CPG.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Presence {
     Out,
     Joining(OpId),
@@ -63,7 +63,7 @@ impl Presence {
 }
 
 /// A user of the group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Using {
     pub(crate) user: User,
     /// The process that said so; `None` until a restarted daemon of ours has heard it.
@@ -73,7 +73,7 @@ pub(crate) struct Using {
 }
 
 /// A user whose death is decided, and that our shim has not been told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Death {
     pub(crate) user: User,
     /// Whether its node was seen in another boot, or has ended all that it was buried in.
@@ -81,7 +81,7 @@ pub(crate) struct Death {
 }
 
 /// One group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) incarnation: Incarnation,

@@ -13,6 +13,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::action::{Action, Actions, Note, Refusal, Reply};
 use crate::config::Config;
@@ -29,7 +30,7 @@ use crate::types::{
 };
 
 /// Where we stand with corosync and the control group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Link {
     Down,
     Joining(OpId),
@@ -68,6 +69,30 @@ pub struct Core {
     kills: BTreeMap<OpId, NodeId>,
     unsettled: Vec<(GroupId, ServiceName)>,
     pub(crate) now: Now,
+}
+
+/// Two cores of one hash answer alike to whatever comes next, but for the times that they name.
+impl Hash for Core {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            config,
+            memory_from,
+            next_incarnation,
+            cluster,
+            link,
+            stopping,
+            nodes,
+            groups,
+            timers,
+            next_op,
+            garbage_messages,
+            kills,
+            unsettled,
+            now: _,
+        } = self;
+        (config, memory_from, next_incarnation, cluster, link, stopping).hash(state);
+        (nodes, groups, timers, next_op, garbage_messages, kills, unsettled).hash(state);
+    }
 }
 
 /// What one event made worth looking at again.
@@ -161,6 +186,12 @@ impl Core {
             }
         };
         self.reconcile(scope, out);
+    }
+
+    /// Whether a firing of this setting of a timer would be taken.
+    #[must_use]
+    pub fn awaits(&self, timer: &Timer, generation: u64) -> bool {
+        self.timers.is_latest(timer, generation)
     }
 
     pub(crate) fn effects<'a>(&'a mut self, out: &'a mut Actions) -> (Effects<'a>, Parts<'a>) {

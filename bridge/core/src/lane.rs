@@ -55,7 +55,7 @@ pub(crate) struct Want<'a> {
 }
 
 /// One effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     Save(Option<SavedGroup>),
     Attach(Users),
@@ -79,7 +79,7 @@ impl Step {
 }
 
 /// Whether the shim grants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Grip {
     Detached,
     Granting,
@@ -100,7 +100,7 @@ impl Grip {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Work {
     Idle,
     Busy(OpId, Step),
@@ -108,7 +108,7 @@ enum Work {
 }
 
 /// The lane of one group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Lane {
     group: GroupId,
     pub(crate) grip: Grip,

@@ -37,21 +37,21 @@ use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
 
 /// One ring and its nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Ring {
     pub(crate) id: RingId,
     pub(crate) nodes: BTreeSet<NodeId>,
 }
 
 /// The last word of the quorum service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Quorum {
     pub(crate) quorate: bool,
     pub(crate) ring: Ring,
 }
 
 /// Who speaks for a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Daemon {
     Absent,
     Silent,
@@ -61,7 +61,7 @@ pub(crate) enum Daemon {
 }
 
 /// What is known of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub(crate) daemon: Daemon,
     pub(crate) boot: Option<BootId>,
@@ -109,7 +109,7 @@ pub(crate) fn has_room(uses: &Uses, group: &GroupId) -> bool {
 }
 
 /// All nodes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Nodes {
     pub(crate) me: Option<NodeId>,
     pub(crate) boot: BootId,

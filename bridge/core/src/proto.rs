@@ -45,7 +45,7 @@ const KIND_REFUSE: u8 = 3;
 pub type Uses = BTreeMap<GroupId, Incarnation>;
 
 /// The frozen part of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// The versions that the sender speaks, lowest and highest.
     pub speaks: (u16, u16),
@@ -113,7 +113,7 @@ pub enum Fate {
 }
 
 /// A daemon's statement about its use of one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     /// Its use.
     pub incarnation: Incarnation,

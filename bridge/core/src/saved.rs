@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::types::{BootId, DeviceId, Incarnation, NodeId, ServiceName};
 
 /// One user of a group as the shim knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct User {
     /// Which use.
     pub incarnation: Incarnation,
@@ -18,7 +18,7 @@ pub struct User {
 pub type Users = BTreeMap<NodeId, User>;
 
 /// One group as a restarted daemon finds it. The format on disk is the adapter's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SavedGroup {
     /// Our use of the group; resumed, so that the peers know us again.
     pub incarnation: Incarnation,
@@ -34,7 +34,7 @@ pub struct SavedGroup {
 }
 
 /// One service of a saved group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SavedService {
     /// Which.
     pub name: ServiceName,
@@ -43,7 +43,7 @@ pub struct SavedService {
 }
 
 /// Everything that an earlier daemon of this boot left behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Saved {
     /// The first incarnation that the remembering daemons gave out; with `None` nothing is
     /// remembered, and [`crate::Config::first_incarnation`] is where memory begins.

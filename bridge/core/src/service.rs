@@ -19,7 +19,7 @@ use crate::event::Finding;
 use crate::types::{ClientId, OpId, RequestId};
 
 /// Where a service stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Service {
     Beginning { request: RequestId, client: ClientId, held: bool },
     Granted { client: ClientId, held: bool },

@@ -6,7 +6,7 @@ use crate::action::{Action, Actions};
 use crate::types::{Channel, GroupId, NodeId, Now, ServiceName};
 
 /// What a timer is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// A begin has waited long enough.
     Begin(GroupId, ServiceName),
@@ -27,7 +27,7 @@ pub enum Timer {
 }
 
 /// The settings that are alive.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Timers {
     alive: BTreeMap<Timer, u64>,
     generation: u64,
@@ -52,13 +52,19 @@ impl Timers {
         self.alive.contains_key(timer)
     }
 
+    /// Whether this is a timer's latest setting, and not voided.
+    #[must_use]
+    pub fn is_latest(&self, timer: &Timer, generation: u64) -> bool {
+        self.alive.get(timer) == Some(&generation)
+    }
+
     /// Takes a firing: true once for the latest setting, false for everything older.
     pub fn fire(&mut self, timer: &Timer, generation: u64) -> bool {
-        if self.alive.get(timer) == Some(&generation) {
+        let is_latest = self.is_latest(timer, generation);
+        if is_latest {
             self.alive.remove(timer);
-            return true;
         }
-        false
+        is_latest
     }
 }
 

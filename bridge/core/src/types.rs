@@ -224,7 +224,7 @@ impl fmt::Display for Channel {
 }
 
 /// Why a process is in the joined or left list of a confchg (corosync/cpg.h, `cpg_reason_t`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// It joined.
     Join,

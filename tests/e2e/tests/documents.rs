@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("o2bridge-lab", &[]),
     ("o2bridge-harness", &[]),
     ("o2bridge-sim", &["o2bridge-core", "o2bridge-wire"]),
+    ("o2bridge-exhaust", &["o2bridge-core", "o2bridge-sim"]),
     (
         "o2bridge-e2e",
         &[

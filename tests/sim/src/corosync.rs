@@ -16,6 +16,7 @@
 //! A ring change is told in the order that corosync keeps: NODEDOWN of all channels, NODEUP, PROCDOWN
 //! of ghosts, one TOTEM on each channel, and after that the quorum service.
 
+mod choose;
 mod client;
 mod ring;
 
@@ -49,7 +50,7 @@ impl Default for Pace {
 }
 
 /// One message of the totem sequence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Entry {
     Join(Channel, Member),
     Leave(Channel, Member),
@@ -67,7 +68,7 @@ struct Flight {
 }
 
 /// Where a client stands in a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stage {
     Joining,
     In,
@@ -139,6 +140,11 @@ impl Corosync {
             told: Vec::new(),
             rings_formed: 0,
         }
+    }
+
+    /// Leaves nothing to chance from now on.
+    pub(crate) fn be_still(&mut self) {
+        self.dice = Dice::still();
     }
 
     /// What clients were told since the last call.

@@ -2,21 +2,31 @@
 
 /// A reproducible source of choices.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice {
+    state: u64,
+    still: bool,
+}
 
 impl Dice {
     /// A source of its own for each pair of seed and purpose, so that what one part of the world
     /// draws does not shift what another one gets.
     #[must_use]
     pub fn new(seed: u64, purpose: u64) -> Self {
-        let mut dice = Self(seed ^ purpose.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        let state = seed ^ purpose.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        let mut dice = Self { state, still: false };
         dice.next();
         dice
     }
 
+    /// No chance at all: nothing that happens once in n times, the first of several, the least time.
+    #[must_use]
+    pub const fn still() -> Self {
+        Self { state: 0, still: true }
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -24,7 +34,7 @@ impl Dice {
 
     /// One of `0..n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next().checked_rem(n).unwrap_or(0)
+        if self.still { 0 } else { self.next().checked_rem(n).unwrap_or(0) }
     }
 
     /// One of `low..=high`.
@@ -34,7 +44,7 @@ impl Dice {
 
     /// True once in `n` times; never if `n` is 0.
     pub fn one_in(&mut self, n: u64) -> bool {
-        n != 0 && self.below(n) == 0
+        n != 0 && !self.still && self.below(n) == 0
     }
 
     /// An element; `None` of nothing.

@@ -7,7 +7,7 @@ use o2bridge_wire::varlink::{Call, INTERFACE, Method, Parameters, Refused};
 use o2bridge_wire::{Asker, errno};
 
 /// Which way a tool speaks to the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Door {
     /// 256-byte messages.
     Old,

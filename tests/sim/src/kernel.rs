@@ -21,7 +21,7 @@ use crate::options::ShimKind;
 pub const EBUSY: i32 = 16;
 
 /// One volume in one kernel.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Region {
     /// Whom the kernel takes for alive, ourselves included.
     pub known: Peers,

@@ -1,6 +1,7 @@
 //! One machine: power, its daemon, its keeper, its tools.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use o2bridge_core::{
     Action, Channel, ClientId, Core, Event, GroupId, Incarnation, Member, NodeId, OpId, Pid,
@@ -14,7 +15,7 @@ use crate::step::{How, Mood};
 use crate::time::Micros;
 
 /// Whether a machine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Power {
     /// It does.
     On,
@@ -57,7 +58,7 @@ pub struct Keeper {
 }
 
 /// What a tool is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Doing {
     /// It has said begin, and waits.
     Asking,
@@ -76,7 +77,7 @@ pub enum Doing {
 }
 
 /// A tool that runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Tool {
     /// Its connection.
     pub client: ClientId,
@@ -126,6 +127,7 @@ pub struct Machine {
     /// Whether it stays as it is when all others are healed.
     pub given_up: bool,
     next_pid: u32,
+    numbers: u64,
 }
 
 impl Machine {
@@ -149,6 +151,7 @@ impl Machine {
             told_down: BTreeSet::new(),
             given_up: false,
             next_pid: 100,
+            numbers: 0,
         }
     }
 
@@ -156,6 +159,12 @@ impl Machine {
     pub fn fresh_pid(&mut self) -> Pid {
         self.next_pid += 1;
         Pid(self.next_pid)
+    }
+
+    /// A number that no other request, tool or connection of the cluster has.
+    pub fn fresh_number(&mut self) -> u64 {
+        self.numbers += 1;
+        u64::from(self.id.0) << 32 | self.numbers
     }
 
     /// Whether it could write to its volumes, now or when it goes on.
@@ -168,6 +177,23 @@ impl Machine {
     #[must_use]
     pub fn member(&self) -> Option<Member> {
         self.daemon.as_ref().map(|daemon| Member { node: self.id, pid: daemon.pid })
+    }
+
+    /// Whatever decides what becomes of it next. Of times nothing, and not what the keeper saw when.
+    pub(crate) fn digest(&self, state: &mut impl Hasher) {
+        let Self { id, power, boot, life, daemon, saved, kernel, keeper, tools, .. } = self;
+        let Self { tunables: _, foreign: _, kernel_mood, disk_mood, told_down, .. } = self;
+        let Self { given_up, next_pid, numbers, .. } = self;
+        (id, power, boot, life, saved, keeper.alive, tools).hash(state);
+        (&kernel.regions, &kernel.mounts).hash(state);
+        (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
+        if let Some(daemon) = daemon {
+            let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
+            let Daemon { quorum, requests, effects, .. } = daemon;
+            (core, pid, connected, departing, quorum, requests, effects).hash(state);
+            inbox.len().hash(state);
+            inbox.iter().for_each(|(_, event)| event.hash(state));
+        }
     }
 
     /// Power goes, and everything that lived in memory with it.

@@ -16,7 +16,7 @@ use o2bridge_core::{GroupId, NodeId};
 use crate::time::Micros;
 
 /// How a volume comes to be mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum How {
     /// By a tool whose begin is tied to its connection: the old door's whole conversation.
     Held,
@@ -31,7 +31,7 @@ pub enum How {
 }
 
 /// How well something works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mood {
     /// As it should.
     Good,
@@ -44,7 +44,7 @@ pub enum Mood {
 }
 
 /// What becomes of a corosync.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Turn {
     /// It is started.
     Start,
@@ -61,7 +61,7 @@ pub enum Turn {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Somebody mounts a volume.
     Mount(NodeId, GroupId, How),

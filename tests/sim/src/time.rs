@@ -31,6 +31,12 @@ impl Micros {
         self.0.saturating_sub(earlier.0) / 1_000
     }
 
+    /// What is left of the time since `now`, in whole milliseconds.
+    #[must_use]
+    pub const fn ms_until(self, now: Self) -> u64 {
+        (self.0.saturating_sub(now.0) + 500) / 1_000
+    }
+
     /// What the core's clock shows.
     #[must_use]
     pub const fn now(self) -> Now {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use o2bridge_core::{GroupId, Incarnation, NodeId};
 
 /// One use of a volume by one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// Who.
     pub node: NodeId,
@@ -17,7 +17,7 @@ pub struct Owner {
 }
 
 /// How a use stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// Its kernel has the group attached.
     Active,
@@ -28,7 +28,7 @@ pub enum Fate {
 }
 
 /// A use's journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Journal {
     /// Written to since the mount.
     Dirty,
@@ -39,7 +39,7 @@ pub enum Journal {
 }
 
 /// One volume.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Volume {
     /// All uses there ever were.
     pub fates: BTreeMap<Owner, Fate>,

@@ -10,11 +10,15 @@
 //! Chance decides how long everything takes; nothing else is decided by chance.
 
 mod daemon;
+mod digest;
 mod effects;
+mod explore;
 mod healing;
 mod nodes;
 mod steps;
 mod tools;
+
+pub use explore::{Choice, Reach};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +38,7 @@ use crate::trace::Trace;
 use crate::volume::Volumes;
 
 /// What is to happen. Jobs of a machine carry the boot or the life of the daemon that they are for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) enum Job {
     Step(Step),
     Wake(NodeId, u64),
@@ -97,7 +101,26 @@ impl World {
     /// A cluster whose nodes have just been switched on.
     #[must_use]
     pub fn new(options: Options, schedule: &[Timed], trace: bool) -> Self {
-        let mut dice = Dice::new(options.seed, 2);
+        let corosync = Corosync::new(options.nodes as usize, options.pace(), options.seed);
+        let dice = Dice::new(options.seed, 2);
+        Self::with((corosync, dice), options, schedule, trace)
+    }
+
+    /// One in which nothing is left to chance: everything takes the least time, and nothing happens
+    /// that happens once in a while. For who chooses what comes first.
+    #[must_use]
+    pub fn without_chance(options: Options, schedule: &[Timed], trace: bool) -> Self {
+        let mut corosync = Corosync::new(options.nodes as usize, options.pace(), options.seed);
+        corosync.be_still();
+        Self::with((corosync, Dice::still()), options, schedule, trace)
+    }
+
+    fn with(
+        (corosync, mut dice): (Corosync, Dice),
+        options: Options,
+        schedule: &[Timed],
+        trace: bool,
+    ) -> Self {
         let mut machines = BTreeMap::new();
         for number in 1..=options.nodes {
             let id = NodeId(number);
@@ -107,7 +130,7 @@ impl World {
         }
         let volumes = (0..options.groups).map(|it| (volume(it), Default::default())).collect();
         let mut world = Self {
-            corosync: Corosync::new(machines.len(), options.pace(), options.seed),
+            corosync,
             now: Micros::of_ms(1_000),
             dice,
             queue: BTreeMap::new(),
@@ -154,44 +177,6 @@ impl World {
             self.hear();
         }
         self.now = self.now.max(end);
-        self.violation.clone().map_or(Ok(()), Err)
-    }
-
-    /// What can happen next, for who wants to choose: the first job of each machine and of the rest,
-    /// and whether corosync has something to do.
-    #[must_use]
-    pub fn choices(&self) -> Vec<Choice> {
-        let mut seen = BTreeSet::new();
-        let mut choices: Vec<Choice> = Vec::new();
-        for (key, job) in &self.queue {
-            if seen.insert(job.lane()) {
-                choices.push(Choice::Job(*key));
-            }
-        }
-        if self.corosync.next_due().is_some() {
-            choices.push(Choice::Corosync);
-        }
-        choices
-    }
-
-    /// Lets that happen next, whatever was due before it.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn choose(&mut self, choice: Choice) -> Result<(), Violation> {
-        match choice {
-            Choice::Corosync => {
-                self.now = self.corosync.next_due().map_or(self.now, |at| at.max(self.now));
-                self.corosync.run(self.now);
-            }
-            Choice::Job(key) => {
-                if let Some(job) = self.queue.remove(&key) {
-                    self.now = self.now.max(key.0);
-                    self.run(job);
-                }
-            }
-        }
-        self.hear();
         self.violation.clone().map_or(Ok(()), Err)
     }
 
@@ -246,23 +231,8 @@ impl World {
 
     /// When a frozen machine is looked at again.
     fn is_for_frozen(&self, job: &Job) -> Option<Micros> {
-        let node = match job {
-            Job::Wake(node, _)
-            | Job::Do(node, ..)
-            | Job::Tell(node, ..)
-            | Job::Timer(node, ..)
-            | Job::Tool(node, ..)
-            | Job::StartDaemon(node, _)
-            | Job::StartCorosync(node, _)
-            | Job::Keeper(node, _)
-            | Job::Watch(node, _)
-            | Job::Reset(node, _)
-            | Job::Unlock(node, ..) => node,
-            Job::Step(_) | Job::Boot(_) | Job::Thaw(_) | Job::Fenced { .. } | Job::Admin => {
-                return None;
-            }
-        };
-        let frozen = self.machines[node].power == Power::Frozen;
+        let node = job.stands_still_with()?;
+        let frozen = self.machines[&node].power == Power::Frozen;
         frozen.then(|| self.now.plus_ms(50))
     }
 
@@ -300,44 +270,25 @@ impl World {
     }
 }
 
-/// One way to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// Corosync does what is due next.
-    Corosync,
-    /// A job.
-    Job((Micros, u64)),
-}
-
 impl Job {
-    /// Jobs of one lane come in their order, whoever chooses.
-    fn lane(&self) -> (u32, u8, u64) {
+    /// Whose it is, if it cannot happen while that machine stands still.
+    fn stands_still_with(&self) -> Option<NodeId> {
         match self {
-            Self::Step(_) => (0, 0, 0),
-            Self::Admin => (0, 1, 0),
-            Self::Boot(node) | Self::Thaw(node) => (node.0, 0, 0),
-            Self::Wake(node, _) => (node.0, 1, 0),
-            Self::Do(node, _, action) => (node.0, 2, lane_of(action)),
-            Self::Tell(node, ..) => (node.0, 3, 0),
-            Self::Timer(node, ..) => (node.0, 4, 0),
-            Self::Tool(node, _, tool) => (node.0, 5, *tool),
-            Self::StartDaemon(node, _) | Self::StartCorosync(node, _) => (node.0, 6, 0),
-            Self::Keeper(node, _) | Self::Reset(node, _) => (node.0, 7, 0),
-            Self::Watch(node, _) => (node.0, 10, 0),
-            Self::Unlock(node, _, group) => (node.0, 8, u64::try_from(group.0 & 0xFF).unwrap_or(0)),
-            Self::Fenced { victim, .. } => (victim.0, 9, 0),
+            Self::Wake(node, _)
+            | Self::Do(node, ..)
+            | Self::Tell(node, ..)
+            | Self::Timer(node, ..)
+            | Self::Tool(node, ..)
+            | Self::StartDaemon(node, _)
+            | Self::StartCorosync(node, _)
+            | Self::Keeper(node, _)
+            | Self::Watch(node, _)
+            | Self::Reset(node, _)
+            | Self::Unlock(node, ..) => Some(*node),
+            Self::Step(_) | Self::Boot(_) | Self::Thaw(_) | Self::Fenced { .. } | Self::Admin => {
+                None
+            }
         }
-    }
-}
-
-/// What is done in order: of one group, of the fencing of one node.
-fn lane_of(action: &Action) -> u64 {
-    let of = |group: &GroupId| u64::try_from(group.0 & 0xFF).unwrap_or(0);
-    match action {
-        Action::Verb { group, .. } | Action::Save { group, .. } | Action::Look { group, .. } => {
-            1 + of(group)
-        }
-        _ => 0,
     }
 }
 

@@ -287,3 +287,35 @@ fn outvoted_with_nothing_in_use() {
     let actions = rig.handle(Event::Disconnected);
     assert!(!actions.iter().any(|action| matches!(action, Action::Arm { .. })), "{actions:#?}");
 }
+
+/// Who explores what a core may do next asks whether a firing would be taken at all.
+#[test]
+fn a_core_says_which_setting_it_awaits() {
+    let mut rig = Rig::begun(Fencing::None, &[1, 2]);
+    let latest = rig.generation(0);
+    assert!(rig.core.awaits(&begin_timer(), latest));
+    assert!(!rig.core.awaits(&begin_timer(), latest + 1));
+    assert!(!rig.core.awaits(&Timer::Lane(G), latest));
+    rig.fire_last(begin_timer());
+    assert!(!rig.core.awaits(&begin_timer(), latest));
+}
+
+/// Who remembers cores by their hashes tells those apart that differ in anything but the time.
+#[test]
+fn the_hash_of_a_core_is_about_everything_but_the_time() {
+    let hash = |rig: &Rig| {
+        let mut state = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&rig.core, &mut state);
+        std::hash::Hasher::finish(&state)
+    };
+    let early = Rig::begun(Fencing::None, &[1, 2]);
+    let mut late = Rig::up(Fencing::None, &[1, 2]);
+    assert_ne!(hash(&early), hash(&late));
+    late.now = late.now.after(5_000);
+    late.run(Event::Begin(begin(1, &mnt())));
+    let mut early = Rig::up(Fencing::None, &[1, 2]);
+    early.run(Event::Begin(begin(1, &mnt())));
+    assert_eq!(hash(&early), hash(&late));
+    early.handle(quorum(false, 1, &[1, 2]));
+    assert_ne!(hash(&early), hash(&late));
+}

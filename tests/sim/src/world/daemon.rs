@@ -176,7 +176,7 @@ impl World {
 }
 
 /// Which of the three an event's source is, and its channel.
-fn rank(event: &Event) -> (usize, Option<Channel>) {
+pub(super) fn rank(event: &Event) -> (usize, Option<Channel>) {
     match event {
         Event::Confchg { channel, .. }
         | Event::Totem { channel, .. }

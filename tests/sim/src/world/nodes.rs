@@ -122,8 +122,8 @@ impl World {
         }
         machine.life += 1;
         let pid = machine.fresh_pid();
-        // Larger than anything that an earlier daemon of this node can have given out.
-        let first = Incarnation(now.0 << 8 | u64::from(node.0));
+        // Larger than anything that an earlier daemon of this node can have given out, in any boot.
+        let first = Incarnation(machine.life << 32 | u64::from(node.0));
         let mut saved = machine.saved.clone();
         saved.memory_from = Some(*machine.saved.memory_from.get_or_insert(first));
         let config = Config {
@@ -317,7 +317,7 @@ impl World {
         for (by, life, victim) in wanted {
             if !self.dice.one_in(3) {
                 self.power_off(victim);
-                let request = o2bridge_core::RequestId(self.fresh());
+                let request = o2bridge_core::RequestId(self.fresh(by));
                 let client = o2bridge_core::ClientId(0);
                 self.counts.acks += 1;
                 self.tell(by, life, Event::FenceAck { request, client, node: victim });

@@ -23,9 +23,8 @@ const LEAVES_MAX: u64 = 5;
 
 impl World {
     /// A number that nothing else has.
-    pub(super) fn fresh(&mut self) -> u64 {
-        self.serial += 1;
-        self.serial
+    pub(super) fn fresh(&mut self, node: NodeId) -> u64 {
+        self.machines.get_mut(&node).map_or(0, crate::machine::Machine::fresh_number)
     }
 
     /// Somebody starts to mount.
@@ -50,7 +49,7 @@ impl World {
 
     fn start_tool(&mut self, node: NodeId, group: GroupId, (how, door): (How, Door), name: &str) {
         let Ok(service) = ServiceName::new(name) else { return };
-        let id = self.fresh();
+        let id = self.fresh(node);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let taken = machine.tools.values().any(|it| it.group == group && it.service == service);
         let rival = taken && self.dice.one_in(3);
@@ -72,7 +71,7 @@ impl World {
             How::Again => self.dice.one_in(2),
             How::Free | How::Plain => false,
         };
-        let request = RequestId(self.fresh());
+        let request = RequestId(self.fresh(node));
         let begin = Begin {
             request,
             client: ClientId(id),
@@ -144,13 +143,13 @@ impl World {
         service: ServiceName,
         (door, tries): (Door, u64),
     ) {
-        let id = self.fresh();
+        let id = self.fresh(node);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let client = ClientId(id);
         let doing = Doing::Leaving { tries };
         let tool = Tool { client, door, how: None, group, service: service.clone(), doing };
         machine.tools.insert(id, tool);
-        let request = RequestId(self.fresh());
+        let request = RequestId(self.fresh(node));
         self.ask(node, id, request, Event::Leave { request, client, group, service });
     }
 
@@ -261,7 +260,7 @@ impl World {
             Some(How::Held | How::Free | How::Again) => {
                 let code = if mounted { 0 } else { 5 };
                 self.become_tool(node, id, Doing::Reporting { code });
-                let request = RequestId(self.fresh());
+                let request = RequestId(self.fresh(node));
                 let (group, service) = (tool.group, tool.service);
                 let client = tool.client;
                 let event = Event::Complete { request, client, group, service, code };
