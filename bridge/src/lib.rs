@@ -9,6 +9,7 @@ pub mod driver;
 pub mod exec;
 pub mod kernel;
 pub mod log;
+pub mod machine;
 pub mod manage;
 pub mod start;
 pub mod status;

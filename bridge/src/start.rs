@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use mio::{Interest, Poll, Waker};
 use o2bridge_core::{Config, Core, Saved};
 use o2bridge_cpg::{Bus, Options};
-use o2bridge_shim::{Choice, Shim};
+use o2bridge_shim::{Choice, Shim, probe};
 use signal_hook_mio::v1_0::Signals;
 use slog::{Logger, info, warn};
 
@@ -35,7 +35,7 @@ use crate::kernel::{self, Ground, Kernel};
 use crate::log::Log;
 use crate::log::repeat::Repeats;
 use crate::manage::{self, Manage};
-use crate::window::Facts;
+use crate::window::{Eye, Facts};
 
 /// What ends a start. Each of them names what is in the way.
 type StartError = Box<dyn std::error::Error>;
@@ -88,6 +88,10 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let boot = boot_id(&settings.paths.boot_id)?;
     let state = StateDir::new(settings.paths.run_dir.join("state"), boot);
     let loaded = state.load(wall_us())?;
+    let machine = Eye::open(probe::Places {
+        cluster_stack: settings.paths.cluster_stack.clone(),
+        ..probe::Places::default()
+    });
     let (choice, ground) = choose(&settings, &logger)?;
     let facts = Facts {
         started_ms: now().0,
@@ -98,6 +102,7 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
         ring: log.ring.clone(),
         shm_bytes: 0,
         corosync: None,
+        machine,
     };
     introduce(&logger, log, &facts, loaded.saved.groups.len());
 

@@ -1,7 +1,8 @@
 //! What can be seen of the daemon from outside: status, dump, and how much it logs.
 
-use o2bridge_core::{Core, Fencing, Snapshot};
+use o2bridge_core::{Core, Fencing, Now, Snapshot};
 use o2bridge_cpg::{BusEvent, Unsuitable};
+use o2bridge_shim::probe::{self, Places};
 
 use crate::adapter::process::Protection;
 use crate::adapter::timers::now;
@@ -10,6 +11,7 @@ use crate::config::Settings;
 use crate::door::View;
 use crate::kernel::Kernel;
 use crate::log::{LevelSwitch, Ring};
+use crate::machine::Machine;
 use crate::status::{self, LogLevel, Status};
 
 /// What the daemon knows beyond its core.
@@ -31,6 +33,44 @@ pub struct Facts {
     pub shm_bytes: u64,
     /// Why corosync cannot be used although it answers.
     pub corosync: Option<Unsuitable>,
+    /// What this machine allows.
+    pub machine: Eye,
+}
+
+/// How old a look at the machine may be when it is shown.
+const LOOK_AGE_MAX_MS: u64 = 1_000;
+
+/// Looks at the machine. What is on a disk was read at the start.
+#[derive(Debug)]
+pub struct Eye {
+    places: Places,
+    seen: probe::Facts,
+    last: Option<(Now, Machine)>,
+}
+
+impl Eye {
+    /// Reads what is on a disk.
+    #[must_use]
+    pub fn open(places: Places) -> Self {
+        Self { seen: probe::look(&places), places, last: None }
+    }
+
+    /// What was seen at the start.
+    #[must_use]
+    pub fn seen(&self) -> &probe::Facts {
+        &self.seen
+    }
+
+    fn show(&mut self, now: Now) -> Machine {
+        if let Some((at, machine)) = &self.last {
+            if now.0.saturating_sub(at.0) < LOOK_AGE_MAX_MS {
+                return machine.clone();
+            }
+        }
+        let machine = Machine::new(&probe::look_again(&self.places, &self.seen));
+        self.last = Some((now, machine.clone()));
+        machine
+    }
 }
 
 impl Facts {
@@ -119,6 +159,10 @@ impl View for Window<'_> {
             volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
         };
         Status::new(&self.core.snapshot(), facts)
+    }
+
+    fn machine(&mut self) -> Machine {
+        self.facts.machine.show(now())
     }
 
     fn dump(&self) -> String {

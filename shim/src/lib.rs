@@ -11,6 +11,7 @@
 
 mod choose;
 mod error;
+pub mod probe;
 pub mod record;
 mod sys;
 pub mod user_heartbeat;

@@ -198,6 +198,7 @@ impl Varlink {
                 Ok(Answer::Stream(call.status()))
             }
             "Status" => Ok(Answer::Status(call.status())),
+            "Capabilities" => Ok(Answer::Now(json!(call.machine()))),
             "Begin" => self.begin(parameters, need_root(call)?),
             "Complete" => complete(parameters, need_root(call)?),
             "Leave" => leave(parameters, need_root(call)?),

@@ -1,5 +1,6 @@
 //! How humans see the status.
 
+use o2bridge::machine::{Machine, Verdict};
 use o2bridge::status::{Group, Kernel, Node, Region, Service, Status, Use};
 use o2bridge::volumes::VolumeView;
 
@@ -143,6 +144,43 @@ fn kernel(paint: Paint, kernel: &Kernel) -> String {
         text += &format!("region {name} beats on a disk and is left alone\n");
     }
     text
+}
+
+/// What the machine allows.
+pub(crate) fn machine(paint: Paint, machine: &Machine) -> String {
+    let known = |known: Option<bool>, yes: &str, no: &str| match known {
+        Some(true) => yes.to_owned(),
+        Some(false) => no.to_owned(),
+        None => "not known".to_owned(),
+    };
+    let stack = match (&machine.stack, machine.stack_in_use) {
+        (None, _) => "OCFS2 is not loaded".to_owned(),
+        (Some(stack), true) => format!("stack {stack}, in use"),
+        (Some(stack), false) => format!("stack {stack}, not in use"),
+    };
+    let fortify = known(machine.fortify, "yes", "no");
+    let config = machine.config.as_ref().map_or(String::new(), |path| format!(" ({path})"));
+    let there = |is_there| if is_there { "there" } else { "not there" };
+    let mut text =
+        format!("kernel {}: {stack}; FORTIFY_SOURCE {fortify}{config}\n", machine.release);
+    text += &format!(
+        "/dev/ocfs2_control {}, dlm_controld {}, fs/dlm tells OCFS2 of deaths: {}\n",
+        there(machine.control_device),
+        there(machine.dlm_controld),
+        known(machine.recover_callbacks, "yes", "no"),
+    );
+    let tone = if machine.down == "safe" { Tone::Good } else { Tone::Bad };
+    text += &format!("DOWN {}: {}\n\n", paint.text(tone, &machine.down), machine.down_reason);
+    let row = |one: &Verdict| {
+        let tone = match one.verdict.as_str() {
+            "possible" => Tone::Good,
+            "harmful" => Tone::Bad,
+            _ => Tone::Uneasy,
+        };
+        let verdict = Cell::new(tone, &one.verdict);
+        [one.shim.as_str().into(), verdict, one.reason.as_str().into()]
+    };
+    text + &table(paint, ["SHIM", "VERDICT", "REASON"], machine.shims.iter().map(row))
 }
 
 /// The groups in use and who uses them.
