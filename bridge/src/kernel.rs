@@ -319,7 +319,8 @@ fn keeper_settings(
     o2bridge_keeper::Settings {
         program: settings.keeper.program.clone().unwrap_or_else(beside_us),
         socket: settings.paths.run_dir.join("keeper.sock"),
-        device: device.into(),
+        device: Some(device.into()),
+        control: None,
         block_bytes,
         dead_threshold: u32::try_from(dead_threshold).unwrap_or(u32::MAX),
         beat_ms: BEAT_MS,
