@@ -88,6 +88,9 @@ impl Hands {
                 });
             }
             Action::Look { op, group, service, device } => {
+                if let Some(volumes) = self.volumes.as_mut().filter(|_| service.is_ocfs2()) {
+                    volumes.tool_gone(group, now);
+                }
                 let mountinfo = self.mountinfo.clone();
                 self.verbs.push(
                     group,
@@ -117,10 +120,10 @@ impl Hands {
 
     /// What corosync says of the cluster is the kernel's node table, too.
     pub fn note_corosync(&mut self, event: &BusEvent) {
-        let (Some(kernel), Some(volumes)) = (&mut self.kernel, &mut self.volumes) else { return };
         match event {
             BusEvent::Connected(connected) => {
-                volumes.set_cluster(&connected.cluster);
+                self.volumes.iter_mut().for_each(|it| it.set_cluster(&connected.cluster));
+                self.kernel.iter().for_each(|kernel| kernel.set_node(connected.node));
                 // Not told to the kernel before no volume can be mounted without its region.
                 self.cluster = Some(Cluster {
                     me: connected.node,
@@ -130,7 +133,7 @@ impl Hands {
             }
             BusEvent::Nodelist(nodes) => match &mut self.cluster {
                 Some(waiting) => waiting.nodes.clone_from(nodes),
-                None => kernel.nodelist(nodes),
+                None => self.kernel.iter_mut().for_each(|kernel| kernel.nodelist(nodes)),
             },
             BusEvent::Refused(_)
             | BusEvent::Lost(_)

@@ -8,12 +8,17 @@
 //! At the end the other way round: the groups were left, so the keeper beats nothing and ends, and the
 //! node table goes.
 
+mod user_stack;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use o2bridge_core::{Now, Saved};
+use o2bridge_core::{GroupId, NodeId, Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
+use o2bridge_shim::control::{self, Me};
+use o2bridge_shim::probe::Down;
 use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Gates, Slots};
 use o2bridge_shim::{ChooseError, Shim, ShimError};
 use slog::{Logger, error, info, warn};
@@ -22,6 +27,7 @@ use crate::adapter::nodetable::{Cluster, NodeTable};
 use crate::adapter::timers::now;
 use crate::config::{Bounded, Carrier, O2cbSection, Settings};
 use crate::status;
+use user_stack::Tender;
 
 /// Where the letter "b" resets the node.
 const SYSRQ: &str = "/proc/sysrq-trigger";
@@ -50,29 +56,55 @@ pub enum KernelError {
     /// Drivers or mounts.
     #[error("the kernel cannot be prepared: {0}")]
     Prepare(#[from] o2bridge_kmod_ctl::Error),
+    /// It must not be told of deaths, or there is no keeper.
+    #[error("{0}")]
+    Shim(#[from] ShimError),
 }
 
 /// What has to be told and stopped beside the shim's verbs.
 pub struct Kernel {
     /// The keeper, if the carrier needs one.
     keeper: Arc<OnceLock<Arc<Keeper>>>,
-    table: NodeTable,
-    gates: Gates,
+    backing: Backing,
     /// When the keeper must be told again that the loop turns.
     alive_at: Now,
     log: Logger,
 }
 
+/// What else there is, by the stack.
+#[derive(Debug)]
+enum Backing {
+    O2cb { table: NodeTable, gates: Gates },
+    User { me: Me, tender: Tender },
+}
+
 /// The kernel made ready, for the shim to stand on.
 pub struct Ground {
-    o2cb: O2cb,
-    section: O2cbSection,
     keeper: Arc<OnceLock<Arc<Keeper>>>,
-    slots: Slots,
-    gates: Gates,
+    base: Base,
+}
+
+/// What that is made of.
+enum Base {
+    O2cb { o2cb: Box<O2cb>, section: O2cbSection, slots: Slots, gates: Gates },
+    User { me: Me },
 }
 
 impl Ground {
+    /// The same for the shim `control`, which begins with these groups attached.
+    ///
+    /// # Errors
+    /// The kernel must not be told of deaths, or the node cannot be served safely.
+    pub fn prepare_user_stack(
+        settings: &Settings,
+        given: (Down, BTreeSet<GroupId>),
+        log: &Logger,
+    ) -> Result<(Self, control::Settings), KernelError> {
+        let me = Me::default();
+        let (keeper, wanted) = user_stack::prepare(settings, given, &me, log)?;
+        Ok((Self { keeper: user_stack::cell(keeper), base: Base::User { me } }, wanted))
+    }
+
     /// Checks the times, loads the drivers, and says what the shim needs.
     ///
     /// # Errors
@@ -104,7 +136,8 @@ impl Ground {
             gates: gates.clone(),
             keeper: starter(settings, log, &keeper),
         };
-        Ok((Self { o2cb, section: settings.o2cb.clone(), keeper, slots, gates }, wanted))
+        let (o2cb, section) = (Box::new(o2cb), settings.o2cb.clone());
+        Ok((Self { keeper, base: Base::O2cb { o2cb, section, slots, gates } }, wanted))
     }
 
     /// The shim could not start. If the kernel has buried nodes that may be alive, this one must not
@@ -175,25 +208,48 @@ impl Kernel {
     /// # Errors
     /// The system has no thread left.
     pub fn start(ground: Ground, shim: Arc<dyn Shim>, log: &Logger) -> std::io::Result<Self> {
-        let Ground { o2cb, section, keeper, slots, gates } = ground;
-        let table = NodeTable::start(o2cb, section, (shim, slots), log.clone())?;
-        Ok(Self { keeper, table, gates, alive_at: now(), log: log.clone() })
+        let Ground { keeper, base } = ground;
+        let backing = match base {
+            Base::O2cb { o2cb, section, slots, gates } => {
+                let table = NodeTable::start(*o2cb, section, (shim, slots), log.clone())?;
+                Backing::O2cb { table, gates }
+            }
+            Base::User { me } => Backing::User { me, tender: Tender::start(shim, log.clone())? },
+        };
+        Ok(Self { keeper, backing, alive_at: now(), log: log.clone() })
+    }
+
+    /// Corosync told which node this is.
+    pub fn set_node(&self, node: NodeId) {
+        match &self.backing {
+            Backing::User { me, .. } => me.set(node),
+            Backing::O2cb { .. } => {}
+        }
     }
 
     /// Corosync answers.
     pub fn connected(&mut self, cluster: Cluster) {
-        self.table.connected(cluster);
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.connected(cluster),
+            Backing::User { .. } => {}
+        }
     }
 
     /// The volumes that nobody may mount yet.
     #[must_use]
-    pub fn gates(&self) -> Gates {
-        self.gates.clone()
+    pub fn gates(&self) -> Option<Gates> {
+        match &self.backing {
+            Backing::O2cb { gates, .. } => Some(gates.clone()),
+            Backing::User { .. } => None,
+        }
     }
 
     /// The nodelist was changed.
     pub fn nodelist(&mut self, nodes: &[o2bridge_cpg::NodeEntry]) {
-        self.table.nodelist(nodes);
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.nodelist(nodes),
+            Backing::User { .. } => {}
+        }
     }
 
     /// Tells the keeper that the loop turns: one that hangs counts as absent.
@@ -215,20 +271,35 @@ impl Kernel {
     /// What there is in the kernel, as the node table's thread last saw it; `None` before that.
     #[must_use]
     pub fn status(&self) -> Option<status::Kernel> {
-        let keeper = self.keeper.get().and_then(|keeper| keeper.pid());
-        self.table.view().map(|view| status::Kernel::new(&view, keeper))
+        let keeper = self.keeper.get();
+        let pid = keeper.and_then(|keeper| keeper.pid());
+        match &self.backing {
+            Backing::O2cb { table, .. } => table.view().map(|view| status::Kernel::new(&view, pid)),
+            Backing::User { .. } => {
+                let line = keeper.and_then(|keeper| keeper.line());
+                Some(status::Kernel::line(line.map(|line| line.to_string()), pid))
+            }
+        }
     }
 
     /// Whether the kernel has its cluster. Before, a mount fails; from then on it waits for its region.
     #[must_use]
     pub fn is_online(&self) -> bool {
-        self.table.is_online()
+        match &self.backing {
+            Backing::O2cb { table, .. } => table.is_online(),
+            Backing::User { .. } => true,
+        }
     }
 
     /// What keeps the kernel's node table from being as corosync has it.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        self.table.complaint().map(|why| format!("the kernel's node table: {why}"))
+        match &self.backing {
+            Backing::O2cb { table, .. } => {
+                table.complaint().map(|why| format!("the kernel's node table: {why}"))
+            }
+            Backing::User { tender, .. } => tender.complaint(),
+        }
     }
 
     /// A hand on the reset button, for a thread. Without a keeper there is none.
@@ -242,13 +313,16 @@ impl Kernel {
         if let Some(Err(error)) = self.keeper.get().map(|keeper| keeper.stop()) {
             warn!(self.log, "the keeper goes on: {error}");
         }
-        self.table.stop();
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.stop(),
+            Backing::User { tender, .. } => tender.stop(),
+        }
     }
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Kernel").field("backing", &self.backing).finish_non_exhaustive()
     }
 }
 
@@ -257,7 +331,7 @@ impl std::fmt::Debug for Kernel {
 /// # Errors
 /// The first rule that is broken, with its numbers.
 pub fn check_timing(settings: &Settings) -> Result<(), KernelError> {
-    let keeper = keeper_settings(settings, Path::new("/dev/null"), 512);
+    let keeper = keeper_settings(settings, Some((Path::new("/dev/null"), 512)));
     let watchdog_ms = keeper.watchdog.as_deref().and_then(watchdog_timeout_ms);
     o2bridge_keeper::check(&keeper, settings.timing.grace_ms.get(), watchdog_ms)?;
     let reset_ms = settings.tunables(true).inquorate_reset_ms;
@@ -289,7 +363,7 @@ fn starter(
     Arc::new(move |device: &Path, block_bytes| {
         let notices = log.clone();
         let started = Keeper::start(
-            keeper_settings(&settings, device, block_bytes),
+            keeper_settings(&settings, Some((device, block_bytes))),
             Box::new(move |notice| note(&notices, &notice)),
         );
         let keeper = Arc::new(started.map_err(BeatError::from)?);
@@ -309,19 +383,15 @@ fn note(log: &Logger, notice: &Notice) {
     }
 }
 
-fn keeper_settings(
-    settings: &Settings,
-    device: &Path,
-    block_bytes: u32,
-) -> o2bridge_keeper::Settings {
+fn keeper_settings(settings: &Settings, device: Option<(&Path, u32)>) -> o2bridge_keeper::Settings {
     let dead_threshold = settings.o2cb.dead_threshold.get();
     let dead_ms = dead_threshold * ROUND_MS;
     o2bridge_keeper::Settings {
         program: settings.keeper.program.clone().unwrap_or_else(beside_us),
         socket: settings.paths.run_dir.join("keeper.sock"),
-        device: Some(device.into()),
+        device: device.map(|(path, _)| path.into()),
         control: None,
-        block_bytes,
+        block_bytes: device.map_or(512, |(_, block_bytes)| block_bytes),
         dead_threshold: u32::try_from(dead_threshold).unwrap_or(u32::MAX),
         beat_ms: BEAT_MS,
         daemon_back_ms: settings.keeper.daemon_back_ms.get(),

@@ -139,10 +139,10 @@ pub struct Shim {
     pub reason: String,
 }
 
-/// What the shim `user-heartbeat` has in the kernel.
+/// What the shim has in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// `region` or `symlink`.
+    /// `region`, `symlink`, or, of the shim `control`, `line`.
     pub carrier: String,
     /// The RAM disk.
     pub device: Option<String>,
@@ -152,6 +152,8 @@ pub struct Kernel {
     pub regions: Vec<Region>,
     /// Regions that beat on a disk, which we leave alone.
     pub disk_heartbeats: Vec<String>,
+    /// The line to the kernel that the keeper holds, in words.
+    pub line: Option<String>,
 }
 
 /// One heartbeat region.
@@ -180,7 +182,15 @@ impl Kernel {
             keeper,
             regions: regions.collect(),
             disk_heartbeats: view.disk_heartbeats.keys().cloned().collect(),
+            line: None,
         }
+    }
+
+    /// Of the shim `control`.
+    #[must_use]
+    pub fn line(line: Option<String>, keeper: Option<u32>) -> Self {
+        let (regions, disk_heartbeats) = (Vec::new(), Vec::new());
+        Self { carrier: "line".into(), device: None, keeper, regions, disk_heartbeats, line }
     }
 }
 

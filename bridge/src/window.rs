@@ -93,7 +93,8 @@ impl Facts {
     /// Whether somebody acts on what the shim is told.
     #[must_use]
     pub fn has_kernel(&self) -> bool {
-        self.shim.0 != o2bridge_shim::record::NAME
+        let name = self.shim.0.as_str();
+        name != o2bridge_shim::record::NAME && name != o2bridge_shim::observe::NAME
     }
 
     /// What an operator should know before it hurts.
@@ -102,14 +103,15 @@ impl Facts {
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(self.corosync.map(|unsuitable| unsuitable.to_string()));
         let fencing = &self.settings.fencing;
-        if fencing.policy() == Fencing::None {
+        let is_observer = self.shim.0 == o2bridge_shim::observe::NAME;
+        if fencing.policy() == Fencing::None && !is_observer {
             warnings.push(
                 "fencing.policy is \"none\": nobody makes sure that a dead node is dead, and a volume \
                  can be damaged by one that is not; set it to \"agent\" or \"ack\""
                     .into(),
             );
         }
-        if fencing.self_fence_command.is_empty() && !self.has_kernel() {
+        if fencing.self_fence_command.is_empty() && !self.has_kernel() && !is_observer {
             warnings.push(
                 "fencing.self_fence_command is not set: if the cluster buries this node while it has \
                  volumes mounted, somebody must reset it by hand"

@@ -17,10 +17,7 @@ use std::path::PathBuf;
 
 pub use look::{Places, look, look_again};
 
-use crate::{record, user_heartbeat};
-
-/// The shims of this version.
-const BUILT: [&str; 2] = [user_heartbeat::NAME, record::NAME];
+use crate::{control, observe, record, user_heartbeat};
 
 /// The stack whose kernel side listens to heartbeats.
 pub const O2CB: &str = "o2cb";
@@ -181,16 +178,11 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// A verdict for every shim that there is or will be.
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Verdict> {
-    let verdict = |shim, (possible, why)| match possible {
-        Possible::Yes if !BUILT.contains(&shim) => {
-            Verdict { shim, possible: Possible::NotBuilt, why: format!("planned; {why}") }
-        }
-        _ => Verdict { shim, possible, why },
-    };
+    let verdict = |shim, (possible, why)| Verdict { shim, possible, why };
     vec![
         verdict(user_heartbeat::NAME, on_user_heartbeat(facts)),
-        verdict("control", on_control(facts)),
-        verdict("observe", on_observe(facts)),
+        verdict(control::NAME, on_control(facts)),
+        verdict(observe::NAME, on_observe(facts)),
         verdict("fsdlm", (Possible::NotBuilt, "planned; it will do without dlm_controld".into())),
         verdict(record::NAME, on_record(facts)),
     ]

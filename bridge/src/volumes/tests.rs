@@ -66,7 +66,7 @@ fn mount(uuid: Option<GroupId>, minor: u64, at: &str) -> Mount {
 }
 
 fn policy(on_storage_loss: OnLoss) -> Policy {
-    Policy { which: Which::Auto, storage_loss_ms: 20_000, on_storage_loss }
+    Policy { serves: Serves::O2cb, which: Which::Auto, storage_loss_ms: 20_000, on_storage_loss }
 }
 
 /// A manager, its clock, and what it last said.

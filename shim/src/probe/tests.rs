@@ -46,7 +46,7 @@ fn control_is_for_kernels_where_down_is_safe_and_dlm_controld_waits_for_it() {
         let has_dlm_controld = true;
         on(&Facts { has_dlm_controld, recover_callbacks, ..facts(release, fortify) }, "control")
     };
-    assert_eq!(beside("5.10.0", Some(true), Some(false)).0, Possible::NotBuilt);
+    assert_eq!(beside("5.10.0", Some(true), Some(false)).0, Possible::Yes);
     let (possible, why) = beside("6.12.0", Some(true), Some(false));
     assert_eq!(possible, Possible::Harmful);
     assert!(why.contains("DOWN is a kernel BUG"), "{why}");
@@ -68,7 +68,7 @@ fn observe_is_for_dlm_controld_in_its_default_mode() {
         let facts = facts("6.12.0", Some(true));
         on(&Facts { has_dlm_controld, recover_callbacks, ..facts }, "observe").0
     };
-    assert_eq!(beside(Some(true)), Possible::NotBuilt);
+    assert_eq!(beside(Some(true)), Possible::Yes);
     assert_eq!(beside(Some(false)), Possible::Harmful);
     assert_eq!(beside(None), Possible::NotNow);
     assert_eq!(on(&facts("6.12.0", None), "observe").0, Possible::NotNow);

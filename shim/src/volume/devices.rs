@@ -107,6 +107,8 @@ pub(super) struct Uevents {
 pub(super) enum Uevent {
     /// Something happened to this block device.
     Block(String),
+    /// A lockspace of fs/dlm comes or goes.
+    Lockspace,
     /// Some of it was lost.
     Lost,
 }
@@ -122,14 +124,15 @@ impl Uevents {
         Ok(Self { socket: socket.into() })
     }
 
-    /// The next one about a block device; `None` when there is nothing more to read.
+    /// The next one about a block device or a lockspace; `None` when there is nothing more to read.
     pub(super) fn next(&mut self) -> Option<Uevent> {
         let mut message = [0; 8 * 1024];
         loop {
             match self.socket.read(&mut message) {
                 Ok(len) => {
-                    if let Some(name) = block_device(message.get(..len).unwrap_or_default()) {
-                        return Some(Uevent::Block(name));
+                    let about = about(message.get(..len).unwrap_or_default());
+                    if about.is_some() {
+                        return about;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -148,13 +151,18 @@ impl AsFd for Uevents {
     }
 }
 
-/// The device that a uevent is about, if it is a block device.
-fn block_device(message: &[u8]) -> Option<String> {
+/// What a uevent is about, if it matters here.
+fn about(message: &[u8]) -> Option<Uevent> {
     let find =
         |key: &[u8]| message.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(key));
-    let is_block = find(b"SUBSYSTEM=")? == b"block";
-    let name = std::str::from_utf8(find(b"DEVNAME=")?).ok()?;
-    is_block.then(|| name.replace('/', "!"))
+    match find(b"SUBSYSTEM=")? {
+        b"block" => {
+            let name = std::str::from_utf8(find(b"DEVNAME=")?).ok()?;
+            Some(Uevent::Block(name.replace('/', "!")))
+        }
+        b"dlm" => Some(Uevent::Lockspace),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -224,12 +232,14 @@ mod tests {
         let message = |subsystem: &str, name: &str| {
             format!("change@/devices/x\0ACTION=change\0SUBSYSTEM={subsystem}\0DEVNAME={name}\0")
         };
-        assert_eq!(block_device(message("block", "sdb1").as_bytes()), Some("sdb1".into()));
-        assert_eq!(block_device(message("block", "a/b").as_bytes()), Some("a!b".into()));
-        assert_eq!(block_device(message("net", "sdb1").as_bytes()), None);
-        assert_eq!(block_device(b"remove@/x\0SUBSYSTEM=block\0"), None);
-        assert_eq!(block_device(b"\xff\xff"), None);
-        assert_eq!(block_device(b""), None);
+        assert_eq!(about(message("block", "sdb1").as_bytes()), Some(Uevent::Block("sdb1".into())));
+        assert_eq!(about(message("block", "a/b").as_bytes()), Some(Uevent::Block("a!b".into())));
+        let online = b"online@/kernel/dlm/x\0ACTION=online\0SUBSYSTEM=dlm\0LOCKSPACE=x\0";
+        assert_eq!(about(online), Some(Uevent::Lockspace));
+        assert_eq!(about(message("net", "sdb1").as_bytes()), None);
+        assert_eq!(about(b"remove@/x\0SUBSYSTEM=block\0"), None);
+        assert_eq!(about(b"\xff\xff"), None);
+        assert_eq!(about(b""), None);
     }
 
     #[test]

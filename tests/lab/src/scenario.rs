@@ -3,8 +3,10 @@
 mod basic;
 mod bridge;
 mod classic;
+mod control;
 mod cuts;
 mod death;
+mod dlm;
 mod early;
 mod module;
 mod moment;
@@ -37,6 +39,7 @@ pub fn all() -> Vec<Scenario> {
         volumes::ALL,
         watchdog::ALL,
         symlink::ALL,
+        control::ALL,
     ]
     .concat()
 }

@@ -104,7 +104,8 @@ fn groups(paint: Paint, groups: &[Group]) -> String {
 fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
     let row = |volume: &VolumeView| {
         let state = match volume.state.as_str() {
-            "region" => Cell::new(Tone::Good, "region"),
+            word @ ("region" | "ready" | "in use") => Cell::new(Tone::Good, word),
+            "not in use" => Cell::new(Tone::Plain, "not in use"),
             word => Cell::new(Tone::Uneasy, word),
         };
         let or_dash = |list: &[String]| {
@@ -130,6 +131,10 @@ fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
 /// What is in the kernel.
 fn kernel(paint: Paint, kernel: &Kernel) -> String {
     let keeper = kernel.keeper.map_or("none".to_owned(), |pid| format!("process {pid}"));
+    if kernel.carrier == "line" {
+        let line = kernel.line.as_deref().unwrap_or("not held: no group is in use");
+        return format!("line to the kernel: {line}; keeper {keeper}\n");
+    }
     let device = kernel.device.as_deref().unwrap_or("-");
     let mut text = format!("carrier {}, device {device}, keeper {keeper}\n", kernel.carrier);
     let list = |slots: &[u8]| slots.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
