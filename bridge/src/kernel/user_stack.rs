@@ -19,7 +19,7 @@ use super::{KernelError, keeper_settings, note};
 use crate::config::Settings;
 
 /// The pause between two looks at dlm_controld.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Loads the drivers, starts or adopts the keeper, and says what the shim needs. A kernel that must not be
 /// written to is refused before anything is done.

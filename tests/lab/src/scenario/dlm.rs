@@ -1,5 +1,8 @@
 //! Steps beside dlm_controld: volumes of user stacks, with fs/dlm for locks.
 
+pub(super) mod fall;
+pub(super) mod trace;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use super::bridge::{self, DISK};
 use super::stock::{self, MOUNT};
 use crate::ensure;
 use crate::error::Result;
-use crate::guest::Guest;
+use crate::guest::{Corosync, Guest};
 use crate::lab::{Lab, Plan};
 use crate::run::Context;
 
@@ -33,16 +36,33 @@ kind = \"observe\"
 level = \"debug\"
 ";
 
+/// Our daemon's configuration beside it.
+pub(super) fn config(dlm: Dlm) -> String {
+    match dlm {
+        Dlm::Asks => control(),
+        Dlm::Default => OBSERVE.to_owned(),
+    }
+}
+
 /// Boots guests with a shared disk and a volume of a user stack on it, forms corosync among them and
-/// starts dlm_controld. With two guests n1 has two votes.
+/// starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
 pub(super) fn boot(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     let lab = context.boot(&Plan::new(guests).disk("shared", 512))?;
     lab.guests().try_for_each(prepare)?;
     make_volume(lab.guest(1), DISK, label)?;
-    lab.form(&bridge::corosync(guests))?;
+    lab.form(&corosync(guests))?;
     lab.guests().try_for_each(|guest| start(guest, dlm))?;
     lab.step("dlm_controld runs");
     Ok(lab)
+}
+
+/// See [`boot`].
+pub(super) fn corosync(guests: u8) -> Corosync {
+    let mut settings = bridge::corosync(guests);
+    if guests == 3 {
+        settings.votes = vec![3, 1, 1];
+    }
+    settings
 }
 
 /// What an administrator of such a cluster has at boot, from the services `dlm` and `o2cb`, and from udev.
@@ -82,11 +102,7 @@ pub(super) fn make_volume(guest: &Guest, device: &str, label: &str) -> Result<()
 /// Guests with dlm_controld, our daemon, and the volume mounted everywhere.
 pub(super) fn mounted(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     let lab = boot(context, guests, label, dlm)?;
-    let config = match dlm {
-        Dlm::Asks => control(),
-        Dlm::Default => OBSERVE.to_owned(),
-    };
-    lab.guests().try_for_each(|guest| guest.start_o2bridged(&config))?;
+    lab.guests().try_for_each(|guest| guest.start_o2bridged(&config(dlm)))?;
     if dlm == Dlm::Asks {
         lab.guests().try_for_each(|guest| bridge::wait_ready(guest, guests.into()))?;
     }
