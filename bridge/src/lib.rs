@@ -13,5 +13,6 @@ pub mod machine;
 pub mod manage;
 pub mod start;
 pub mod status;
+pub mod views;
 pub mod volumes;
 pub mod window;

@@ -9,6 +9,7 @@ use o2bridge_core::{DeviceId, Snapshot, Waiting};
 use o2bridge_shim::user_heartbeat::View;
 use serde::{Deserialize, Serialize};
 
+use crate::views::Views;
 use crate::volumes::VolumeView;
 
 /// How much the daemon logs: this level and everything graver.
@@ -83,6 +84,8 @@ pub struct Facts {
     pub kernel: Option<Kernel>,
     /// The OCFS2 volumes that were found.
     pub volumes: Vec<VolumeView>,
+    /// The views of volumes of a user stack.
+    pub views: Vec<Views>,
 }
 
 /// Everything that status shows.
@@ -126,6 +129,9 @@ pub struct Status {
     pub kernel: Option<Kernel>,
     /// The OCFS2 volumes that were found, ours or not.
     pub volumes: Vec<VolumeView>,
+    /// Who uses each volume of a user stack, in the views of daemons, fs/dlm and corosync; empty with
+    /// other shims.
+    pub views: Vec<Views>,
     /// Peer messages dropped because they are not of our protocol.
     pub garbage_messages: u64,
 }
@@ -289,6 +295,7 @@ impl Status {
             groups: snapshot.groups.iter().map(Group::new).collect(),
             kernel: facts.kernel,
             volumes: facts.volumes,
+            views: facts.views,
             garbage_messages: snapshot.garbage_messages,
         }
     }

@@ -2,7 +2,8 @@
 
 use o2bridge_core::{Core, Fencing, Now, Snapshot};
 use o2bridge_cpg::{BusEvent, Unsuitable};
-use o2bridge_shim::probe::{self, Places};
+use o2bridge_shim::probe::{self, Places, Possible};
+use o2bridge_shim::{control, observe};
 
 use crate::adapter::process::Protection;
 use crate::adapter::timers::now;
@@ -59,6 +60,16 @@ impl Eye {
     #[must_use]
     pub fn seen(&self) -> &probe::Facts {
         &self.seen
+    }
+
+    /// Why the shim that lives beside dlm_controld does not fit what runs now.
+    fn complaint(&self, shim: &str) -> Option<String> {
+        if shim != control::NAME && shim != observe::NAME {
+            return None;
+        }
+        let verdicts = probe::judge(&probe::look_again(&self.places, &self.seen));
+        let found = verdicts.into_iter().find(|verdict| verdict.shim == shim)?;
+        (found.possible != Possible::Yes).then(|| format!("the shim {shim}: {}", found.why))
     }
 
     fn show(&mut self, now: Now) -> Machine {
@@ -144,6 +155,7 @@ pub struct Seen<'a> {
 
 impl View for Window<'_> {
     fn status(&self) -> Status {
+        let snapshot = self.core.snapshot();
         let facts = status::Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: now().0.saturating_sub(self.facts.started_ms) / 1_000,
@@ -155,12 +167,14 @@ impl View for Window<'_> {
             warnings: {
                 let mut warnings = self.facts.warnings();
                 warnings.extend(self.hands.kernel.and_then(Kernel::complaint));
+                warnings.extend(self.facts.machine.complaint(&self.facts.shim.0));
                 warnings
             },
             kernel: self.hands.kernel.and_then(Kernel::status),
             volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
+            views: self.hands.volumes.map(|it| it.views(&snapshot)).unwrap_or_default(),
         };
-        Status::new(&self.core.snapshot(), facts)
+        Status::new(&snapshot, facts)
     }
 
     fn machine(&mut self) -> Machine {

@@ -9,11 +9,12 @@ use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::user_heartbeat::Gates;
 use o2bridge_shim::volume::lockspaces::Places;
-use o2bridge_shim::volume::{self, Change, Lockspaces, Watch};
+use o2bridge_shim::volume::{self, Change, Watch};
 use slog::{Logger, error, info};
 
 use crate::adapter::timers::now;
 use crate::config::{self, HeartbeatMode, StorageLoss, UserHeartbeatSection, VolumesWord};
+use crate::views::{Views, views};
 use crate::volumes::{Decision, OnLoss, Policy, Serves, StopAnswer, VolumeView, Volumes, Which};
 
 /// The pause before a gate that a tool held is tried again.
@@ -26,6 +27,7 @@ pub struct VolumeDesk {
     watch: Watch,
     changes: Receiver<Change>,
     mode: Mode,
+    serves: Serves,
     /// For the stack o2cb.
     gates: Option<Gates>,
     /// Whether the kernel had a cluster when we started, so that there is nothing to wait with.
@@ -74,6 +76,7 @@ impl VolumeDesk {
             watch,
             changes,
             mode,
+            serves,
             is_too_late: gates.as_ref().is_some_and(Gates::is_too_late),
             gates,
             closed: BTreeSet::new(),
@@ -106,10 +109,14 @@ impl VolumeDesk {
         self.manager.tool_gone(group, now, &mut self.said);
     }
 
-    /// The lockspaces of volumes of a user stack, and their users.
+    /// Who uses each volume of a user stack, in three views.
     #[must_use]
-    pub fn lockspaces(&self) -> &Lockspaces {
-        self.manager.lockspaces()
+    pub fn views(&self, snapshot: &Snapshot) -> Vec<Views> {
+        match self.serves {
+            Serves::O2cb => Vec::new(),
+            Serves::UserAhead => views(snapshot, self.manager.lockspaces(), true),
+            Serves::UserSeen => views(snapshot, self.manager.lockspaces(), false),
+        }
     }
 
     /// Takes in what the watch saw and what is due. A sentence says why this node must be reset.

@@ -13,6 +13,7 @@ use super::volume::RECHECK_MS;
 use super::*;
 
 mod claims;
+mod user;
 mod with_core;
 
 const U: GroupId = GroupId(0x19D1_9F8E_CA01_475E_BA67_AFD6_D84C_3B45);

@@ -74,6 +74,7 @@ impl View for StubView<'_> {
             warnings: vec!["fencing is none".to_owned()],
             kernel: None,
             volumes: Vec::new(),
+            views: Vec::new(),
         };
         Status::new(&world.snapshot, facts)
     }

@@ -11,6 +11,7 @@ mod early;
 mod module;
 mod moment;
 mod nodetable;
+mod observe;
 mod ordinary;
 mod restart;
 mod seen;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Scenario> {
         watchdog::ALL,
         symlink::ALL,
         control::ALL,
+        observe::ALL,
     ]
     .concat()
 }

@@ -2,6 +2,7 @@
 
 use o2bridge::machine::{Machine, Verdict};
 use o2bridge::status::{Group, Kernel, Node, Region, Service, Status, Use};
+use o2bridge::views::Views;
 use o2bridge::volumes::VolumeView;
 
 use crate::table::{Cell, Paint, Tone, table};
@@ -18,6 +19,10 @@ pub(crate) fn status(paint: Paint, status: &Status) -> String {
     if !status.volumes.is_empty() {
         text.push('\n');
         text += &volumes(paint, &status.volumes);
+    }
+    if !status.views.is_empty() {
+        text.push('\n');
+        text += &views(paint, &status.views);
     }
     if let Some(kernel) = &status.kernel {
         text.push('\n');
@@ -126,6 +131,29 @@ fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
         text += &format!("{} {}: {warning}\n", paint.text(Tone::Bad, "warning:"), volume.uuid);
     }
     text
+}
+
+/// Who uses what, side by side.
+fn views(paint: Paint, views: &[Views]) -> String {
+    let list = |nodes: &[u32]| {
+        let words: Vec<String> = nodes.iter().map(u32::to_string).collect();
+        if words.is_empty() { "-".to_owned() } else { words.join(",") }
+    };
+    let row = |one: &Views| {
+        let verdict = match &one.disagreement {
+            None => Cell::new(Tone::Good, "yes"),
+            Some(why) => Cell::new(Tone::Bad, format!("NO: {why}")),
+        };
+        [
+            one.group.as_str().into(),
+            list(&one.daemons).into(),
+            one.lockspace.as_deref().map_or("none".to_owned(), list).into(),
+            list(&one.ring).into(),
+            verdict,
+        ]
+    };
+    let head = ["GROUP", "O2BRIDGE", "LOCKSPACE", "RING", "AGREED"];
+    table(paint, head, views.iter().map(row))
 }
 
 /// What is in the kernel.

@@ -1,6 +1,7 @@
 //! Steps beside dlm_controld: volumes of user stacks, with fs/dlm for locks.
 
 pub(super) mod fall;
+pub(super) mod tools;
 pub(super) mod trace;
 
 use std::sync::Arc;
@@ -23,9 +24,11 @@ pub(super) enum Dlm {
     Default,
 }
 
-/// The shim `control`, with peers that the lab fences.
+/// The shim `control`, with peers that the lab fences, however long it takes.
 pub(super) fn control() -> String {
-    bridge::FENCED.replace("user-heartbeat", "control")
+    bridge::FENCED
+        .replace("user-heartbeat", "control")
+        .replace("timeout_ms = 20000", "timeout_ms = 60000")
 }
 
 /// The shim `observe`. Nobody fences here: with dlm_controld that is its own affair.
