@@ -346,6 +346,28 @@ pub fn check_timing(settings: &Settings) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// The same for the shim `control`, where nothing is beaten and the kernels settle nothing by themselves.
+///
+/// # Errors
+/// The first rule that is broken, with its numbers.
+pub fn check_user_stack_timing(settings: &Settings) -> Result<(), KernelError> {
+    let keeper = keeper_settings(settings, None);
+    let watchdog_ms = keeper.watchdog.as_deref().and_then(watchdog_timeout_ms);
+    Ok(o2bridge_keeper::check(&keeper, settings.timing.grace_ms.get(), watchdog_ms)?)
+}
+
+/// The rules for the shim of this name.
+///
+/// # Errors
+/// The first rule that is broken, with its numbers.
+pub fn check_timing_of(shim: &str, settings: &Settings) -> Result<(), KernelError> {
+    match shim {
+        user_heartbeat::NAME => check_timing(settings),
+        control::NAME => check_user_stack_timing(settings),
+        _ => Ok(()),
+    }
+}
+
 fn carrier(carrier: Carrier) -> CarrierKind {
     match carrier {
         Carrier::Auto => CarrierKind::Auto,

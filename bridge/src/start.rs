@@ -76,8 +76,10 @@ struct Given {
 pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
     let settings = config::load(config_path)?;
     let facts = probe::look(&places_of(&settings));
-    if picked(&settings, &facts).is_ok_and(|(backend, _)| backend == Backend::UserHeartbeat) {
-        kernel::check_timing(&settings)?;
+    match picked(&settings, &facts) {
+        Ok((Backend::UserHeartbeat, _)) => kernel::check_timing(&settings)?,
+        Ok((Backend::Control, _)) => kernel::check_user_stack_timing(&settings)?,
+        Ok((Backend::Record | Backend::Observe, _)) | Err(_) => {}
     }
     let path = config_path.unwrap_or(Path::new(config::DEFAULT_PATH));
     let found = if path.exists() { "is good" } else { "does not exist: all defaults" };

@@ -15,7 +15,7 @@ use o2bridge_shim::probe::Down;
 use o2bridge_shim::{Shim, ShimError};
 use slog::{Logger, info, warn};
 
-use super::{KernelError, keeper_settings, note};
+use super::{KernelError, check_user_stack_timing, keeper_settings, note};
 use crate::config::Settings;
 
 /// The pause between two looks at dlm_controld.
@@ -36,7 +36,7 @@ pub(super) fn prepare(
         control: Some(paths.device.clone()),
         ..keeper_settings(settings, None)
     };
-    o2bridge_keeper::check(&keeper, settings.timing.grace_ms.get(), None)?;
+    check_user_stack_timing(settings)?;
     let prepared = O2cb::new(Paths::default()).prepare_user_stack()?;
     for sentence in &prepared.done {
         info!(log, "kernel: {sentence}");
