@@ -51,7 +51,7 @@ pub(super) fn config(dlm: Dlm) -> String {
 /// starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
 pub(super) fn boot(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     let lab = context.boot(&Plan::new(guests).disk("shared", 512))?;
-    lab.guests().try_for_each(prepare)?;
+    lab.guests().try_for_each(|guest| prepare(guest, dlm))?;
     make_volume(lab.guest(1), DISK, label)?;
     lab.form(&corosync(guests))?;
     lab.guests().try_for_each(|guest| start(guest, dlm))?;
@@ -69,16 +69,29 @@ pub(super) fn corosync(guests: u8) -> Corosync {
 }
 
 /// What an administrator of such a cluster has at boot, from the services `dlm` and `o2cb`, and from udev.
-pub(super) fn prepare(guest: &Guest) -> Result<()> {
-    guest.ok("modprobe -a configfs dlm ocfs2 ocfs2_stack_user ocfs2_dlmfs")?;
+///
+/// The tools take their locks through dlmfs if its module is there, else through libdlm. Where fs/dlm compares
+/// the cluster's name, which is where it tells OCFS2 of deaths itself, it refuses what comes from dlmfs: that
+/// names none. So there the module must not be loaded.
+pub(super) fn prepare(guest: &Guest, dlm: Dlm) -> Result<()> {
+    guest.ok("modprobe -a configfs dlm ocfs2 ocfs2_stack_user")?;
     guest
         .ok("mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config")?;
-    guest.ok("mkdir -p /dlm /dev/misc && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm")?;
-    guest
-        .ok("for n in dlm-control dlm-monitor dlm_plock ocfs2_control; do \
-             ln -sf ../$n /dev/misc/$n; done")
-        .map(drop)
+    guest.ok("mkdir -p /dlm /dev/misc")?;
+    match dlm {
+        Dlm::Asks => {
+            guest.ok("modprobe ocfs2_dlmfs && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm")?;
+        }
+        Dlm::Default => guest.daemon("links", LINKS)?,
+    }
+    let link = "for n in dlm-control dlm-monitor dlm_plock ocfs2_control; do \
+                ln -sf ../$n /dev/misc/$n; done";
+    guest.ok(link).map(drop)
 }
+
+/// As udev does it for lockspaces of programs.
+const LINKS: &str = "bash -c 'while sleep 0.05; do for d in /dev/dlm_*; do \
+                     [ -e /dev/misc/${d##*/} ] || ln -sf ../${d##*/} /dev/misc/; done; done'";
 
 /// Starts dlm_controld; fencing is ours. What it does is in `dlm_controld.log`.
 pub(super) fn start(guest: &Guest, dlm: Dlm) -> Result<()> {

@@ -159,7 +159,7 @@ impl<'a> Fall<'a> {
         let all = u8::try_from(self.lab.guests().count()).unwrap_or(u8::MAX);
         for guest in &self.dead {
             guest.start()?;
-            prepare(guest)?;
+            prepare(guest, dlm)?;
             guest.start_corosync(&corosync(all))?;
             let members: Vec<u8> = (1..=all).filter(|n| self.lab.guest(*n).is_on()).collect();
             guest.wait_members(&members, Duration::from_secs(40))?;
