@@ -1,8 +1,13 @@
 //! dlm_controld over its two sockets: one connection for each question, and a limit for each answer.
+//!
+//! A connection whose answer is late stays open until it comes: dlm_controld may die of writing to one that is
+//! closed (SIGPIPE, unless whoever started it had that ignored, as systemd does), and its death is the node's.
+//! While an answer is late nothing else is asked.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,7 +15,7 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use o2bridge_core::{GroupId, NodeId};
 
-use super::dlmc::{self, Command, HEADER_BYTES, Lockspace, Node};
+use super::dlmc::{self, Command, HEADER_BYTES, LOCKSPACE_BYTES, Lockspace, Node};
 use super::error::ControlError;
 
 /// How long an answer may take, in ms. It comes from memory: whoever takes longer is stopped.
@@ -41,11 +46,36 @@ pub(super) struct DlmControld {
     /// Who may answer.
     uid: u32,
     answer_ms: u64,
+    late: Arc<Mutex<Vec<Late>>>,
+}
+
+/// A connection whose answer is late.
+#[derive(Debug)]
+struct Late {
+    stream: UnixStream,
+    /// Bytes that are still to come.
+    missing: usize,
+}
+
+impl Late {
+    /// Whether the answer came, or nobody will answer any more.
+    fn is_over(&mut self) -> bool {
+        let mut bytes = [0; HEADER_BYTES + LOCKSPACE_BYTES];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(count) => self.missing = self.missing.saturating_sub(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != ErrorKind::WouldBlock || self.missing == 0,
+            }
+        }
+    }
 }
 
 impl Default for DlmControld {
     fn default() -> Self {
-        Self { prefix: String::new(), uid: 0, answer_ms: ANSWER_MS }
+        let late = Arc::default();
+        Self { prefix: String::new(), uid: 0, answer_ms: ANSWER_MS, late }
     }
 }
 
@@ -105,16 +135,57 @@ impl DlmControld {
         group: GroupId,
         node: Option<NodeId>,
     ) -> Result<(i32, Vec<u8>), ControlError> {
+        self.await_late()?;
         let mut stream = self.send(command, group, node)?;
-        let mut header = [0; HEADER_BYTES];
-        stream.read_exact(&mut header).map_err(|error| self.failed(error))?;
-        let result = dlmc::result(command, &header).ok_or(ControlError::Strange)?;
-        let mut payload = vec![0; command.payload_bytes()];
-        if result >= 0 {
-            stream.read_exact(&mut payload).map_err(|error| self.failed(error))?;
+        let whole = HEADER_BYTES + command.payload_bytes();
+        let mut answer = vec![0; whole];
+        let mut length = 0;
+        while length < whole {
+            match stream.read(&mut answer[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let error = self.failed(error);
+                    if matches!(error, ControlError::Slow { .. }) {
+                        self.keep(stream, whole - length);
+                    }
+                    return Err(error);
+                }
+            }
+            if length >= HEADER_BYTES {
+                match answer_result(command, &answer) {
+                    None => return Err(ControlError::Strange),
+                    // One that failed has nothing behind its header.
+                    Some(result) if result < 0 => break,
+                    Some(_) => {}
+                }
+            }
         }
-        Ok((result, payload))
+        let result = answer_result(command, &answer).ok_or(ControlError::Strange)?;
+        if result >= 0 && length < whole {
+            return Err(ControlError::Strange);
+        }
+        Ok((result, answer.split_off(HEADER_BYTES)))
     }
+
+    fn keep(&self, stream: UnixStream, missing: usize) {
+        if stream.set_nonblocking(true).is_ok() {
+            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            late.push(Late { stream, missing });
+        }
+    }
+
+    /// Asks nothing new of a daemon that still owes an answer.
+    fn await_late(&self) -> Result<(), ControlError> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.retain_mut(|one| !one.is_over());
+        if late.is_empty() { Ok(()) } else { Err(ControlError::Slow { for_ms: self.answer_ms }) }
+    }
+}
+
+fn answer_result(command: Command, answer: &[u8]) -> Option<i32> {
+    dlmc::result(command, answer.get(..HEADER_BYTES)?.try_into().ok()?)
 }
 
 fn refused(result: i32) -> ControlError {
@@ -182,7 +253,8 @@ mod tests {
 
     fn client(test: &str) -> DlmControld {
         let prefix = format!("o2bridge-test-{}-{test}-", std::process::id());
-        DlmControld { prefix, uid: nix::unistd::getuid().as_raw(), answer_ms: 200 }
+        let (uid, late) = (nix::unistd::getuid().as_raw(), Arc::default());
+        DlmControld { prefix, uid, answer_ms: 200, late }
     }
 
     fn listen(client: &DlmControld, name: &str) -> UnixListener {
@@ -266,6 +338,29 @@ mod tests {
             }
         }
         panic!("{} connections wait", waiting.len());
+    }
+
+    /// A daemon that writes to a connection that is closed may die of it.
+    #[test]
+    fn a_late_answer_is_taken_before_anything_else_is_asked() {
+        let client = client("late");
+        let listener = listen(&client, QUESTIONS);
+        assert!(matches!(client.lockspace(GROUP), Err(ControlError::Slow { .. })));
+        assert!(matches!(client.lockspace(GROUP), Err(ControlError::Slow { .. })), "nothing new");
+        let (mut stream, _) = listener.accept().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "one question was asked");
+        let mut asked = [0; HEADER_BYTES];
+        stream.read_exact(&mut asked).unwrap();
+        stream.write_all(&asked).unwrap();
+        assert!(matches!(client.lockspace(GROUP), Err(ControlError::Slow { .. })), "half of it");
+        stream.write_all(&[0; LOCKSPACE_BYTES]).unwrap();
+        drop(stream);
+        listener.set_nonblocking(false).unwrap();
+        let asked = answer(listener, 0, vec![0; LOCKSPACE_BYTES]);
+        assert!(client.lockspace(GROUP).unwrap().is_some());
+        asked.join().unwrap();
+        assert!(client.late.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::bridge::{self, DISK};
-use super::dlm::fall::{Fall, LIMIT};
+use super::dlm::fall::{self, Fall, LIMIT};
 use super::dlm::trace::{self, DOWN, REPLAY, START, STOP, Trace};
 use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
@@ -69,6 +69,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: tools that say nothing (label pcmk)",
         kernels: SAFE,
         run: |context| dlm::tools::run(context, "pcmk", Dlm::Asks),
+    },
+    Scenario {
+        name: "controldeaths",
+        guests: 2,
+        text: "control: 20 deaths, one after the other, and their times",
+        kernels: SAFE,
+        run: |context| fall::many(context, DEATHS, "cman", Dlm::Asks),
     },
     Scenario {
         name: "control3",
@@ -143,6 +150,7 @@ fn nothing_recovered(lab: &Lab) -> Result<()> {
 }
 
 const KILLS: u32 = 20;
+pub(super) const DEATHS: usize = 20;
 
 fn killed(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 2, "cman", Dlm::Asks)?;

@@ -99,7 +99,8 @@ pub(super) fn start(guest: &Guest, dlm: Dlm) -> Result<()> {
     let config = format!("enable_fencing=0\nenable_fscontrol={asks}\nlog_debug=1\n");
     guest.put("/etc/dlm/dlm.conf", &config)?;
     guest.ok("mkdir -p /var/log/dlm_controld /run/dlm_controld")?;
-    let stamped = "bash -c 'dlm_controld -D 2>&1 | while IFS= read -r line; do \
+    // As systemd starts its services: without the signal that kills who answers a client that is gone.
+    let stamped = "bash -c 'trap \"\" PIPE; dlm_controld -D 2>&1 | while IFS= read -r line; do \
                    echo \"$EPOCHREALTIME $line\"; done'";
     guest.daemon("dlm_controld", stamped)?;
     let limit = Duration::from_secs(30);

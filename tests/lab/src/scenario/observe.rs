@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::dlm::fall::Fall;
+use super::control::DEATHS;
+use super::dlm::fall::{self, Fall};
 use super::dlm::trace::{self, OPEN, Trace};
 use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
@@ -20,6 +21,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "observe: mounts, a death and its recovery by fs/dlm, the views agree; nothing is opened",
         kernels: &[],
         run: observe,
+    },
+    Scenario {
+        name: "observedeaths",
+        guests: 2,
+        text: "observe: 20 deaths, one after the other, told by fs/dlm: their times to compare with",
+        kernels: &["6.12"],
+        run: |context| fall::many(context, DEATHS, "pcmk", Dlm::Default),
     },
     Scenario {
         name: "silentpcmk",

@@ -1,12 +1,13 @@
 //! Deaths beside dlm_controld, and what the survivors' kernels made of them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::super::bridge::DISK;
 use super::super::moment::{Moment, said};
 use super::super::{bridge, seen, stock};
 use super::trace::{self, DOWN, REPLAY, START, STOP, Trace};
-use super::{Dlm, config, corosync, is_in_use, prepare, start};
+use super::{Dlm, config, corosync, is_in_use, mounted, prepare, start};
 use crate::ensure;
 use crate::error::{LabError, Result};
 use crate::guest::Guest;
@@ -177,6 +178,37 @@ impl<'a> Fall<'a> {
         self.lab.step("the dead are back");
         Ok(())
     }
+}
+
+/// So many deaths of n2, one after the other; shortest, middle and longest of each time.
+pub(in crate::scenario) fn many(
+    context: &Context,
+    deaths: usize,
+    label: &str,
+    dlm: Dlm,
+) -> Result<()> {
+    let lab = mounted(context, 2, label, dlm)?;
+    trace::start(lab.guest(1))?;
+    let mut all: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for death in 1..=deaths {
+        let fall = Fall::strike(&lab, &[2])?;
+        fall.recovered()?;
+        fall.order(dlm)?;
+        for (name, time) in fall.times()? {
+            lab.step(&format!("death {death}: {name} {} ms", time.as_millis()));
+            all.entry(name).or_default().push(time);
+        }
+        if death < deaths {
+            fall.come_back(dlm)?;
+        }
+    }
+    for (name, mut times) in all {
+        times.sort();
+        for (word, at) in [("least", 0), ("median", times.len() / 2), ("most", times.len() - 1)] {
+            context.figure(&format!("{name}, {word} of {deaths}"), times[at]);
+        }
+    }
+    stock::umount(lab.guest(1))
 }
 
 /// dlm_controld's own log: it stopped the lockspace, was told of each of the dead, and started after it.
