@@ -210,7 +210,8 @@ fn reset_without_keeper(context: &Context, lab: &Lab) -> Result<()> {
 
 /// A tool of the old door that begins, and then does what it is told.
 const BEGINNER: &str = r#"
-import socket, sys, time
+import os, socket, sys, time
+open("/tmp/beginner", "w").write(str(os.getpid()))
 s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 s.connect("\0ocfs2_controld_sock")
 s.sendall(("MOUNT ocfs2 %s lab /dev/vda ocfs2" % sys.argv[1]).encode().ljust(256, b"\0"))
@@ -226,7 +227,7 @@ fd = os.open("/dev/ocfs2_control", os.O_RDWR)
 assert os.read(fd, 4) == b"T01\n"
 for record in (b"T01\n", b"SETN 00000007\n", b"SETV 01 00\n"):
     os.write(fd, record)
-open("/tmp/held", "w").close()
+open("/tmp/held", "w").write(str(os.getpid()))
 time.sleep(1000)
 "#;
 
@@ -235,12 +236,12 @@ fn begun(context: &Context) -> Result<()> {
     let (one, two) = (lab.guest(1), lab.guest(2));
     one.put("/tmp/other.py", OTHER_LINE)?;
     one.daemon("other", "python3 /tmp/other.py")?;
-    one.wait_until("the line of node 7", LIMIT, "test -e /tmp/held")?;
+    one.wait_until("the line of node 7", LIMIT, "test -s /tmp/held")?;
     lab.guests().try_for_each(|guest| guest.start_o2bridged(&dlm::control()))?;
     let why = "another process holds it with another node id";
     let said = format!("grep -q '{why}' /lab/share/log/o2bridged.log");
     one.wait_until("the handshake is refused", LIMIT, &said)?;
-    one.ok("kill -KILL $(pgrep -f other.py)")?;
+    one.ok("kill -KILL $(cat /tmp/held)")?;
     lab.guests().try_for_each(|guest| bridge::wait_ready(guest, 2))?;
     lab.step("a line with other values was in the way, and was named");
     stock::mount(two, DISK)?;
@@ -258,7 +259,7 @@ fn begun(context: &Context) -> Result<()> {
     one.daemon("beginner", &format!("python3 /tmp/beginner.py {uuid}"))?;
     one.wait_until("it has begun", LIMIT, "grep -q '^STATUS 0 ' /tmp/begun")?;
     one.ok("o2bridge list | grep -q 'ocfs2 (granted)'")?;
-    one.ok("kill -KILL $(pgrep -f beginner.py)")?;
+    one.ok("kill -KILL $(cat /tmp/beginner)")?;
     dlm::is_unused(one)?;
     lab.step("a client that died leaves nothing");
 

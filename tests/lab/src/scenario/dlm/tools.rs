@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::bridge::DISK;
 use super::super::stock::{self, MOUNT};
-use super::{Dlm, boot, config, is_in_use, is_unused, make_volume};
+use super::{Dlm, boot, config, is_in_use, is_unused};
 use crate::ensure;
 use crate::error::Result;
 use crate::guest::Guest;
@@ -49,7 +49,6 @@ pub(in crate::scenario) fn run(context: &Context, label: &str, dlm: Dlm) -> Resu
         ensure!(seen.iter().any(|one| one == expected), "{tool} on {label} was seen as {seen:?}");
         lab.step(&format!("{tool} was seen as {seen:?}"));
     }
-    make_volume(guest, DISK, label)?;
     guest.ok("kill -TERM $(pidof o2bridged)")?;
     let gone = "! pidof o2bridged && ! pidof o2bridge-keeper";
     guest.wait_until("o2bridged ends", Duration::from_secs(40), gone)?;
