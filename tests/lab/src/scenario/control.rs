@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::run::{Context, Scenario};
 
 /// Where DOWN is no kernel bug.
-const SAFE: &[&str] = &["5.10"];
+const SAFE: &[&str] = &[dlm::SAFE_KERNEL];
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -232,6 +232,7 @@ time.sleep(1000)
 "#;
 
 fn begun(context: &Context) -> Result<()> {
+    dlm::fits(context, Dlm::Asks)?;
     let lab = dlm::boot(context, 2, "cman", Dlm::Asks)?;
     let (one, two) = (lab.guest(1), lab.guest(2));
     one.put("/tmp/other.py", OTHER_LINE)?;

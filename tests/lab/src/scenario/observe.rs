@@ -9,7 +9,7 @@ use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
 use super::seen;
 use crate::ensure;
-use crate::error::Result;
+use crate::error::{LabError, Result};
 use crate::guest::Guest;
 use crate::lab::Lab;
 use crate::run::{Context, Scenario};
@@ -102,6 +102,9 @@ fn never_opened(lab: &Lab) -> Result<()> {
 
 /// `control` by name, on a kernel that must not be written to.
 fn refused(context: &Context) -> Result<()> {
+    if context.kernel.name == dlm::SAFE_KERNEL {
+        return Err(LabError::Skip("DOWN is safe on this kernel".into()));
+    }
     let lab = dlm::boot(context, 1, "cman", Dlm::Asks)?;
     let guest = lab.guest(1);
     trace::start(guest)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::bridge::DISK;
 use super::super::stock::{self, MOUNT};
-use super::{Dlm, boot, config, is_in_use, is_unused};
+use super::{Dlm, boot, config, fits, is_in_use, is_unused};
 use crate::ensure;
 use crate::error::Result;
 use crate::guest::Guest;
@@ -14,6 +14,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 /// mount, umount, fsck, tunefs and mkfs: a group for each while it lasts, and none after it.
 pub(in crate::scenario) fn run(context: &Context, label: &str, dlm: Dlm) -> Result<()> {
+    fits(context, dlm)?;
     let lab = boot(context, 1, label, dlm)?;
     let guest = lab.guest(1);
     guest.start_o2bridged(&config(dlm))?;
