@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::bridge::{self, DISK};
 use super::dlm::fall::{self, Fall, LIMIT};
-use super::dlm::trace::{self, DOWN, REPLAY, START, STOP, Trace};
+use super::dlm::trace::{DOWN, REPLAY, START, STOP, Trace};
 use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
 use super::restart::{RESPAWN, STALL_LIMIT, pid, replace, writes_on};
@@ -94,7 +94,6 @@ fn plain(context: &Context) -> Result<()> {
 
 fn death(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 2, "cman", Dlm::Asks)?;
-    trace::start(lab.guest(1))?;
     let fall = Fall::strike(&lab, &[2])?;
     let answered = fall.recovered()?;
     fall.figures(context, answered)?;
@@ -111,7 +110,6 @@ const STANDSTILL: Duration = Duration::from_secs(5);
 fn slow(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 2, "cman", Dlm::Asks)?;
     let one = lab.guest(1);
-    trace::start(one)?;
     lab.fencing.set(Switch::Slow(FENCING));
     let fall = Fall::strike(&lab, &[2])?;
     thread::sleep((FENCING - Duration::from_secs(2)).saturating_sub(fall.killed.elapsed()));
@@ -159,7 +157,6 @@ fn killed(context: &Context) -> Result<()> {
         guest.daemon("o2bridged", RESPAWN)?;
     }
     lab.guests().try_for_each(|guest| bridge::wait_ready(guest, 2))?;
-    lab.guests().try_for_each(trace::start)?;
     let loads = lab.guests().map(stock::start_load).collect::<Result<Vec<_>>>()?;
     lab.step("both nodes write");
     let keeper = |guest| pid(guest, "o2bridge-keeper");
@@ -272,13 +269,11 @@ fn begun(context: &Context) -> Result<()> {
 
 fn three(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 3, "cman", Dlm::Asks)?;
-    lab.guests().try_for_each(trace::start)?;
     let fall = Fall::strike(&lab, &[3])?;
     let answered = fall.recovered()?;
     context.figure("of three: kill to access", answered - fall.killed);
     fall.order(Dlm::Asks)?;
     fall.come_back(Dlm::Asks)?;
-    trace::start(lab.guest(3))?;
 
     let fall = Fall::strike(&lab, &[2, 3])?;
     let answered = fall.recovered()?;

@@ -50,11 +50,12 @@ pub(super) fn config(dlm: Dlm) -> String {
     }
 }
 
-/// Boots guests with a shared disk and a volume of a user stack on it, forms corosync among them and
-/// starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
+/// Boots guests with a shared disk and a volume of a user stack on it, traces their kernels, forms corosync
+/// among them and starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
 pub(super) fn boot(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     let lab = context.boot(&Plan::new(guests).disk("shared", 512))?;
     lab.guests().try_for_each(|guest| prepare(guest, dlm))?;
+    lab.guests().try_for_each(trace::start)?;
     make_volume(lab.guest(1), DISK, label)?;
     lab.form(&corosync(guests))?;
     lab.guests().try_for_each(|guest| start(guest, dlm))?;

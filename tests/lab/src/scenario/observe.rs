@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::control::DEATHS;
 use super::dlm::fall::{self, Fall};
-use super::dlm::trace::{self, OPEN, Trace};
+use super::dlm::trace::{OPEN, Trace};
 use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
 use super::seen;
@@ -54,10 +54,10 @@ pub(super) const ALL: &[Scenario] = &[
 
 fn observe(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 2, "pcmk", Dlm::Default)?;
-    lab.guests().try_for_each(trace::start)?;
     cross_over(&lab)?;
     lab.guests().try_for_each(|guest| views(guest, "1,2"))?;
-    lab.step("daemons, lockspace and ring agree");
+    never_opened(&lab)?;
+    lab.step("daemons, lockspace and ring agree; nobody has opened the control device");
 
     let fall = Fall::strike(&lab, &[2])?;
     let answered = fall.recovered()?;
@@ -107,7 +107,6 @@ fn refused(context: &Context) -> Result<()> {
     }
     let lab = dlm::boot(context, 1, "cman", Dlm::Asks)?;
     let guest = lab.guest(1);
-    trace::start(guest)?;
     let status = seen::machine(guest)?;
     ensure!(status["down"] == "bug", "DOWN is {}", status["down"]);
     let known = "DOWN is a kernel BUG then";

@@ -161,6 +161,7 @@ impl<'a> Fall<'a> {
         for guest in &self.dead {
             guest.start()?;
             prepare(guest, dlm)?;
+            trace::start(guest)?;
             guest.start_corosync(&corosync(all))?;
             let members: Vec<u8> = (1..=all).filter(|n| self.lab.guest(*n).is_on()).collect();
             guest.wait_members(&members, Duration::from_secs(40))?;
@@ -188,7 +189,6 @@ pub(in crate::scenario) fn many(
     dlm: Dlm,
 ) -> Result<()> {
     let lab = mounted(context, 2, label, dlm)?;
-    trace::start(lab.guest(1))?;
     let mut all: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for death in 1..=deaths {
         let fall = Fall::strike(&lab, &[2])?;
