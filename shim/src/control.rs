@@ -33,11 +33,12 @@ mod daemon;
 mod dlmc;
 mod error;
 mod lifeline;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ use o2bridge_keeper::{Line, line};
 use daemon::{Dlm, DlmControld};
 pub use error::ControlError;
 pub use lifeline::Lifeline;
+pub use settings::{Me, Paths, Settings};
 
 use crate::probe::Down;
 use crate::{Shim, ShimError};
@@ -64,71 +66,6 @@ const PROTOCOL: (u8, u8) = (1, 0);
 /// our word. More is up to the caller, who says the verb again.
 const LAG_MS: u64 = 500;
 const POLL: Duration = Duration::from_millis(5);
-
-/// Where the kernel is.
-#[derive(Debug, Clone)]
-pub struct Paths {
-    /// OCFS2's control device.
-    pub device: PathBuf,
-    /// The highest locking protocol that it speaks.
-    pub protocol: PathBuf,
-    /// The lockspaces of fs/dlm.
-    pub lockspaces: PathBuf,
-}
-
-impl Default for Paths {
-    fn default() -> Self {
-        Self {
-            device: "/dev/ocfs2_control".into(),
-            protocol: "/sys/fs/ocfs2/max_locking_protocol".into(),
-            lockspaces: "/sys/kernel/dlm".into(),
-        }
-    }
-}
-
-/// Which node this is, once corosync told.
-#[derive(Debug, Clone, Default)]
-pub struct Me(Arc<Mutex<Option<NodeId>>>);
-
-impl Me {
-    /// Corosync told.
-    pub fn set(&self, node: NodeId) {
-        *lock(&self.0) = Some(node);
-    }
-
-    fn get(&self) -> Result<NodeId, ControlError> {
-        lock(&self.0).ok_or(ControlError::NoNode)
-    }
-}
-
-/// What the shim needs.
-#[derive(Clone)]
-pub struct Settings {
-    /// Where the kernel is.
-    pub paths: Paths,
-    /// Which node this is.
-    pub me: Me,
-    /// The keeper.
-    pub keeper: Arc<dyn Lifeline>,
-    /// The groups that an earlier daemon left attached.
-    pub groups: BTreeSet<GroupId>,
-    /// What `DOWN` does to this kernel.
-    pub down: Down,
-    /// Whether a kernel of which that is not known may be written to.
-    pub risk_kernel_bug: bool,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("paths", &self.paths)
-            .field("me", &self.me)
-            .field("groups", &self.groups)
-            .field("down", &self.down)
-            .field("risk_kernel_bug", &self.risk_kernel_bug)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The backend.
 pub struct Control {

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use super::dlmc::{Lockspace, Node};
 use super::*;
