@@ -164,13 +164,13 @@ pub(super) fn is_unused(guest: &Guest) -> Result<()> {
 
 /// Unmounts everywhere and stops the daemons.
 pub(super) fn end(lab: &Lab) -> Result<()> {
-    for guest in lab.guests() {
+    for guest in lab.guests().filter(|guest| guest.is_on()) {
         if guest.ok(&format!("mountpoint -q {MOUNT}")).is_ok() {
             stock::umount(guest)?;
         }
         is_unused(guest)?;
     }
-    for guest in lab.guests() {
+    for guest in lab.guests().filter(|guest| guest.is_on()) {
         guest.ok("kill -TERM $(pidof o2bridged)")?;
         let gone = "! pidof o2bridged && ! pidof o2bridge-keeper";
         guest.wait_until("o2bridged and its keeper end", Duration::from_secs(40), gone)?;
