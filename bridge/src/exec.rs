@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use o2bridge_core::{Action, Event, GroupId, NodeId, Now, OpError, OpId, Verb};
 use o2bridge_cpg::{Bus, BusEvent};
-use o2bridge_shim::Shim;
+use o2bridge_shim::{Shim, observe};
 use slog::{Logger, error, info, warn};
 
 use crate::adapter::nodetable::Cluster;
@@ -76,6 +76,11 @@ impl Hands {
             Action::Join { op, channel } => self.bus.join(op, channel),
             Action::Depart { op, channel } => self.bus.depart(op, channel),
             Action::Mcast { channel, bytes } => self.bus.mcast(channel, bytes),
+            Action::KillNode { op, node } if self.is_observer() => {
+                info!(self.log, "a node is not ended for want of its daemon: we only observe";
+                    "node" => node.0);
+                self.fencers.push(node, Box::new(move || Some(Event::Done { op, result: Ok(()) })));
+            }
             Action::KillNode { op, node } => self.bus.kill_node(op, node),
             Action::Verb { op, group, verb } => self.verb(op, group, verb),
             Action::Save { op, group, image } => {
@@ -101,6 +106,11 @@ impl Hands {
                 );
             }
             Action::Fence { op, node, level } => self.fence(op, node, level),
+            Action::FenceSelf { group, incarnation } if self.is_observer() => {
+                warn!(self.log, "the cluster went on without this node; what follows is \
+                    dlm_controld's to decide, we only observe";
+                    "group" => %group, "use" => %incarnation);
+            }
             Action::FenceSelf { group, incarnation } => {
                 error!(self.log, "this node must be reset: the cluster may go on without it";
                     "group" => %group, "use" => %incarnation);
@@ -116,6 +126,11 @@ impl Hands {
             Action::Note(told) => note::note(&self.log, &self.repeats, now, &told),
             Action::Exit => self.is_over = true,
         }
+    }
+
+    /// Whether others decide about nodes: then we end none, nor ourselves.
+    fn is_observer(&self) -> bool {
+        self.shim.name() == observe::NAME
     }
 
     /// What corosync says of the cluster is the kernel's node table, too.

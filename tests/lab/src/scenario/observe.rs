@@ -86,6 +86,11 @@ fn disagreement(lab: &Lab) -> Result<()> {
     two.kill_program("o2bridged")?;
     let wanted = "o2bridge status | grep -q 'NO: node 2 '";
     one.wait_until("status says that node 2 is silent", Duration::from_secs(60), wanted)?;
+    // Longer than the grace period, after which other shims would have corosync end the node.
+    let spared =
+        "grep -q 'a node is not ended for want of its daemon' /lab/share/log/o2bridged.log";
+    one.wait_until("the grace period is over", Duration::from_secs(60), spared)?;
+    one.wait_members(&[1, 2], Duration::from_secs(10))?;
     lab.step("a daemon that is missing shows as a disagreement");
     two.daemon("o2bridged", "o2bridged --config /etc/o2bridge/o2bridge.toml")?;
     lab.guests().try_for_each(|guest| views(guest, "1,2"))
