@@ -29,7 +29,7 @@ use crate::adapter::timers::now;
 use crate::config::{Bounded, Carrier, O2cbSection, Settings};
 use crate::status;
 pub use timing::{check_timing, check_timing_of, check_user_stack_timing};
-use user_stack::Tender;
+use user_stack::{PAUSE, Tender};
 
 /// Where the letter "b" resets the node.
 const SYSRQ: &str = "/proc/sysrq-trigger";
@@ -216,7 +216,9 @@ impl Kernel {
                 let table = NodeTable::start(*o2cb, section, (shim, slots), log.clone())?;
                 Backing::O2cb { table, gates }
             }
-            Base::User { me } => Backing::User { me, tender: Tender::start(shim, log.clone())? },
+            Base::User { me } => {
+                Backing::User { me, tender: Tender::start(shim, PAUSE, log.clone())? }
+            }
         };
         Ok(Self { keeper, backing, alive_at: now(), log: log.clone() })
     }

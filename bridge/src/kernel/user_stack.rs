@@ -19,7 +19,7 @@ use super::{KernelError, check_user_stack_timing, keeper_settings, note};
 use crate::config::Settings;
 
 /// The pause between two looks at dlm_controld.
-const PAUSE: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_secs(10);
 
 /// Loads the drivers, starts or adopts the keeper, and says what the shim needs. A kernel that must not be
 /// written to is refused before anything is done.
@@ -60,12 +60,16 @@ pub(super) struct Tender {
 }
 
 impl Tender {
-    pub(super) fn start(shim: Arc<dyn Shim>, log: Logger) -> std::io::Result<Self> {
+    pub(super) fn start(
+        shim: Arc<dyn Shim>,
+        pause: Duration,
+        log: Logger,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let complaint = Arc::<Mutex<Option<String>>>::default();
         let shown = Arc::clone(&complaint);
         let thread = std::thread::Builder::new().name("tender".into()).spawn(move || {
-            while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let now = shim.tend();
                 let mut shown = look(&shown);
                 match (&*shown, &now) {
@@ -99,4 +103,66 @@ fn look<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// For [`super::Kernel`]: a keeper that is there from the start.
 pub(super) fn cell(keeper: Arc<Keeper>) -> Arc<OnceLock<Arc<Keeper>>> {
     Arc::new(OnceLock::from(keeper))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use o2bridge_core::{Incarnation, NodeId, Peers};
+
+    use super::*;
+
+    /// Complains of what it was told to.
+    struct Fake(Mutex<Option<String>>);
+
+    impl Shim for Fake {
+        fn name(&self) -> &'static str {
+            "fake"
+        }
+
+        fn attach(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn suspend(&self, _: GroupId) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn node_down(&self, _: GroupId, _: NodeId, _: Incarnation) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn resume(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn detach(&self, _: GroupId) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn tend(&self) -> Option<String> {
+            look(&self.0).clone()
+        }
+    }
+
+    #[test]
+    fn what_is_amiss_is_shown_for_as_long_as_it_is() {
+        let shim = Arc::new(Fake(Mutex::new(None)));
+        let log = Logger::root(slog::Discard, slog::o!());
+        let pause = Duration::from_millis(1);
+        let mut tender = Tender::start(Arc::clone(&shim) as Arc<dyn Shim>, pause, log).unwrap();
+        for expected in [Some("gone".to_owned()), None] {
+            look(&shim.0).clone_from(&expected);
+            let end = Instant::now() + Duration::from_secs(10);
+            while tender.complaint() != expected {
+                assert!(Instant::now() < end, "{expected:?} is not shown");
+                std::thread::sleep(pause);
+            }
+        }
+        tender.stop();
+        look(&shim.0).replace("unheard".into());
+        std::thread::sleep(10 * pause);
+        assert_eq!(tender.complaint(), None, "it has ended");
+    }
 }
