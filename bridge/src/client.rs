@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::door::VARLINK_PATH;
+use crate::machine::Machine;
 use crate::status::{LogLevel, Status, Use};
 pub use error::{ClientError, Refused};
 pub use o2bridge_core::{GroupId, NodeId};
@@ -198,6 +199,14 @@ impl Client {
     /// The daemon could not be asked.
     pub fn status(&mut self) -> Answer<Status> {
         self.call("Status", json!({}))
+    }
+
+    /// What this machine's kernel allows, and a verdict for each shim.
+    ///
+    /// # Errors
+    /// The daemon could not be asked.
+    pub fn capabilities(&mut self) -> Answer<Machine> {
+        self.call("Capabilities", json!({}))
     }
 
     /// The status now, and again after each change. The connection serves nothing else afterwards.

@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 pub use fencing::{Agent, FencingSection, FencingTask, Level, Options, Policy, Power};
 pub use kernel::{
-    Carrier, HeartbeatMode, KeeperSection, O2cbSection, StorageLoss, UserHeartbeatSection, Volumes,
-    VolumesWord,
+    Carrier, ControlSection, HeartbeatMode, KeeperSection, O2cbSection, StorageLoss,
+    UserHeartbeatSection, Volumes, VolumesWord,
 };
 pub use load::{ConfigError, DEFAULT_PATH, load, parse};
 pub use value::{Bounded, LogTarget};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub o2cb: O2cbSection,
     /// The shim that speaks to it.
     pub user_heartbeat: UserHeartbeatSection,
+    /// The shim for user stacks that tells the kernel.
+    pub control: ControlSection,
     /// The process that beats for the daemon.
     pub keeper: KeeperSection,
     /// The file of the record shim.
@@ -219,6 +221,7 @@ impl Settings {
             ("shim", self.shim != new.shim),
             ("o2cb", self.o2cb != new.o2cb),
             ("user_heartbeat", self.user_heartbeat != new.user_heartbeat),
+            ("control", self.control != new.control),
             ("keeper", self.keeper != new.keeper),
             ("record", self.record != new.record),
             ("log.target", self.log.target != new.log.target),

@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use mio::{Registry, Token};
 use o2bridge_core::{Event, Now, Reply, RequestId};
 
+use crate::machine::Machine;
 use crate::status::{LogLevel, Status};
 use desk::Desk;
 use legacy::Legacy;
@@ -74,6 +75,9 @@ pub trait View {
     /// Everything that status shows. Called on request, and for streams at most once per
     /// [`STREAM_PAUSE_MS`].
     fn status(&self) -> Status;
+
+    /// What this machine allows. Any local user may ask, as often as it likes.
+    fn machine(&mut self) -> Machine;
 
     /// The daemon's memory of what happened. Held in the daemon's locked memory until its reader has
     /// taken it: it should not be more than a MiB.

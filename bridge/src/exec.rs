@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use o2bridge_core::{Action, Event, GroupId, NodeId, Now, OpError, OpId, Verb};
 use o2bridge_cpg::{Bus, BusEvent};
-use o2bridge_shim::Shim;
+use o2bridge_shim::{Shim, observe};
 use slog::{Logger, error, info, warn};
 
 use crate::adapter::nodetable::Cluster;
@@ -76,6 +76,11 @@ impl Hands {
             Action::Join { op, channel } => self.bus.join(op, channel),
             Action::Depart { op, channel } => self.bus.depart(op, channel),
             Action::Mcast { channel, bytes } => self.bus.mcast(channel, bytes),
+            Action::KillNode { op, node } if self.is_observer() => {
+                info!(self.log, "a node is not ended for want of its daemon: we only observe";
+                    "node" => node.0);
+                self.fencers.push(node, Box::new(move || Some(Event::Done { op, result: Ok(()) })));
+            }
             Action::KillNode { op, node } => self.bus.kill_node(op, node),
             Action::Verb { op, group, verb } => self.verb(op, group, verb),
             Action::Save { op, group, image } => {
@@ -88,6 +93,9 @@ impl Hands {
                 });
             }
             Action::Look { op, group, service, device } => {
+                if let Some(volumes) = self.volumes.as_mut().filter(|_| service.is_ocfs2()) {
+                    volumes.tool_gone(group, now);
+                }
                 let mountinfo = self.mountinfo.clone();
                 self.verbs.push(
                     group,
@@ -98,6 +106,11 @@ impl Hands {
                 );
             }
             Action::Fence { op, node, level } => self.fence(op, node, level),
+            Action::FenceSelf { group, incarnation } if self.is_observer() => {
+                warn!(self.log, "the cluster went on without this node; what follows is \
+                    dlm_controld's to decide, we only observe";
+                    "group" => %group, "use" => %incarnation);
+            }
             Action::FenceSelf { group, incarnation } => {
                 error!(self.log, "this node must be reset: the cluster may go on without it";
                     "group" => %group, "use" => %incarnation);
@@ -115,12 +128,17 @@ impl Hands {
         }
     }
 
+    /// Whether others decide about nodes: then we end none, nor ourselves.
+    fn is_observer(&self) -> bool {
+        self.shim.name() == observe::NAME
+    }
+
     /// What corosync says of the cluster is the kernel's node table, too.
     pub fn note_corosync(&mut self, event: &BusEvent) {
-        let (Some(kernel), Some(volumes)) = (&mut self.kernel, &mut self.volumes) else { return };
         match event {
             BusEvent::Connected(connected) => {
-                volumes.set_cluster(&connected.cluster);
+                self.volumes.iter_mut().for_each(|it| it.set_cluster(&connected.cluster));
+                self.kernel.iter().for_each(|kernel| kernel.set_node(connected.node));
                 // Not told to the kernel before no volume can be mounted without its region.
                 self.cluster = Some(Cluster {
                     me: connected.node,
@@ -130,7 +148,7 @@ impl Hands {
             }
             BusEvent::Nodelist(nodes) => match &mut self.cluster {
                 Some(waiting) => waiting.nodes.clone_from(nodes),
-                None => kernel.nodelist(nodes),
+                None => self.kernel.iter_mut().for_each(|kernel| kernel.nodelist(nodes)),
             },
             BusEvent::Refused(_)
             | BusEvent::Lost(_)

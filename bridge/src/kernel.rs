@@ -8,12 +8,18 @@
 //! At the end the other way round: the groups were left, so the keeper beats nothing and ends, and the
 //! node table goes.
 
+mod timing;
+mod user_stack;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use o2bridge_core::{Now, Saved};
+use o2bridge_core::{GroupId, NodeId, Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
+use o2bridge_shim::control::{self, Me};
+use o2bridge_shim::probe::Down;
 use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Gates, Slots};
 use o2bridge_shim::{ChooseError, Shim, ShimError};
 use slog::{Logger, error, info, warn};
@@ -22,6 +28,8 @@ use crate::adapter::nodetable::{Cluster, NodeTable};
 use crate::adapter::timers::now;
 use crate::config::{Bounded, Carrier, O2cbSection, Settings};
 use crate::status;
+pub use timing::{check_timing, check_timing_of, check_user_stack_timing};
+use user_stack::{PAUSE, Tender};
 
 /// Where the letter "b" resets the node.
 const SYSRQ: &str = "/proc/sysrq-trigger";
@@ -50,29 +58,55 @@ pub enum KernelError {
     /// Drivers or mounts.
     #[error("the kernel cannot be prepared: {0}")]
     Prepare(#[from] o2bridge_kmod_ctl::Error),
+    /// It must not be told of deaths, or there is no keeper.
+    #[error("{0}")]
+    Shim(#[from] ShimError),
 }
 
 /// What has to be told and stopped beside the shim's verbs.
 pub struct Kernel {
     /// The keeper, if the carrier needs one.
     keeper: Arc<OnceLock<Arc<Keeper>>>,
-    table: NodeTable,
-    gates: Gates,
+    backing: Backing,
     /// When the keeper must be told again that the loop turns.
     alive_at: Now,
     log: Logger,
 }
 
+/// What else there is, by the stack.
+#[derive(Debug)]
+enum Backing {
+    O2cb { table: NodeTable, gates: Gates },
+    User { me: Me, tender: Tender },
+}
+
 /// The kernel made ready, for the shim to stand on.
 pub struct Ground {
-    o2cb: O2cb,
-    section: O2cbSection,
     keeper: Arc<OnceLock<Arc<Keeper>>>,
-    slots: Slots,
-    gates: Gates,
+    base: Base,
+}
+
+/// What that is made of.
+enum Base {
+    O2cb { o2cb: Box<O2cb>, section: O2cbSection, slots: Slots, gates: Gates },
+    User { me: Me },
 }
 
 impl Ground {
+    /// The same for the shim `control`, which begins with these groups attached.
+    ///
+    /// # Errors
+    /// The kernel must not be told of deaths, or the node cannot be served safely.
+    pub fn prepare_user_stack(
+        settings: &Settings,
+        given: (Down, BTreeSet<GroupId>),
+        log: &Logger,
+    ) -> Result<(Self, control::Settings), KernelError> {
+        let me = Me::default();
+        let (keeper, wanted) = user_stack::prepare(settings, given, &me, log)?;
+        Ok((Self { keeper: user_stack::cell(keeper), base: Base::User { me } }, wanted))
+    }
+
     /// Checks the times, loads the drivers, and says what the shim needs.
     ///
     /// # Errors
@@ -104,7 +138,8 @@ impl Ground {
             gates: gates.clone(),
             keeper: starter(settings, log, &keeper),
         };
-        Ok((Self { o2cb, section: settings.o2cb.clone(), keeper, slots, gates }, wanted))
+        let (o2cb, section) = (Box::new(o2cb), settings.o2cb.clone());
+        Ok((Self { keeper, base: Base::O2cb { o2cb, section, slots, gates } }, wanted))
     }
 
     /// The shim could not start. If the kernel has buried nodes that may be alive, this one must not
@@ -175,25 +210,50 @@ impl Kernel {
     /// # Errors
     /// The system has no thread left.
     pub fn start(ground: Ground, shim: Arc<dyn Shim>, log: &Logger) -> std::io::Result<Self> {
-        let Ground { o2cb, section, keeper, slots, gates } = ground;
-        let table = NodeTable::start(o2cb, section, (shim, slots), log.clone())?;
-        Ok(Self { keeper, table, gates, alive_at: now(), log: log.clone() })
+        let Ground { keeper, base } = ground;
+        let backing = match base {
+            Base::O2cb { o2cb, section, slots, gates } => {
+                let table = NodeTable::start(*o2cb, section, (shim, slots), log.clone())?;
+                Backing::O2cb { table, gates }
+            }
+            Base::User { me } => {
+                Backing::User { me, tender: Tender::start(shim, PAUSE, log.clone())? }
+            }
+        };
+        Ok(Self { keeper, backing, alive_at: now(), log: log.clone() })
+    }
+
+    /// Corosync told which node this is.
+    pub fn set_node(&self, node: NodeId) {
+        match &self.backing {
+            Backing::User { me, .. } => me.set(node),
+            Backing::O2cb { .. } => {}
+        }
     }
 
     /// Corosync answers.
     pub fn connected(&mut self, cluster: Cluster) {
-        self.table.connected(cluster);
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.connected(cluster),
+            Backing::User { .. } => {}
+        }
     }
 
     /// The volumes that nobody may mount yet.
     #[must_use]
-    pub fn gates(&self) -> Gates {
-        self.gates.clone()
+    pub fn gates(&self) -> Option<Gates> {
+        match &self.backing {
+            Backing::O2cb { gates, .. } => Some(gates.clone()),
+            Backing::User { .. } => None,
+        }
     }
 
     /// The nodelist was changed.
     pub fn nodelist(&mut self, nodes: &[o2bridge_cpg::NodeEntry]) {
-        self.table.nodelist(nodes);
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.nodelist(nodes),
+            Backing::User { .. } => {}
+        }
     }
 
     /// Tells the keeper that the loop turns: one that hangs counts as absent.
@@ -215,20 +275,35 @@ impl Kernel {
     /// What there is in the kernel, as the node table's thread last saw it; `None` before that.
     #[must_use]
     pub fn status(&self) -> Option<status::Kernel> {
-        let keeper = self.keeper.get().and_then(|keeper| keeper.pid());
-        self.table.view().map(|view| status::Kernel::new(&view, keeper))
+        let keeper = self.keeper.get();
+        let pid = keeper.and_then(|keeper| keeper.pid());
+        match &self.backing {
+            Backing::O2cb { table, .. } => table.view().map(|view| status::Kernel::new(&view, pid)),
+            Backing::User { .. } => {
+                let line = keeper.and_then(|keeper| keeper.line());
+                Some(status::Kernel::line(line.map(|line| line.to_string()), pid))
+            }
+        }
     }
 
     /// Whether the kernel has its cluster. Before, a mount fails; from then on it waits for its region.
     #[must_use]
     pub fn is_online(&self) -> bool {
-        self.table.is_online()
+        match &self.backing {
+            Backing::O2cb { table, .. } => table.is_online(),
+            Backing::User { .. } => true,
+        }
     }
 
     /// What keeps the kernel's node table from being as corosync has it.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        self.table.complaint().map(|why| format!("the kernel's node table: {why}"))
+        match &self.backing {
+            Backing::O2cb { table, .. } => {
+                table.complaint().map(|why| format!("the kernel's node table: {why}"))
+            }
+            Backing::User { tender, .. } => tender.complaint(),
+        }
     }
 
     /// A hand on the reset button, for a thread. Without a keeper there is none.
@@ -242,34 +317,17 @@ impl Kernel {
         if let Some(Err(error)) = self.keeper.get().map(|keeper| keeper.stop()) {
             warn!(self.log, "the keeper goes on: {error}");
         }
-        self.table.stop();
+        match &mut self.backing {
+            Backing::O2cb { table, .. } => table.stop(),
+            Backing::User { tender, .. } => tender.stop(),
+        }
     }
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Kernel").field("backing", &self.backing).finish_non_exhaustive()
     }
-}
-
-/// The rules between the times of keeper, peers and kernel; see [`o2bridge_keeper::check`].
-///
-/// # Errors
-/// The first rule that is broken, with its numbers.
-pub fn check_timing(settings: &Settings) -> Result<(), KernelError> {
-    let keeper = keeper_settings(settings, Path::new("/dev/null"), 512);
-    let watchdog_ms = keeper.watchdog.as_deref().and_then(watchdog_timeout_ms);
-    o2bridge_keeper::check(&keeper, settings.timing.grace_ms.get(), watchdog_ms)?;
-    let reset_ms = settings.tunables(true).inquorate_reset_ms;
-    let o2quo_ms = settings.o2cb.o2quo_ms();
-    if reset_ms >= o2quo_ms {
-        return Err(KernelError::Outvoted(format!(
-            "fencing.inquorate_reset_ms ({reset_ms}) must be less than {o2quo_ms} ms \
-             (o2cb.idle_timeout_ms + (o2cb.dead_threshold + 2) rounds of {ROUND_MS} ms): by then the \
-             kernels settle a lost network by themselves, and not always as corosync does"
-        )));
-    }
-    Ok(())
 }
 
 fn carrier(carrier: Carrier) -> CarrierKind {
@@ -289,7 +347,7 @@ fn starter(
     Arc::new(move |device: &Path, block_bytes| {
         let notices = log.clone();
         let started = Keeper::start(
-            keeper_settings(&settings, device, block_bytes),
+            keeper_settings(&settings, Some((device, block_bytes))),
             Box::new(move |notice| note(&notices, &notice)),
         );
         let keeper = Arc::new(started.map_err(BeatError::from)?);
@@ -309,18 +367,15 @@ fn note(log: &Logger, notice: &Notice) {
     }
 }
 
-fn keeper_settings(
-    settings: &Settings,
-    device: &Path,
-    block_bytes: u32,
-) -> o2bridge_keeper::Settings {
+fn keeper_settings(settings: &Settings, device: Option<(&Path, u32)>) -> o2bridge_keeper::Settings {
     let dead_threshold = settings.o2cb.dead_threshold.get();
     let dead_ms = dead_threshold * ROUND_MS;
     o2bridge_keeper::Settings {
         program: settings.keeper.program.clone().unwrap_or_else(beside_us),
         socket: settings.paths.run_dir.join("keeper.sock"),
-        device: device.into(),
-        block_bytes,
+        device: device.map(|(path, _)| path.into()),
+        control: None,
+        block_bytes: device.map_or(512, |(_, block_bytes)| block_bytes),
         dead_threshold: u32::try_from(dead_threshold).unwrap_or(u32::MAX),
         beat_ms: BEAT_MS,
         daemon_back_ms: settings.keeper.daemon_back_ms.get(),
@@ -339,15 +394,6 @@ fn beside_us() -> PathBuf {
     let name = "o2bridge-keeper";
     let us = std::env::current_exe().ok();
     us.and_then(|us| Some(us.parent()?.join(name))).unwrap_or_else(|| name.into())
-}
-
-/// The watchdog's own timeout as sysfs has it.
-fn watchdog_timeout_ms(device: &Path) -> Option<u64> {
-    // /dev/watchdog is the old name of the first one.
-    let name = device.file_name()?.to_str()?;
-    let name = if name == "watchdog" { "watchdog0" } else { name };
-    let text = std::fs::read_to_string(format!("/sys/class/watchdog/{name}/timeout")).ok()?;
-    Some(text.trim().parse::<u64>().ok()? * 1_000)
 }
 
 #[cfg(test)]

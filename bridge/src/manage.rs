@@ -131,8 +131,8 @@ impl Manage {
     fn reread(&mut self, hands: &mut Hands) -> Option<Event> {
         self.manager.reloading(now());
         let loaded = config::load(self.config_path.as_deref()).map_err(|error| error.to_string());
-        let has_kernel = self.facts.has_kernel();
-        let usable = loaded.and_then(|new| check(&self.facts.settings, new, has_kernel));
+        let shim = &self.facts.shim.0;
+        let usable = loaded.and_then(|new| check(&self.facts.settings, new, shim));
         let event = match usable {
             Ok(settings) => Some(self.adopt(settings, hands)),
             Err(error) => {
@@ -184,11 +184,10 @@ fn merged(old: &config::Settings, new: &config::Settings) -> config::Settings {
 fn check(
     old: &config::Settings,
     new: config::Settings,
-    has_kernel: bool,
+    shim: &str,
 ) -> Result<config::Settings, String> {
-    if has_kernel {
-        kernel::check_timing(&merged(old, &new)).map_err(|error| error.to_string())?;
-    }
+    let checked = kernel::check_timing_of(shim, &merged(old, &new));
+    checked.map_err(|error| error.to_string())?;
     Ok(new)
 }
 
@@ -197,20 +196,25 @@ mod tests {
     use super::*;
 
     /// A rereading of this text by a daemon with the defaults.
-    fn reread(text: &str, has_kernel: bool) -> Result<(), String> {
-        check(&config::Settings::default(), toml::from_str(text).unwrap(), has_kernel).map(|_| ())
+    fn reread(text: &str, shim: &str) -> Result<(), String> {
+        check(&config::Settings::default(), toml::from_str(text).unwrap(), shim).map(|_| ())
     }
 
     #[test]
     fn new_times_must_fit_those_that_stay() {
         // The keeper's time would fit, but waits for a restart.
         let early = "timing.grace_ms = 10000\nkeeper.daemon_back_ms = 5000";
-        let error = reread(early, true).unwrap_err();
-        assert!(error.contains("daemon_back_ms 20000 >= grace_ms 10000"), "{error}");
+        for shim in ["user-heartbeat", "control"] {
+            let error = reread(early, shim).unwrap_err();
+            assert!(error.contains("daemon_back_ms 20000 >= grace_ms 10000"), "{error}");
+            assert_eq!(reread("timing.grace_ms = 40000", shim), Ok(()));
+        }
         let late = "fencing.inquorate_reset_ms = 100000";
-        let error = reread(late, true).unwrap_err();
+        let error = reread(late, "user-heartbeat").unwrap_err();
         assert!(error.contains("inquorate_reset_ms (100000)"), "{error}");
-        assert_eq!([reread(early, false), reread(late, false)], [Ok(()), Ok(())]);
-        assert_eq!(reread("timing.grace_ms = 40000", true), Ok(()));
+        assert_eq!(reread(late, "control"), Ok(()), "fs/dlm settles nothing by itself");
+        for shim in ["record", "observe"] {
+            assert_eq!([reread(early, shim), reread(late, shim)], [Ok(()), Ok(())]);
+        }
     }
 }

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use mio::{Interest, Poll, Waker};
 use o2bridge_core::{Config, Core, Saved};
 use o2bridge_cpg::{Bus, Options};
-use o2bridge_shim::{Choice, Shim};
+use o2bridge_shim::{Backend, Choice, ChooseError, Shim, probe};
 use signal_hook_mio::v1_0::Signals;
 use slog::{Logger, info, warn};
 
@@ -35,7 +35,8 @@ use crate::kernel::{self, Ground, Kernel};
 use crate::log::Log;
 use crate::log::repeat::Repeats;
 use crate::manage::{self, Manage};
-use crate::window::Facts;
+use crate::volumes::Serves;
+use crate::window::{Eye, Facts};
 
 /// What ends a start. Each of them names what is in the way.
 type StartError = Box<dyn std::error::Error>;
@@ -74,8 +75,11 @@ struct Given {
 /// It cannot be used.
 pub fn check_config(config_path: Option<&Path>) -> Result<String, StartError> {
     let settings = config::load(config_path)?;
-    if o2bridge_shim::is_user_heartbeat(&settings.shim.kind, &settings.paths.cluster_stack) {
-        kernel::check_timing(&settings)?;
+    let facts = probe::look(&places_of(&settings));
+    match picked(&settings, &facts) {
+        Ok((Backend::UserHeartbeat, _)) => kernel::check_timing(&settings)?,
+        Ok((Backend::Control, _)) => kernel::check_user_stack_timing(&settings)?,
+        Ok((Backend::Record | Backend::Observe, _)) | Err(_) => {}
     }
     let path = config_path.unwrap_or(Path::new(config::DEFAULT_PATH));
     let found = if path.exists() { "is good" } else { "does not exist: all defaults" };
@@ -88,7 +92,8 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let boot = boot_id(&settings.paths.boot_id)?;
     let state = StateDir::new(settings.paths.run_dir.join("state"), boot);
     let loaded = state.load(wall_us())?;
-    let (choice, ground) = choose(&settings, &logger)?;
+    let machine = Eye::open(places_of(&settings));
+    let (choice, ground, serves) = choose(&settings, machine.seen(), &loaded.saved, &logger)?;
     let facts = Facts {
         started_ms: now().0,
         shim: (choice.shim.name().into(), choice.reason),
@@ -98,12 +103,13 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
         ring: log.ring.clone(),
         shm_bytes: 0,
         corosync: None,
+        machine,
     };
     introduce(&logger, log, &facts, loaded.saved.groups.len());
 
     let poll = Poll::new()?;
     poll.registry().register(&mut caught, SIGNALS, Interest::READABLE)?;
-    let tunables = settings.tunables(choice.shim.name() != o2bridge_shim::record::NAME);
+    let tunables = settings.tunables(facts.has_kernel());
     let config = Config { boot, first_incarnation: loaded.first_incarnation, tunables };
     let saved = loaded.saved.clone();
     let core = Core::new(config, loaded.saved);
@@ -111,33 +117,39 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     kernel::detach_forgotten(shim.as_ref(), &saved, &logger);
     let stand = |ground| Kernel::start(ground, Arc::clone(&shim), &logger);
     let kernel = ground.map(stand).transpose()?;
-    let given = (shim, kernel.map(|kernel| (kernel, saved)), state);
+    let given = Built { shim, kernel, serves, saved, state };
     let (hands, results) = hands(&poll, settings, given, logger.clone())?;
     let manage = Manage::new(caught, facts, config_path, logger);
     Ok(Driver::new(poll, core, hands, results, manage))
+}
+
+/// What stands before the loop.
+struct Built {
+    shim: Arc<dyn Shim>,
+    kernel: Option<Kernel>,
+    serves: Option<Serves>,
+    saved: Saved,
+    state: StateDir,
 }
 
 /// Threads, corosync and the doors.
 fn hands(
     poll: &Poll,
     settings: Settings,
-    (shim, kernel, state): (Arc<dyn Shim>, Option<(Kernel, Saved)>, StateDir),
+    built: Built,
     log: Logger,
 ) -> Result<(Hands, Results), StartError> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (outbox, results) = Outbox::new(Arc::clone(&waker));
     let channels_warn = usize::try_from(settings.corosync.groups_warn.get()).unwrap_or(usize::MAX);
     let options = Options { channels_warn, ..Options::default() };
-    let watch = |(kernel, saved): (Kernel, Saved)| {
-        let volumes = VolumeDesk::start(
-            &settings,
-            (&saved, kernel.gates()),
-            Arc::clone(&waker),
-            log.clone(),
-        )?;
-        Ok::<_, StartError>((kernel, volumes))
+    let Built { shim, kernel, serves, saved, state } = built;
+    let gates = kernel.as_ref().and_then(Kernel::gates);
+    let watch = |serves| {
+        let given = (&saved, serves, gates);
+        VolumeDesk::start(&settings, given, Arc::clone(&waker), log.clone())
     };
-    let (kernel, volumes) = kernel.map(watch).transpose()?.unzip();
+    let volumes = serves.map(watch).transpose()?;
     let hands = Hands {
         verbs: Workers::start("verb", VERB_THREADS, &outbox)?,
         fencers: Workers::start("fence", FENCE_THREADS, &outbox)?,
@@ -167,27 +179,58 @@ fn introduce(logger: &Logger, log: &Log, facts: &Facts, groups: usize) {
     }
 }
 
-/// The shim, and for one with a kernel behind it what it stands on.
-fn choose(settings: &Settings, log: &Logger) -> Result<(Choice, Option<Ground>), StartError> {
-    let has_kernel =
-        o2bridge_shim::is_user_heartbeat(&settings.shim.kind, &settings.paths.cluster_stack);
-    let prepared = has_kernel.then(|| Ground::prepare(settings, log)).transpose()?;
-    let (ground, user_heartbeat) = prepared.unzip();
-    let choice = o2bridge_shim::choose(&o2bridge_shim::Settings {
-        kind: settings.shim.kind.clone(),
+/// Where to look at the machine.
+fn places_of(settings: &Settings) -> probe::Places {
+    let cluster_stack = settings.paths.cluster_stack.clone();
+    probe::Places { cluster_stack, ..probe::Places::default() }
+}
+
+fn picked(settings: &Settings, facts: &probe::Facts) -> Result<(Backend, String), ChooseError> {
+    o2bridge_shim::pick(&settings.shim.kind, facts, settings.control.risk_kernel_bug)
+}
+
+/// The shim, and what it stands on.
+type Chosen = (Choice, Option<Ground>, Option<Serves>);
+
+/// The shim, for one with a kernel behind it what it stands on, and which volumes are served.
+fn choose(
+    settings: &Settings,
+    facts: &probe::Facts,
+    saved: &Saved,
+    log: &Logger,
+) -> Result<Chosen, StartError> {
+    let (backend, reason) = picked(settings, facts)?;
+    let mut wanted = o2bridge_shim::Settings {
         record_path: settings.record_path(),
         record_sync: if settings.record.fsync {
             o2bridge_shim::record::Sync::Yes
         } else {
             o2bridge_shim::record::Sync::No
         },
-        cluster_stack: settings.paths.cluster_stack.clone(),
-        user_heartbeat,
-    });
+        user_heartbeat: None,
+        control: None,
+    };
+    let (ground, serves) = match backend {
+        Backend::Record => (None, None),
+        Backend::Observe => (None, Some(Serves::UserSeen)),
+        Backend::UserHeartbeat => {
+            let (ground, needs) = Ground::prepare(settings, log)?;
+            wanted.user_heartbeat = Some(needs);
+            (Some(ground), Some(Serves::O2cb))
+        }
+        Backend::Control => {
+            let groups = saved.groups.keys().copied().collect();
+            let (ground, needs) =
+                Ground::prepare_user_stack(settings, (facts.down(), groups), log)?;
+            wanted.control = Some(needs);
+            (Some(ground), Some(Serves::UserAhead))
+        }
+    };
+    let choice = o2bridge_shim::choose(&wanted, (backend, &reason));
     if let (Err(error), Some(ground)) = (&choice, &ground) {
         ground.give_up(error, log);
     }
-    Ok((choice?, ground))
+    Ok((choice?, ground, serves))
 }
 
 fn places(settings: &Settings) -> Places {

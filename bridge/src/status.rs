@@ -9,6 +9,7 @@ use o2bridge_core::{DeviceId, Snapshot, Waiting};
 use o2bridge_shim::user_heartbeat::View;
 use serde::{Deserialize, Serialize};
 
+use crate::views::Views;
 use crate::volumes::VolumeView;
 
 /// How much the daemon logs: this level and everything graver.
@@ -83,6 +84,8 @@ pub struct Facts {
     pub kernel: Option<Kernel>,
     /// The OCFS2 volumes that were found.
     pub volumes: Vec<VolumeView>,
+    /// The views of volumes of a user stack.
+    pub views: Vec<Views>,
 }
 
 /// Everything that status shows.
@@ -126,6 +129,9 @@ pub struct Status {
     pub kernel: Option<Kernel>,
     /// The OCFS2 volumes that were found, ours or not.
     pub volumes: Vec<VolumeView>,
+    /// Who uses each volume of a user stack, in the views of daemons, fs/dlm and corosync; empty with
+    /// other shims.
+    pub views: Vec<Views>,
     /// Peer messages dropped because they are not of our protocol.
     pub garbage_messages: u64,
 }
@@ -139,10 +145,10 @@ pub struct Shim {
     pub reason: String,
 }
 
-/// What the shim `user-heartbeat` has in the kernel.
+/// What the shim has in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// `region` or `symlink`.
+    /// `region`, `symlink`, or, of the shim `control`, `line`.
     pub carrier: String,
     /// The RAM disk.
     pub device: Option<String>,
@@ -152,6 +158,8 @@ pub struct Kernel {
     pub regions: Vec<Region>,
     /// Regions that beat on a disk, which we leave alone.
     pub disk_heartbeats: Vec<String>,
+    /// The line to the kernel that the keeper holds, in words.
+    pub line: Option<String>,
 }
 
 /// One heartbeat region.
@@ -180,7 +188,15 @@ impl Kernel {
             keeper,
             regions: regions.collect(),
             disk_heartbeats: view.disk_heartbeats.keys().cloned().collect(),
+            line: None,
         }
+    }
+
+    /// Of the shim `control`.
+    #[must_use]
+    pub fn line(line: Option<String>, keeper: Option<u32>) -> Self {
+        let (regions, disk_heartbeats) = (Vec::new(), Vec::new());
+        Self { carrier: "line".into(), device: None, keeper, regions, disk_heartbeats, line }
     }
 }
 
@@ -279,6 +295,7 @@ impl Status {
             groups: snapshot.groups.iter().map(Group::new).collect(),
             kernel: facts.kernel,
             volumes: facts.volumes,
+            views: facts.views,
             garbage_messages: snapshot.garbage_messages,
         }
     }

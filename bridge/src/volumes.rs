@@ -29,6 +29,12 @@
 //! carriers for one volume take each other for dead and destroy it. So a disk that cannot be read
 //! is not quiet, and every begin needs a look of its own.
 //!
+//! **User stacks** have no regions and no beats. Where the kernel has to be told, the service `volume` holds the
+//! group of each volume of ours that is present. Everywhere a mount has its service as above, and a
+//! lockspace without a mount has one, too: the kernel's word is all there is, because the tools of these
+//! stacks say less than half, or nothing. What a tool began for a mount (`ocfs2`) is ended once the
+//! mount's own service lives, or the mount table shows no mount.
+//!
 //! Neither the volumes nor the mounts of a predecessor are judged before the watch has spoken of
 //! both.
 
@@ -42,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
-use o2bridge_shim::volume::{Change, Guarded, Mount, Order, Present};
+use o2bridge_shim::volume::{Change, Guarded, Lockspaces, Mount, Order, Present};
 
 pub use claim::Which;
 use claim::{Cluster, may_carry_beats};
@@ -57,9 +63,38 @@ pub const SERVICE: &str = "volume";
 /// refused.
 const STOP_PATIENCE_MS: u64 = 30_000;
 
+/// The service that says that a volume's lockspace stands without a mount: a tool is at work that says
+/// nothing by itself.
+pub const LOCKSPACE: &str = "lockspace";
+
+/// How long a tool's word about a mount is believed before the mount table has to show it.
+const TOOL_PATIENCE_MS: u64 = 2_000;
+
+/// Volumes of which stacks, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// The stack o2cb, each volume with a region ahead of any mount.
+    O2cb,
+    /// User stacks, each volume with its group ahead of any mount: the kernel has to be told.
+    UserAhead,
+    /// User stacks, each volume while it is used: the kernel needs nobody.
+    UserSeen,
+}
+
+impl Serves {
+    const fn is_user(self) -> bool {
+        match self {
+            Self::O2cb => false,
+            Self::UserAhead | Self::UserSeen => true,
+        }
+    }
+}
+
 /// What the administrator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// Of which stacks.
+    pub serves: Serves,
     /// Which volumes.
     pub which: Which,
     /// How long the storage of a mounted volume may fail or not answer, in ms.
@@ -124,6 +159,7 @@ pub struct Volumes {
     ids: Ids,
     has_seen_volumes: bool,
     mounts: Option<Vec<Mount>>,
+    lockspaces: Lockspaces,
     stop: Stop,
     orders: Vec<Order>,
     guards: BTreeMap<GroupId, Guarded>,
@@ -141,6 +177,7 @@ impl Volumes {
             ids: Ids::default(),
             has_seen_volumes: false,
             mounts: None,
+            lockspaces: Lockspaces::new(),
             stop: Stop::No,
             orders: Vec::new(),
             guards: BTreeMap::new(),
@@ -161,7 +198,7 @@ impl Volumes {
             let volume = self.volumes.entry(*uuid);
             let volume = volume.or_insert_with(|| Volume::new(*uuid, &mut self.ids));
             for service in &group.services {
-                volume.inherit(service, &mut self.ids, now, out);
+                volume.inherit(service, self.policy.serves, &mut self.ids, now, out);
             }
         }
         self.advance(now, out);
@@ -178,6 +215,7 @@ impl Volumes {
     pub fn change(&mut self, change: Change, now: Now, out: &mut Vec<Event>) {
         match change {
             Change::Volumes(present) => self.take_present(present),
+            Change::Lockspaces(found) => self.take_lockspaces(&found),
             Change::Mounts(mounts) => self.mounts = Some(mounts),
             Change::Beats { uuid, beats } => {
                 if let Some(volume) = self.volumes.get_mut(&uuid) {
@@ -209,6 +247,23 @@ impl Volumes {
         }
     }
 
+    fn take_lockspaces(&mut self, found: &Lockspaces) {
+        for uuid in found.keys() {
+            let volume = self.volumes.entry(*uuid);
+            volume.or_insert_with(|| Volume::new(*uuid, &mut self.ids));
+        }
+        for (uuid, volume) in &mut self.volumes {
+            volume.set_lockspace(found.contains_key(uuid));
+        }
+        self.lockspaces.clone_from(found);
+    }
+
+    /// The lockspaces of volumes, and who uses them as the kernel was told.
+    #[must_use]
+    pub fn lockspaces(&self) -> &Lockspaces {
+        &self.lockspaces
+    }
+
     /// Takes the answer to a request that [`Self::owns`]. An answer that nobody waits for any more
     /// means nothing.
     pub fn reply(&mut self, request: RequestId, reply: &Reply, now: Now, out: &mut Vec<Event>) {
@@ -216,6 +271,17 @@ impl Volumes {
             volume.handle_reply(request, reply, &mut self.ids, now, out);
         }
         self.advance(now, out);
+    }
+
+    /// A tool that began a mount has gone without a word of what became of it, as those for user stacks
+    /// do: its service has to be ended by somebody.
+    pub fn tool_gone(&mut self, uuid: GroupId, now: Now, out: &mut Vec<Event>) {
+        if self.policy.serves.is_user() {
+            let volume = self.volumes.entry(uuid);
+            let volume = volume.or_insert_with(|| Volume::new(uuid, &mut self.ids));
+            volume.take_over(now, &mut self.ids);
+            self.advance(now, out);
+        }
     }
 
     /// Does what is due, and says one thing to be done. To be called again while [`Self::deadline`]
@@ -269,18 +335,19 @@ impl Volumes {
     #[must_use]
     pub fn unready(&self) -> Option<BTreeSet<GroupId>> {
         let is_known = self.has_seen_volumes && self.cluster.is_some();
-        let unready = self.volumes.values().filter(|volume| volume.is_unready());
+        let unready = self.volumes.values().filter(|volume| volume.is_unready(self.policy.serves));
         is_known.then(|| unready.map(Volume::uuid).collect())
     }
 
     /// What status shows: every volume that is present or in use, ours or not.
     #[must_use]
     pub fn view(&self) -> Vec<VolumeView> {
-        self.volumes.values().map(Volume::view).collect()
+        self.volumes.values().map(|volume| volume.view(self.policy.serves)).collect()
     }
 
     fn world(&self) -> World<'_> {
         World {
+            serves: self.policy.serves,
             which: &self.policy.which,
             cluster: self.cluster.as_ref(),
             is_known: self.has_seen_volumes && self.mounts.is_some(),

@@ -1,7 +1,9 @@
 //! What can be seen of the daemon from outside: status, dump, and how much it logs.
 
-use o2bridge_core::{Core, Fencing, Snapshot};
+use o2bridge_core::{Core, Fencing, Now, Snapshot};
 use o2bridge_cpg::{BusEvent, Unsuitable};
+use o2bridge_shim::probe::{self, Places, Possible};
+use o2bridge_shim::{control, observe};
 
 use crate::adapter::process::Protection;
 use crate::adapter::timers::now;
@@ -10,6 +12,7 @@ use crate::config::Settings;
 use crate::door::View;
 use crate::kernel::Kernel;
 use crate::log::{LevelSwitch, Ring};
+use crate::machine::Machine;
 use crate::status::{self, LogLevel, Status};
 
 /// What the daemon knows beyond its core.
@@ -31,6 +34,54 @@ pub struct Facts {
     pub shm_bytes: u64,
     /// Why corosync cannot be used although it answers.
     pub corosync: Option<Unsuitable>,
+    /// What this machine allows.
+    pub machine: Eye,
+}
+
+/// How old a look at the machine may be when it is shown.
+const LOOK_AGE_MAX_MS: u64 = 1_000;
+
+/// Looks at the machine. What is on a disk was read at the start.
+#[derive(Debug)]
+pub struct Eye {
+    places: Places,
+    seen: probe::Facts,
+    last: Option<(Now, Machine)>,
+}
+
+impl Eye {
+    /// Reads what is on a disk.
+    #[must_use]
+    pub fn open(places: Places) -> Self {
+        Self { seen: probe::look(&places), places, last: None }
+    }
+
+    /// What was seen at the start.
+    #[must_use]
+    pub fn seen(&self) -> &probe::Facts {
+        &self.seen
+    }
+
+    /// Why the shim that lives beside dlm_controld does not fit what runs now.
+    fn complaint(&self, shim: &str) -> Option<String> {
+        if shim != control::NAME && shim != observe::NAME {
+            return None;
+        }
+        let verdicts = probe::judge(&probe::look_again(&self.places, &self.seen));
+        let found = verdicts.into_iter().find(|verdict| verdict.shim == shim)?;
+        (found.possible != Possible::Yes).then(|| format!("the shim {shim}: {}", found.why))
+    }
+
+    fn show(&mut self, now: Now) -> Machine {
+        if let Some((at, machine)) = &self.last {
+            if now.0.saturating_sub(at.0) < LOOK_AGE_MAX_MS {
+                return machine.clone();
+            }
+        }
+        let machine = Machine::new(&probe::look_again(&self.places, &self.seen));
+        self.last = Some((now, machine.clone()));
+        machine
+    }
 }
 
 impl Facts {
@@ -53,7 +104,8 @@ impl Facts {
     /// Whether somebody acts on what the shim is told.
     #[must_use]
     pub fn has_kernel(&self) -> bool {
-        self.shim.0 != o2bridge_shim::record::NAME
+        let name = self.shim.0.as_str();
+        name != o2bridge_shim::record::NAME && name != o2bridge_shim::observe::NAME
     }
 
     /// What an operator should know before it hurts.
@@ -62,14 +114,15 @@ impl Facts {
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(self.corosync.map(|unsuitable| unsuitable.to_string()));
         let fencing = &self.settings.fencing;
-        if fencing.policy() == Fencing::None {
+        let is_observer = self.shim.0 == o2bridge_shim::observe::NAME;
+        if fencing.policy() == Fencing::None && !is_observer {
             warnings.push(
                 "fencing.policy is \"none\": nobody makes sure that a dead node is dead, and a volume \
                  can be damaged by one that is not; set it to \"agent\" or \"ack\""
                     .into(),
             );
         }
-        if fencing.self_fence_command.is_empty() && !self.has_kernel() {
+        if fencing.self_fence_command.is_empty() && !self.has_kernel() && !is_observer {
             warnings.push(
                 "fencing.self_fence_command is not set: if the cluster buries this node while it has \
                  volumes mounted, somebody must reset it by hand"
@@ -102,6 +155,7 @@ pub struct Seen<'a> {
 
 impl View for Window<'_> {
     fn status(&self) -> Status {
+        let snapshot = self.core.snapshot();
         let facts = status::Facts {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: now().0.saturating_sub(self.facts.started_ms) / 1_000,
@@ -113,12 +167,18 @@ impl View for Window<'_> {
             warnings: {
                 let mut warnings = self.facts.warnings();
                 warnings.extend(self.hands.kernel.and_then(Kernel::complaint));
+                warnings.extend(self.facts.machine.complaint(&self.facts.shim.0));
                 warnings
             },
             kernel: self.hands.kernel.and_then(Kernel::status),
             volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
+            views: self.hands.volumes.map(|it| it.views(&snapshot)).unwrap_or_default(),
         };
-        Status::new(&self.core.snapshot(), facts)
+        Status::new(&snapshot, facts)
+    }
+
+    fn machine(&mut self) -> Machine {
+        self.facts.machine.show(now())
     }
 
     fn dump(&self) -> String {

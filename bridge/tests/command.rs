@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use o2bridge::machine::Machine;
 use o2bridge::status::{LogLevel, Status, Use};
 use o2bridge_core::{Event, NodeId, Refusal, Reply, ServiceName, Waiting};
 use stub::{Stub, UUID, done, silent};
@@ -255,6 +256,26 @@ fn wrong_command_lines() {
         assert!(error.contains("Usage") || error.contains("--help"), "{arguments:?}: {error}");
     }
     stub.assert_quiet();
+}
+
+/// The machine is looked at by the command itself.
+#[test]
+fn the_kernel_needs_no_daemon() {
+    let socket = Path::new("/nonexistent");
+    let (code, text, error) = run_at(socket, &["status", "--kernel", "--format", "json"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    let machine: Machine = serde_json::from_str(&text).unwrap();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(machine.release, release.trim());
+    let (code, table, _) = run_at(socket, &["status", "--kernel"]);
+    assert_eq!(code, 0);
+    assert_eq!(machine.shims.len(), 5);
+    for one in &machine.shims {
+        let line = table.lines().find(|line| line.starts_with(&format!("{} ", one.shim)));
+        let line = line.unwrap_or_else(|| panic!("no {} in {table}", one.shim));
+        assert!(line.contains(&one.verdict) && line.ends_with(&one.reason), "{line}");
+    }
+    assert_eq!(run_at(socket, &["status", "--kernel", "--watch"]).0, 2);
 }
 
 #[test]

@@ -539,6 +539,7 @@ fn the_description_is_true() {
         ("Group", group),
         ("Service", &group["services"][0]),
         ("Member", &group["members"][0]),
+        ("Verdict", &ask(&mut tool, "Capabilities", json!({}))["parameters"]["shims"][0]),
         ("Use", &ask(&mut tool, "List", json!({}))["parameters"]["groups"][0]),
     ];
     for (name, value) in table {

@@ -25,7 +25,7 @@ use self::link::Table;
 use self::worker::{Call, Times, Worker};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record};
-use crate::{AREA_MAX, Area, Generation, KeeperError, Notice, SLOT_MAX, Settings, Slot};
+use crate::{AREA_MAX, Area, Generation, KeeperError, Line, Notice, SLOT_MAX, Settings, Slot};
 
 /// A daemon that says [`Keeper::alive`] at all is taken for hung if it does not for so long.
 const ALIVE_MS: u64 = 5000;
@@ -41,27 +41,35 @@ type Log = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// What the thread shows to the callers.
 #[derive(Default)]
+struct Shown {
+    table: Table,
+    pid: Option<u32>,
+    line: Option<Line>,
+}
+
+/// Where it shows it.
+#[derive(Default)]
 struct View {
-    shown: Mutex<(Table, Option<u32>)>,
+    shown: Mutex<Shown>,
     /// The last [`Keeper::alive`]; 0 is never.
     alive: AtomicU64,
 }
 
 impl View {
-    fn shown(&self) -> MutexGuard<'_, (Table, Option<u32>)> {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, table: Table, pid: Option<u32>) {
-        *self.shown() = (table, pid);
+    fn set(&self, shown: Shown) {
+        *self.shown() = shown;
     }
 
     fn pid(&self) -> Option<u32> {
-        self.shown().1
+        self.shown().pid
     }
 
     fn take_pid(&self) -> Option<u32> {
-        self.shown().1.take()
+        self.shown().pid.take()
     }
 
     fn is_alive(&self, now: Millis) -> bool {
@@ -109,6 +117,7 @@ impl Keeper {
             sysrq: sysrq.try_clone().map_err(cannot)?,
             link: None,
             wanted: BTreeMap::new(),
+            line: None,
             downs: BTreeSet::new(),
             clears: BTreeSet::new(),
             times: Times::default(),
@@ -126,7 +135,7 @@ impl Keeper {
     /// asked for is not in it, whether the keeper has done it yet or not.
     #[must_use]
     pub fn table(&self) -> BTreeMap<(Area, Slot), Generation> {
-        self.view.shown().0.clone()
+        self.view.shown().table.clone()
     }
 
     /// Beats the slot from now on; returns after the first write. A slot that is beaten with another
@@ -154,6 +163,29 @@ impl Keeper {
         self.call(place(Op::Clear, area, Slot(0), 0)?)
     }
 
+    /// The line that it holds; after an adoption, what the predecessor had told it.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        self.view.shown().line
+    }
+
+    /// Holds a line to the kernel; returns when hands are shaken. Can be repeated.
+    ///
+    /// # Errors
+    /// See [`KeeperError`]; refused while another line is held, here or by any process.
+    pub fn hold(&self, line: Line) -> Result<(), KeeperError> {
+        self.call(Record { generation: line.to_bits(), ..Record::new(Op::Hold) })
+    }
+
+    /// Lets go of the line. Can be repeated. **With a volume of a user stack mounted, and nobody else who
+    /// holds one, the kernel resets the node.**
+    ///
+    /// # Errors
+    /// See [`KeeperError`]; if the outcome is not known, [`Keeper::line`] tells once it is.
+    pub fn release(&self) -> Result<(), KeeperError> {
+        self.call(Record::new(Op::Release))
+    }
+
     /// Resets this node, now: first with its own hands, then, if it is still there, through the
     /// keeper, which goes on trying and feeds the watchdog no more.
     ///
@@ -172,7 +204,7 @@ impl Keeper {
         told.map_err(|_| KeeperError::ResetFailed(error))
     }
 
-    /// Ends the keeper; refused while it beats anything. Afterwards every call fails.
+    /// Ends the keeper; refused while it beats or holds anything. Afterwards every call fails.
     ///
     /// # Errors
     /// See [`KeeperError`].

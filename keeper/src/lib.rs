@@ -12,6 +12,9 @@
 //!        └─ replaces it, replays the table
 //! ```
 //!
+//! For a kernel of a user stack there is nothing to beat: there the keeper holds a [`line`] to the kernel
+//! that must not be cut.
+//!
 //! [`Keeper`] is the daemon's handle. [`state`] decides in the process, and does nothing else;
 //! [`record`] is what the two say to each other; [`block`] is what the kernel reads; [`check`] is
 //! the arithmetic that makes all of it safe. [`process`] is the process itself.
@@ -22,6 +25,7 @@ pub mod block;
 mod client;
 pub mod clock;
 mod error;
+pub mod line;
 mod notice;
 pub mod process;
 pub mod record;
@@ -34,6 +38,7 @@ use std::num::NonZeroU64;
 
 pub use client::Keeper;
 pub use error::KeeperError;
+pub use line::Line;
 pub use notice::{Missing, Notice};
 pub use settings::{Settings, SettingsError};
 pub use timing::{

@@ -105,8 +105,8 @@ fn prepare(args: &[OsString]) -> Result<(Settings, Flock<File>, Server), String>
         open_log(log).map_err(|error| failed("open", log, error))?;
     }
     let lock = lock(&settings.lock_path())?;
-    let device =
-        Device::open(&settings).map_err(|error| failed("open", &settings.device, error))?;
+    let name = settings.device.clone().unwrap_or_default();
+    let device = Device::open(&settings).map_err(|error| failed("open", &name, error))?;
     let hands = Hands::open(&settings)?;
     let listener = listen_on(&settings.socket)
         .map_err(|error| failed("listen on", &settings.socket, error))?;

@@ -29,7 +29,8 @@ const MAGIC: [u8; 4] = *b"o2kp";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Tell the slot whose place in the table the value says: answered with [`Status::Entry`], or,
-    /// past the end, with [`Status::Done`], whose value has a bit for each protection that the
+    /// past the end of it, with [`Status::Held`] if a line is held, and after that with
+    /// [`Status::Done`], whose value has a bit for each protection that the
     /// system refused, and whose generation is the checksum of the keeper's settings. No sign of
     /// life: looking at a keeper is not taking it over.
     Hello,
@@ -43,8 +44,13 @@ pub enum Op {
     Ping,
     /// Reset the node.
     Reset,
-    /// End. Refused while a slot is beaten.
+    /// End. Refused while a slot is beaten or a line held.
     Stop,
+    /// Hold the line to the kernel that the generation says, as [`crate::Line::to_bits`] has it.
+    /// Answered when hands are shaken.
+    Hold,
+    /// Let go of the line. **With a volume mounted that resets the node.**
+    Release,
 }
 
 /// How it went.
@@ -70,12 +76,18 @@ pub enum Status {
     Device,
     /// The hardware watchdog could not be opened, so nothing is beaten.
     Watchdog,
-    /// A stop while slots are beaten.
+    /// A stop while slots are beaten or a line is held.
     Beating,
     /// The node is being reset; nothing is accepted any more.
     Resetting,
     /// The system refused the reset.
     ResetFailed,
+    /// The line that is held, in the generation.
+    Held,
+    /// Another line is held.
+    OtherLine,
+    /// The kernel's control device could not be opened, or refused the handshake.
+    Control,
 }
 
 /// One record, request or answer.
@@ -97,7 +109,7 @@ pub struct Record {
     pub value: u64,
 }
 
-const OPS: [(Op, u8); 7] = [
+const OPS: [(Op, u8); 9] = [
     (Op::Hello, 1),
     (Op::Beat, 2),
     (Op::Down, 3),
@@ -105,9 +117,11 @@ const OPS: [(Op, u8); 7] = [
     (Op::Ping, 5),
     (Op::Reset, 6),
     (Op::Stop, 7),
+    (Op::Hold, 8),
+    (Op::Release, 9),
 ];
 
-const STATUSES: [(Status, u8); 13] = [
+const STATUSES: [(Status, u8); 16] = [
     (Status::Done, 0),
     (Status::Entry, 1),
     (Status::BadRecord, 2),
@@ -121,6 +135,9 @@ const STATUSES: [(Status, u8); 13] = [
     (Status::Beating, 10),
     (Status::Resetting, 11),
     (Status::ResetFailed, 12),
+    (Status::Held, 13),
+    (Status::OtherLine, 14),
+    (Status::Control, 15),
 ];
 
 fn number<T: PartialEq>(table: &[(T, u8)], wanted: &T) -> u8 {
@@ -198,9 +215,12 @@ impl fmt::Display for Status {
             }
             Self::Device => "the device could not be read or written",
             Self::Watchdog => "the hardware watchdog could not be opened",
-            Self::Beating => "it still beats slots",
+            Self::Beating => "it still beats slots or holds a line",
             Self::Resetting => "the node is being reset",
             Self::ResetFailed => "the system refused to reset the node",
+            Self::Held => "the line that is held",
+            Self::OtherLine => "a line with other values is held",
+            Self::Control => "the kernel's control device could not be opened or refused",
         })
     }
 }
@@ -240,7 +260,7 @@ mod tests {
     #[test]
     fn anything_else_is_no_record() {
         let good = Record::new(Op::Ping).encode();
-        for (at, byte) in [(0, b'x'), (3, 0), (4, 2), (5, 1), (6, 0), (6, 8), (7, 13), (11, 1)] {
+        for (at, byte) in [(0, b'x'), (3, 0), (4, 2), (5, 1), (6, 0), (6, 10), (7, 16), (11, 1)] {
             let mut bad = good;
             bad[at] = byte;
             assert_eq!(Record::decode(&bad), None, "byte {at} = {byte}");

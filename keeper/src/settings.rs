@@ -17,8 +17,10 @@ pub struct Settings {
     pub program: PathBuf,
     /// Where it listens.
     pub socket: PathBuf,
-    /// The RAM disk; in tests a plain file.
-    pub device: PathBuf,
+    /// The RAM disk; in tests a plain file. `None` if no slot is ever beaten.
+    pub device: Option<PathBuf>,
+    /// The kernel's control device, if a line to it may have to be held.
+    pub control: Option<PathBuf>,
     /// The device's logical block size in bytes.
     pub block_bytes: u32,
     /// The kernel's threshold, in rounds of two seconds.
@@ -77,9 +79,14 @@ impl Settings {
         let mut args = Vec::new();
         let mut put = |name: &str, value: &OsStr| args.extend([name.into(), value.to_os_string()]);
         put("--socket", self.socket.as_os_str());
-        put("--device", self.device.as_os_str());
         put("--sysrq", self.sysrq.as_os_str());
-        for (name, path) in [("--watchdog", &self.watchdog), ("--log", &self.log)] {
+        let paths = [
+            ("--device", &self.device),
+            ("--control", &self.control),
+            ("--watchdog", &self.watchdog),
+            ("--log", &self.log),
+        ];
+        for (name, path) in paths {
             if let Some(path) = path {
                 put(name, path.as_os_str());
             }
@@ -104,9 +111,10 @@ impl Settings {
     /// # Errors
     /// An argument that is unknown, missing or cannot be.
     pub fn from_args(args: &[OsString]) -> Result<Self, SettingsError> {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 13] = [
             "--socket",
             "--device",
+            "--control",
             "--sysrq",
             "--watchdog",
             "--log",
@@ -133,7 +141,8 @@ impl Settings {
         let settings = Self {
             program: PathBuf::new(),
             socket: pairs.path("--socket")?,
-            device: pairs.path("--device")?,
+            device: pairs.get("--device").map(PathBuf::from),
+            control: pairs.get("--control").map(PathBuf::from),
             sysrq: pairs.path("--sysrq")?,
             watchdog: pairs.get("--watchdog").map(PathBuf::from),
             log: pairs.get("--log").map(PathBuf::from),
@@ -166,8 +175,9 @@ impl Settings {
     /// The same with paths that do not depend on the working directory: the keeper's is `/`.
     #[must_use]
     pub fn with_absolute_paths(mut self) -> Self {
-        let paths = [&mut self.program, &mut self.socket, &mut self.device, &mut self.sysrq];
-        let more = [&mut self.watchdog, &mut self.log].into_iter().flatten();
+        let paths = [&mut self.program, &mut self.socket, &mut self.sysrq];
+        let more = [&mut self.device, &mut self.control, &mut self.watchdog, &mut self.log];
+        let more = more.into_iter().flatten();
         for path in paths.into_iter().chain(more) {
             *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
         }
@@ -229,7 +239,8 @@ pub(crate) mod tests {
         Settings {
             program: "/usr/sbin/o2bridge-keeper".into(),
             socket: "/run/o2bridge/keeper.sock".into(),
-            device: "/dev/ram0".into(),
+            device: Some("/dev/ram0".into()),
+            control: None,
             block_bytes: 512,
             dead_threshold: 31,
             beat_ms: 1000,
@@ -248,11 +259,13 @@ pub(crate) mod tests {
         let all = Settings {
             program: PathBuf::new(),
             watchdog: Some("/dev/watchdog".into()),
+            control: Some("/dev/ocfs2_control".into()),
             log: Some("/dev/kmsg".into()),
             ..example()
         };
         assert_eq!(Settings::from_args(&all.to_args()), Ok(all.clone()));
-        let few = Settings { program: PathBuf::new(), lock_memory: false, ..example() };
+        let few =
+            Settings { program: PathBuf::new(), device: None, lock_memory: false, ..example() };
         assert_eq!(Settings::from_args(&few.to_args()), Ok(few.clone()));
         assert_ne!(all.fingerprint(), few.fingerprint());
     }

@@ -1,8 +1,10 @@
 //! What the keeper decides. No I/O and no clock: time is an argument.
 //!
-//! | event | Idle (beats nothing) | Beating | Resetting |
+//! | event | Idle (beats and holds nothing) | Beating | Resetting |
 //! |---|---|---|---|
 //! | beat, new slot | Beating | one more; refused if full | refused |
+//! | hold a line | Beating | held; refused if another is held | refused |
+//! | release the line | nothing to let go | let go; no slot beaten either: Idle | refused |
 //! | beat, same generation | - | is done already | refused |
 //! | beat, other generation | - | refused: must go down first | refused |
 //! | down, clear | written, nothing to forget | forgotten; the last one: Idle | refused |
@@ -16,6 +18,9 @@
 //! | reset asked | Resetting | Resetting | at once again |
 //! | a second since the last try | - | - | Reset again |
 //! | stop | End | refused | refused |
+//!
+//! A keeper that holds a line and beats no slot is Beating, too: it guards the node against a daemon that
+//! stays away, in rounds that write nothing. Its own silence harms nobody then.
 //!
 //! **Two times.** Whether this keeper was silent is judged by the clock. Whether the daemon is absent is
 //! judged by when its words were last looked for: a keeper that was stopped between listening and
@@ -33,7 +38,7 @@
 use crate::clock::Millis;
 use crate::record::Status;
 use crate::timing::{MARGIN_MS, PING_MS};
-use crate::{Area, BEATS_MAX, Generation, Settings, Slot};
+use crate::{Area, BEATS_MAX, Generation, Line, Settings, Slot};
 
 /// From one try of a reset to the next, in milliseconds.
 pub const RESET_RETRY_MS: u64 = 1000;
@@ -92,6 +97,7 @@ pub struct State {
     phase: Phase,
     /// Sorted by area and slot. Never grows beyond its first allocation.
     beats: Vec<Beat>,
+    line: Option<Line>,
     seen: Millis,
     round_at: Millis,
     completed: Millis,
@@ -108,6 +114,7 @@ impl State {
             buried_ms: settings.dead_ms().saturating_sub(MARGIN_MS),
             phase: Phase::Idle,
             beats: Vec::with_capacity(BEATS_MAX),
+            line: None,
             seen: now,
             round_at: now,
             completed: now,
@@ -160,7 +167,46 @@ impl State {
         if self.beats.len() >= BEATS_MAX {
             return;
         }
+        if self.beats.is_empty() {
+            (self.round_at, self.completed) = (now, now);
+        }
         self.beats.insert(index, beat);
+        self.guard(now);
+    }
+
+    /// The line that is held.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        self.line
+    }
+
+    /// Whether the line may be held: `Ok(true)` if hands have to be shaken and it is to be
+    /// [kept](Self::keep), `Ok(false)` if it is held already.
+    ///
+    /// # Errors
+    /// What to answer; nothing changed.
+    pub fn admit_line(&self, line: Line) -> Result<bool, Status> {
+        self.accepting()?;
+        match self.line {
+            None => Ok(true),
+            Some(held) if held == line => Ok(false),
+            Some(_) => Err(Status::OtherLine),
+        }
+    }
+
+    /// Holds the line from now on.
+    pub fn keep(&mut self, line: Line, now: Millis) {
+        self.line = Some(line);
+        self.guard(now);
+    }
+
+    /// The line was let go.
+    pub fn let_go(&mut self) {
+        self.line = None;
+        self.rest();
+    }
+
+    fn guard(&mut self, now: Millis) {
         if self.phase == Phase::Idle {
             (self.phase, self.round_at, self.completed) = (Phase::Beating, now, now);
         }
@@ -214,7 +260,7 @@ impl State {
         match self.phase {
             Phase::Idle if self.is_daemon_absent(heard) => return Due::End,
             Phase::Idle => return Due::Nothing,
-            Phase::Beating if now.since(self.completed) > self.silence_max_ms => {
+            Phase::Beating if !self.may_beat(now) => {
                 self.become_resetting(Reason::Silent, now);
             }
             Phase::Beating if self.is_daemon_absent(heard) => {
@@ -229,7 +275,8 @@ impl State {
             }
         }
         let is_round_due = now >= self.round_at.plus(self.beat_ms);
-        if is_round_due && !self.beats.is_empty() && self.may_beat(now) {
+        let is_needed = self.phase == Phase::Beating || !self.beats.is_empty();
+        if is_round_due && is_needed && self.may_beat(now) {
             self.round_at = now;
             return Due::Round;
         }
@@ -257,7 +304,7 @@ impl State {
         let silent_ms = now.since(self.completed);
         match self.phase {
             Phase::Idle => false,
-            Phase::Beating => silent_ms <= self.silence_max_ms,
+            Phase::Beating => self.beats.is_empty() || silent_ms <= self.silence_max_ms,
             Phase::Resetting { .. } => silent_ms < self.buried_ms,
         }
     }
@@ -281,7 +328,8 @@ impl State {
     }
 
     fn rest(&mut self) {
-        if self.beats.is_empty() && self.phase == Phase::Beating {
+        let is_free = self.beats.is_empty() && self.line.is_none();
+        if is_free && self.phase == Phase::Beating {
             self.phase = Phase::Idle;
         }
     }

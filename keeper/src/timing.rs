@@ -149,7 +149,9 @@ pub fn check(
 ) -> Result<(), TimingError> {
     let Settings { beat_ms, daemon_back_ms, silence_max_ms, .. } = *settings;
     let dead_ms = settings.dead_ms();
-    let is_before_dead = |ms: u64| ms.saturating_add(MARGIN_MS) < dead_ms;
+    // Where nothing is beaten the kernel buries nobody.
+    let has_beats = settings.device.is_some();
+    let is_before_dead = |ms: u64| !has_beats || ms.saturating_add(MARGIN_MS) < dead_ms;
     require((1..=BEAT_MS_MAX).contains(&beat_ms), TimingError::Beat(beat_ms))?;
     require(daemon_back_ms >= DAEMON_BACK_MS_MIN, TimingError::DaemonBackShort(daemon_back_ms))?;
     require(
@@ -251,6 +253,17 @@ mod tests {
         assert_eq!(with_watchdog(Some(57_000)), Err(late.clone()));
         assert!(late.to_string().contains("57000 + beat_ms 1000 + margin 4000 >= 62000"), "{late}");
         assert_eq!(check(&example(), GRACE_MS, Some(90_000)), Ok(()), "no watchdog is set");
+    }
+
+    #[test]
+    fn without_a_device_the_kernel_buries_nobody() {
+        let no_device = |s: &mut Settings, ms| (s.device, s.daemon_back_ms) = (None, ms);
+        assert_eq!(verdict(|s| no_device(s, 70_000), 100_000), Ok(()));
+        let late = verdict(|s| no_device(s, 80_000), 100_000).unwrap_err();
+        assert_eq!(
+            late,
+            TimingError::DaemonBackGrace { daemon_back_ms: 80_000, grace_ms: 100_000 }
+        );
     }
 
     #[test]

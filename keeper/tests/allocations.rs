@@ -7,7 +7,7 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use o2bridge_keeper::record::Status;
-use o2bridge_keeper::{Area, Slot, process};
+use o2bridge_keeper::{Area, Line, Slot, process};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 use support::{Node, life, lives, ms, until};
 
@@ -47,7 +47,12 @@ fn keeper() -> ExitCode {
 fn while_serving_it_allocates_nothing() {
     let mut node = Node::in_memory();
     node.settings.program = std::env::current_exe().unwrap();
+    let control = node.path("control");
+    std::fs::write(&control, "T01\n").unwrap();
+    node.settings.control = Some(control);
     let (keeper, _notices) = node.keeper();
+    let line = Line { node: 1, major: 1, minor: 0 };
+    keeper.hold(line).unwrap();
     for area in 0..16 {
         for slot in 0..=254 {
             keeper.beat(Area(area), Slot(slot), life(7)).unwrap();
@@ -62,7 +67,10 @@ fn while_serving_it_allocates_nothing() {
         while dial.receive().is_some() {}
     }
     let (keeper, _notices) = node.keeper();
-    assert_eq!(keeper.table().len(), 4080);
+    assert_eq!((keeper.table().len(), keeper.line()), (4080, Some(line)));
+    keeper.release().unwrap();
+    std::fs::write(node.path("control"), "nothing that greets").unwrap();
+    assert!(keeper.hold(line).is_err());
     assert_eq!(node.dial().unwrap().receive().unwrap().status, Status::Busy);
     for slot in 0..=254 {
         keeper.down(Area(0), Slot(slot)).unwrap();

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{sleep, spawn};
@@ -19,7 +20,7 @@ use nix::sys::socket::{
 };
 use o2bridge_keeper::block::{self, Heartbeat};
 use o2bridge_keeper::record::{Op, Record, Status};
-use o2bridge_keeper::{Area, Keeper, KeeperError, Notice, Slot, block_number};
+use o2bridge_keeper::{Area, Keeper, KeeperError, Line, Notice, Slot, block_number};
 use support::{Node, life, lives, ms, signal, until};
 
 #[test]
@@ -270,7 +271,7 @@ fn keeper_that_dies_in_a_down(node: &Node) -> std::thread::JoinHandle<()> {
     bind(socket.as_raw_fd(), &UnixAddr::new(&node.settings.socket).unwrap()).unwrap();
     listen(&socket, Backlog::new(1).unwrap()).unwrap();
     let (listener, path) = (UnixListener::from(socket), node.settings.socket.clone());
-    let device = File::options().write(true).open(&node.settings.device).unwrap();
+    let device = File::options().write(true).open(node.device()).unwrap();
     spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         loop {
@@ -328,4 +329,83 @@ fn the_command_shows_what_is_on_the_device() {
     assert!(blocks.starts_with("area 1 slot 3 Heartbeat"), "{blocks}");
     assert!(blocks.contains("generation: beef"), "{blocks}");
     assert_eq!(blocks.lines().count(), 1);
+}
+
+/// A file that greets as the kernel's control device does, and takes what is said to it.
+fn control(node: &mut Node, greeting: &str) -> PathBuf {
+    let path = node.path("control");
+    std::fs::write(&path, greeting).unwrap();
+    (node.settings.device, node.settings.control) = (None, Some(path.clone()));
+    path
+}
+
+const LINE: Line = Line { node: 2, major: 1, minor: 0 };
+
+fn holds(pid: u32, path: &Path) -> bool {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    fds.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == path))
+}
+
+#[test]
+fn a_line_outlives_the_daemon_and_is_let_go_on_demand() {
+    let mut node = Node::new();
+    let path = control(&mut node, "T01\n");
+    let (keeper, _notices) = node.keeper();
+    let pid = keeper.pid().unwrap();
+    assert!(!holds(pid, &path));
+    keeper.hold(LINE).unwrap();
+    keeper.hold(LINE).unwrap();
+    assert!(holds(pid, &path));
+    let said = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(said, "T01\nT01\nSETN 00000002\nSETV 01 00\n", "hands are shaken once");
+    let other = keeper.hold(Line { node: 3, ..LINE }).unwrap_err();
+    assert_eq!(other, KeeperError::Refused(Status::OtherLine));
+    assert_eq!(keeper.stop().unwrap_err(), KeeperError::Refused(Status::Beating));
+    let no_slot = keeper.beat(Area(0), Slot(1), life(1)).unwrap_err();
+    assert_eq!(no_slot, KeeperError::Refused(Status::OutOfRange), "there is no device");
+
+    drop(keeper);
+    let (keeper, _notices) = node.keeper();
+    assert_eq!((keeper.pid(), keeper.line()), (Some(pid), Some(LINE)), "adopted with its line");
+    keeper.release().unwrap();
+    keeper.release().unwrap();
+    assert!(!holds(pid, &path));
+    assert_eq!(keeper.line(), None);
+    keeper.stop().unwrap();
+    assert_eq!(node.resets(), 0);
+}
+
+#[test]
+fn a_new_keeper_takes_the_line_again() {
+    let mut node = Node::new();
+    let path = control(&mut node, "T01\n");
+    let (keeper, _notices) = node.keeper();
+    keeper.hold(LINE).unwrap();
+    let pid = keeper.pid().unwrap();
+    signal(pid, Signal::SIGKILL);
+    until("another keeper", ms(5000), || keeper.pid().is_some_and(|new| new != pid));
+    assert!(holds(keeper.pid().unwrap(), &path));
+    keeper.release().unwrap();
+}
+
+#[test]
+fn a_device_that_refuses_leaves_no_line() {
+    let mut node = Node::new();
+    let path = control(&mut node, "T02\n");
+    let (keeper, _notices) = node.keeper();
+    assert_eq!(keeper.hold(LINE).unwrap_err(), KeeperError::Refused(Status::Control));
+    assert!(!holds(keeper.pid().unwrap(), &path));
+    assert_eq!(keeper.line(), None);
+    keeper.stop().unwrap();
+}
+
+#[test]
+fn a_line_without_a_daemon_ends_in_a_reset() {
+    let mut node = Node::new();
+    let _ = control(&mut node, "T01\n");
+    node.settings.daemon_back_ms = 300;
+    let (keeper, _notices) = node.keeper();
+    keeper.hold(LINE).unwrap();
+    drop(keeper);
+    until("the reset", ms(5000), || node.resets() > 0);
 }

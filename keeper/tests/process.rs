@@ -113,7 +113,7 @@ fn what_is_not_on_the_device_is_refused() {
     assert_eq!(error, KeeperError::OutOfRange(Area(256), Slot(0)));
     assert!(keeper.down(Area(0), Slot(255)).is_err());
     assert!(keeper.clear(Area(300)).is_err());
-    assert_eq!(node.settings.device.metadata().unwrap().len(), (1 + 18 * 256) * 512);
+    assert_eq!(node.device().metadata().unwrap().len(), (1 + 18 * 256) * 512);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn what_it_cannot_work_with_is_said_at_start() {
         Ok(_) => panic!("it works"),
         Err(error) => error.to_string(),
     };
-    let node = Node::with(|settings| settings.device = "/nowhere/ram0".into());
+    let node = Node::with(|settings| settings.device = Some("/nowhere/ram0".into()));
     let text = error(&node);
     assert!(text.contains("cannot open /nowhere/ram0: No such file"), "{text}");
     let node = Node::with(|settings| settings.sysrq = "/nowhere/sysrq".into());

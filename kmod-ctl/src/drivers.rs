@@ -33,6 +33,15 @@ pub(crate) fn prepare(paths: &Paths, kernel: &dyn Kernel) -> Result<Prepared, Er
     }
 }
 
+/// Loads the drivers of a user stack. The stack itself is chosen by whoever mounts.
+pub(crate) fn prepare_user_stack(paths: &Paths, kernel: &dyn Kernel) -> Result<Prepared, Error> {
+    let mut work = Work { paths, kernel, undo: Vec::new(), prepared: Prepared::default() };
+    work.file_system("ocfs2")?;
+    let plugins = paths.sys_fs.join("ocfs2/loaded_cluster_plugins");
+    work.plugin("user", "ocfs2_stack_user", &plugins)?;
+    Ok(work.prepared)
+}
+
 /// Whether the driver is one with the user heartbeat, by the file in which it takes its mode: the
 /// younger ones have it in configfs, the oldest in sysfs.
 pub(crate) fn has_user_heartbeat(paths: &Paths, kernel: &dyn Kernel) -> bool {
@@ -69,7 +78,7 @@ impl Work<'_> {
         self.check_interface(&sys.join("o2cb/interface_revision"))?;
         self.file_system("ocfs2")?;
         self.choose_stack()?;
-        self.plugin(&sys.join("ocfs2/loaded_cluster_plugins"))?;
+        self.plugin(STACK, "ocfs2_stack_o2cb", &sys.join("ocfs2/loaded_cluster_plugins"))?;
         self.file_system("ocfs2_dlmfs")?;
         if !self.kernel.is_there(&paths.dlmfs) {
             let made = self.kernel.make_directory(&paths.dlmfs);
@@ -120,17 +129,16 @@ impl Work<'_> {
         Err(Error::Module { module: name, cause })
     }
 
-    fn plugin(&mut self, list: &Path) -> Result<(), Error> {
-        let has_it = |text: &str| text.split_whitespace().any(|plugin| plugin == STACK);
+    fn plugin(&mut self, name: &str, module: &'static str, list: &Path) -> Result<(), Error> {
+        let has_it = |text: &str| text.split_whitespace().any(|plugin| plugin == name);
         if has_it(&self.read(list)?) {
             return Ok(());
         }
-        const MODULE: &str = "ocfs2_stack_o2cb";
-        self.load(MODULE)?;
+        self.load(module)?;
         if has_it(&self.read(list)?) {
             return Ok(());
         }
-        Err(Error::Module { module: MODULE, cause: ModuleCause::NotThere(list.into()) })
+        Err(Error::Module { module, cause: ModuleCause::NotThere(list.into()) })
     }
 
     fn is_mounted(&self, kind: &str, target: &Path) -> Result<bool, Error> {

@@ -129,6 +129,15 @@ impl O2cb {
         drivers::prepare(&self.paths, self.kernel.as_ref())
     }
 
+    /// Loads the drivers of a user stack, and nothing else: whoever mounts chooses the stack, and its node
+    /// table is not ours.
+    ///
+    /// # Errors
+    /// A module is missing.
+    pub fn prepare_user_stack(&self) -> Result<Prepared, Error> {
+        drivers::prepare_user_stack(&self.paths, self.kernel.as_ref())
+    }
+
     /// Brings the node table into the kernel, or adopts the one that is there.
     ///
     /// Nodes too many in a table that has active regions stay (see [`Online::stale`]), because they

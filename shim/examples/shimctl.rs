@@ -169,7 +169,8 @@ fn keeper_settings(
     Ok(o2bridge_keeper::Settings {
         program,
         socket: "/run/o2bridge/keeper.sock".into(),
-        device: device.into(),
+        device: Some(device.into()),
+        control: None,
         block_bytes,
         dead_threshold: 31,
         beat_ms: 1_000,

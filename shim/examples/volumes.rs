@@ -50,7 +50,7 @@ fn watch() -> Outcome {
                 });
                 watch.order(Order::Guard(guarded.collect()));
             }
-            Change::Beats { .. } | Change::Storage { .. } => {}
+            Change::Lockspaces(_) | Change::Beats { .. } | Change::Storage { .. } => {}
         }
     }
     Ok(())

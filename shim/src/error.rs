@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use o2bridge_core::NodeId;
 
+use crate::control::ControlError;
+
 /// A verb failed: the kernel is not known to have been told. The caller repeats the verb.
 #[derive(Debug)]
 pub enum ShimError {
@@ -98,6 +100,8 @@ pub enum ShimError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// dlm_controld, or what stands between it and us.
+    Control(ControlError),
     /// There is no way to serve this kernel safely. Nothing was changed.
     Unusable(String),
 }
@@ -123,6 +127,7 @@ impl ShimError {
             Self::Buried { .. } => libc::EHOSTDOWN,
             Self::NoArea { .. } => libc::ENOSPC,
             Self::Keeper { .. } => libc::EIO,
+            Self::Control(error) => error.errno(),
         }
     }
 }
@@ -165,8 +170,15 @@ impl fmt::Display for ShimError {
                 write!(f, "cannot {step} the semaphores of region {region}: {source}")
             }
             Self::Keeper { step, source } => write!(f, "the keeper could not {step}: {source}"),
+            Self::Control(error) => error.fmt(f),
             Self::Unusable(why) => f.write_str(why),
         }
+    }
+}
+
+impl From<ControlError> for ShimError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(error)
     }
 }
 
@@ -177,6 +189,7 @@ impl std::error::Error for ShimError {
             | Self::Refused { source, .. }
             | Self::Semaphore { source, .. } => Some(source),
             Self::Keeper { source, .. } => Some(&**source),
+            Self::Control(error) => Some(error),
             Self::Lied { .. }
             | Self::NoCluster { .. }
             | Self::NoSlot(_)

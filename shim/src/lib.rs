@@ -4,19 +4,23 @@
 //! who is alive, does not decide, does not wait for anybody but the kernel. Whoever calls it has
 //! already decided, fenced and agreed.
 //!
-//! [`user_heartbeat`] tells o2dlm, the lock manager of the stack `o2cb`. [`record`] tells no kernel: it
+//! [`user_heartbeat`] tells o2dlm, the lock manager of the stack `o2cb`. [`control`] tells OCFS2 itself, where
+//! fs/dlm and dlm_controld do the locks; [`observe`] watches where these do all of it. [`record`] tells no kernel: it
 //! writes down what one would have been told. [`volume`] is what volumes say of themselves.
 
 #![deny(unsafe_code)]
 
 mod choose;
+pub mod control;
 mod error;
+pub mod observe;
+pub mod probe;
 pub mod record;
 mod sys;
 pub mod user_heartbeat;
 pub mod volume;
 
-pub use choose::{Choice, ChooseError, Settings, check_kind, choose, is_user_heartbeat};
+pub use choose::{Backend, Choice, ChooseError, Settings, check_kind, choose, pick};
 pub use error::ShimError;
 
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
@@ -116,6 +120,12 @@ pub trait Shim: Send + Sync {
     /// directories of the kernel, which a verb that removes something from them can hold up for
     /// seconds: for a worker thread, like the verbs.
     fn view(&self) -> Option<user_heartbeat::View> {
+        None
+    }
+
+    /// What has to be looked after between verbs. Called every few seconds on a thread of its own; a
+    /// sentence says what is amiss.
+    fn tend(&self) -> Option<String> {
         None
     }
 }

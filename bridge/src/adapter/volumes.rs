@@ -8,12 +8,14 @@ use mio::Waker;
 use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::user_heartbeat::Gates;
+use o2bridge_shim::volume::lockspaces::Places;
 use o2bridge_shim::volume::{self, Change, Watch};
 use slog::{Logger, error, info};
 
 use crate::adapter::timers::now;
 use crate::config::{self, HeartbeatMode, StorageLoss, UserHeartbeatSection, VolumesWord};
-use crate::volumes::{Decision, OnLoss, Policy, StopAnswer, VolumeView, Volumes, Which};
+use crate::views::{Views, views};
+use crate::volumes::{Decision, OnLoss, Policy, Serves, StopAnswer, VolumeView, Volumes, Which};
 
 /// The pause before a gate that a tool held is tried again.
 const GATE_RETRY_MS: u64 = 200;
@@ -25,7 +27,9 @@ pub struct VolumeDesk {
     watch: Watch,
     changes: Receiver<Change>,
     mode: Mode,
-    gates: Gates,
+    serves: Serves,
+    /// For the stack o2cb.
+    gates: Option<Gates>,
     /// Whether the kernel had a cluster when we started, so that there is nothing to wait with.
     is_too_late: bool,
     /// The volumes whose gates were closed.
@@ -44,13 +48,17 @@ impl VolumeDesk {
     /// There are no more descriptors or threads.
     pub fn start(
         settings: &config::Settings,
-        (saved, gates): (&Saved, Gates),
+        (saved, serves, gates): (&Saved, Serves, Option<Gates>),
         waker: Arc<Waker>,
         log: Logger,
     ) -> std::io::Result<Self> {
         let (sender, changes) = channel();
         let where_to_look = volume::Settings {
             mountinfo: settings.paths.mountinfo.clone(),
+            lockspaces: match serves {
+                Serves::O2cb => None,
+                Serves::UserAhead | Serves::UserSeen => Some(Places::default()),
+            },
             ..volume::Settings::default()
         };
         let watch = Watch::start(where_to_look, move |change| {
@@ -58,7 +66,7 @@ impl VolumeDesk {
             let _ = sender.send(change);
             let _ = waker.wake();
         })?;
-        let manager = Volumes::new(policy(&settings.user_heartbeat));
+        let manager = Volumes::new(policy(serves, &settings.user_heartbeat));
         let mode = match settings.o2cb.heartbeat_mode {
             HeartbeatMode::Local => Mode::Local,
             HeartbeatMode::Global => Mode::Global,
@@ -68,7 +76,8 @@ impl VolumeDesk {
             watch,
             changes,
             mode,
-            is_too_late: gates.is_too_late(),
+            serves,
+            is_too_late: gates.as_ref().is_some_and(Gates::is_too_late),
             gates,
             closed: BTreeSet::new(),
             retry_at: None,
@@ -93,6 +102,21 @@ impl VolumeDesk {
     /// The core answered.
     pub fn reply(&mut self, request: RequestId, reply: &Reply, now: Now) {
         self.manager.reply(request, reply, now, &mut self.said);
+    }
+
+    /// A tool that began a mount is gone without a word.
+    pub fn tool_gone(&mut self, group: GroupId, now: Now) {
+        self.manager.tool_gone(group, now, &mut self.said);
+    }
+
+    /// Who uses each volume of a user stack, in three views.
+    #[must_use]
+    pub fn views(&self, snapshot: &Snapshot) -> Vec<Views> {
+        match self.serves {
+            Serves::O2cb => Vec::new(),
+            Serves::UserAhead => views(snapshot, self.manager.lockspaces(), true),
+            Serves::UserSeen => views(snapshot, self.manager.lockspaces(), false),
+        }
     }
 
     /// Takes in what the watch saw and what is due. A sentence says why this node must be reset.
@@ -121,13 +145,14 @@ impl VolumeDesk {
 
     /// Closes the gates of volumes whose regions do not stand yet, and opens those of all others.
     fn turn_gates(&mut self, now: Now) {
+        let Some(gates) = &self.gates else { return };
         let unready = self.manager.unready().unwrap_or_default();
         for volume in self.closed.difference(&unready) {
-            self.gates.open(*volume);
+            gates.open(*volume);
         }
         self.closed.retain(|volume| unready.contains(volume));
         for volume in unready {
-            match self.gates.close(volume) {
+            match gates.close(volume) {
                 Ok(true) => drop(self.closed.insert(volume)),
                 Ok(false) => {}
                 Err(error) => {
@@ -176,8 +201,9 @@ impl VolumeDesk {
     }
 }
 
-fn policy(section: &UserHeartbeatSection) -> Policy {
+fn policy(serves: Serves, section: &UserHeartbeatSection) -> Policy {
     let which = match &section.volumes {
+        _ if serves != Serves::O2cb => Which::Auto,
         config::Volumes::Word(VolumesWord::Auto) => Which::Auto,
         config::Volumes::Word(VolumesWord::None) => Which::None,
         config::Volumes::List(list) => {
@@ -189,5 +215,5 @@ fn policy(section: &UserHeartbeatSection) -> Policy {
         StorageLoss::Reset => OnLoss::Reset,
         StorageLoss::Report => OnLoss::Report,
     };
-    Policy { which, storage_loss_ms: section.storage_loss_ms.get(), on_storage_loss }
+    Policy { serves, which, storage_loss_ms: section.storage_loss_ms.get(), on_storage_loss }
 }

@@ -1,4 +1,4 @@
-//! What concerns real kernels: `[o2cb]`, `[user_heartbeat]`, `[keeper]`.
+//! What concerns real kernels: `[o2cb]`, `[user_heartbeat]`, `[control]`, `[keeper]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -126,6 +126,14 @@ pub enum StorageLoss {
     Reset,
     /// The log and status say it.
     Report,
+}
+
+/// `[control]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlSection {
+    /// To run on a kernel of which nobody knows whether telling it of a death crashes it.
+    pub risk_kernel_bug: bool,
 }
 
 /// `[keeper]`: the process that beats for the daemon.

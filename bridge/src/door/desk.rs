@@ -7,7 +7,7 @@ use mio::Token;
 use o2bridge_core::{ClientId, Event, Now, RequestId};
 use o2bridge_wire::Asker;
 
-use super::{LogLevel, STREAM_PAUSE_MS, Status, Turn, View};
+use super::{LogLevel, Machine, STREAM_PAUSE_MS, Status, Turn, View};
 
 /// How old a status may be when nothing was said to have changed: its uptime is part of it.
 const STATUS_AGE_MAX_MS: u64 = 1_000;
@@ -135,6 +135,10 @@ impl Call<'_, '_> {
 
     pub(crate) fn dump(&self) -> String {
         self.turn.view.dump()
+    }
+
+    pub(crate) fn machine(&mut self) -> Machine {
+        self.turn.view.machine()
     }
 
     pub(crate) fn set_log_level(&mut self, level: LogLevel) {

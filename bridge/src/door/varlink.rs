@@ -149,6 +149,7 @@ impl Varlink {
                 Ok(Answer::Stream(call.status()))
             }
             "Status" => Ok(Answer::Status(call.status())),
+            "Capabilities" => Ok(Answer::Now(json!(call.machine()))),
             "Dump" => Ok(Answer::Now(json!({ "text": need_root(call)?.dump() }))),
             "SetLogLevel" => set_log_level(parameters, need_root(call)?),
             other => match Method::named(other) {

@@ -7,6 +7,8 @@ use o2bridge_core::GroupId;
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::volume::{Stack, Superblock};
 
+use super::Serves;
+
 /// The stack whose kernel side listens to heartbeat regions.
 const O2CB: &str = "o2cb";
 
@@ -62,6 +64,21 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// Whether a use of it in the kernel is ours to know.
+    pub(super) fn is_followed(&self) -> bool {
+        match self {
+            Self::Ours | Self::InRepair | Self::Unsure | Self::Unwanted => true,
+            Self::Unnamed
+            | Self::OtherCluster
+            | Self::OtherMode
+            | Self::OtherStack(_)
+            | Self::Local
+            | Self::HeartbeatDevice => false,
+        }
+    }
+}
+
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,7 +108,12 @@ pub(super) struct Cluster {
 }
 
 /// Judges a volume.
-pub(super) fn judge(which: &Which, cluster: Option<&Cluster>, volume: &Superblock) -> Claim {
+pub(super) fn judge(
+    serves: Serves,
+    which: &Which,
+    cluster: Option<&Cluster>,
+    volume: &Superblock,
+) -> Claim {
     let is_listed = match which {
         Which::Auto => false,
         Which::None => return Claim::Unwanted,
@@ -105,16 +127,19 @@ pub(super) fn judge(which: &Which, cluster: Option<&Cluster>, volume: &Superbloc
         return Claim::Local;
     }
     let named = match &volume.stack {
+        Stack::Classic if serves.is_user() => return Claim::OtherStack(O2CB.into()),
         Stack::Classic if is_listed => None,
         Stack::Classic => return Claim::Unnamed,
-        Stack::Named { stack, .. } if stack != O2CB => return Claim::OtherStack(stack.clone()),
+        Stack::Named { stack, .. } if (stack != O2CB) != serves.is_user() => {
+            return Claim::OtherStack(stack.clone());
+        }
         Stack::Named { cluster, global_heartbeat, .. } => Some((cluster, *global_heartbeat)),
     };
     let Some(ours) = cluster else { return Claim::Unsure };
     let (name, is_global) = named.unwrap_or((&ours.name, false));
     if *name != ours.name {
         Claim::OtherCluster
-    } else if is_global != (ours.mode == Mode::Global) {
+    } else if !serves.is_user() && is_global != (ours.mode == Mode::Global) {
         Claim::OtherMode
     } else if volume.is_in_repair {
         Claim::InRepair

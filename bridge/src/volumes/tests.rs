@@ -13,6 +13,7 @@ use super::volume::RECHECK_MS;
 use super::*;
 
 mod claims;
+mod user;
 mod with_core;
 
 const U: GroupId = GroupId(0x19D1_9F8E_CA01_475E_BA67_AFD6_D84C_3B45);
@@ -66,7 +67,7 @@ fn mount(uuid: Option<GroupId>, minor: u64, at: &str) -> Mount {
 }
 
 fn policy(on_storage_loss: OnLoss) -> Policy {
-    Policy { which: Which::Auto, storage_loss_ms: 20_000, on_storage_loss }
+    Policy { serves: Serves::O2cb, which: Which::Auto, storage_loss_ms: 20_000, on_storage_loss }
 }
 
 /// A manager, its clock, and what it last said.

@@ -91,6 +91,12 @@ impl Usage {
         Self { service, client, is_anothers: false, state: State::Idle }
     }
 
+    /// One that a tool began, and that is ours to end.
+    pub(super) fn of_tool(service: ServiceName, ids: &mut Ids) -> Self {
+        let state = State::Live { assure_at: Now(u64::MAX) };
+        Self { state, ..Self::new(service, ids) }
+    }
+
     /// A predecessor's, which the core has taken over. One that was not live is completed: nobody
     /// else would.
     pub(super) fn inherit(service: ServiceName, live: bool, step: &mut Step<'_>) -> Self {

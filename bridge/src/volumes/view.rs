@@ -3,7 +3,9 @@
 use o2bridge_shim::volume::{Health, Stack};
 use serde::{Deserialize, Serialize};
 
+use super::Serves;
 use super::claim::Claim;
+use super::usage::Usage;
 use super::volume::{Look, Volume};
 
 /// One volume, for status.
@@ -19,7 +21,7 @@ pub struct VolumeView {
     pub stack: String,
     /// The cluster that it names.
     pub cluster: Option<String>,
-    /// `region`, `leaving`, `another cluster`, or a word and its reason: `waiting: ...`,
+    /// `region`, or of a user stack `ready`, `in use`, `not in use`; `leaving`, `another cluster`, or a word and its reason: `waiting: ...`,
     /// `refused: ...`, `disk heartbeat: ...`, `left alone: ...`.
     pub state: String,
     /// Where it is mounted.
@@ -31,7 +33,7 @@ pub struct VolumeView {
 }
 
 impl Volume {
-    pub(super) fn view(&self) -> VolumeView {
+    pub(super) fn view(&self, serves: Serves) -> VolumeView {
         let stack = self.superblock.as_ref().map(|volume| &volume.stack);
         let (stack, cluster) = match stack {
             None => (String::new(), None),
@@ -48,10 +50,25 @@ impl Volume {
             label: label.unwrap_or_default(),
             stack,
             cluster,
-            state: self.state(),
+            state: if serves.is_user() { self.use_state(serves) } else { self.state() },
             mountpoints: self.table.values().map(|mount| text(&mount.mountpoint)).collect(),
             storage: health(self.storage.health()),
             warning: self.warning(),
+        }
+    }
+
+    /// Of a volume of a user stack.
+    fn use_state(&self, serves: Serves) -> String {
+        let refusal = self.uses().find_map(Usage::refusal);
+        match (refusal, &self.claim) {
+            (Some(why), _) => format!("refused: {why}"),
+            (None, _) if self.uses().any(Usage::is_live) => "in use".into(),
+            (None, _) if self.region.is_leaving() => "leaving".into(),
+            (None, _) if self.region.is_live() => "ready".into(),
+            (None, _) if self.region.is_begun() => "waiting: its group".into(),
+            (None, None) => "waiting: its device cannot be read".into(),
+            (None, Some(Claim::Ours)) if serves == Serves::UserSeen => "not in use".into(),
+            (None, Some(claim)) => claim.to_string(),
         }
     }
 

@@ -10,7 +10,7 @@ use o2bridge_shim::volume::{Beats, Guarded, Health, Mount, Present, Stack, Super
 use super::claim::{Claim, Cluster, Which, judge};
 use super::storage::Storage;
 use super::usage::{Ids, RETRY_MS, Step, Usage};
-use super::{Decision, OnLoss, Policy, SERVICE};
+use super::{Decision, LOCKSPACE, OnLoss, Policy, SERVICE, Serves, TOOL_PATIENCE_MS};
 
 /// The pause between two looks for beats on the disk of a volume that is in use through its region.
 pub(super) const RECHECK_MS: u64 = 60_000;
@@ -20,6 +20,7 @@ const NAMELESS: &str = "mount of ";
 
 /// What all volumes have in common.
 pub(super) struct World<'a> {
+    pub(super) serves: Serves,
     pub(super) which: &'a Which,
     pub(super) cluster: Option<&'a Cluster>,
     /// The watch has spoken of volumes and of mounts.
@@ -65,6 +66,10 @@ pub(super) struct Volume {
     pub(super) table: BTreeMap<ServiceName, Mount>,
     pub(super) storage: Storage,
     guarded: Option<Guarded>,
+    /// Whether it has a lockspace in the kernel.
+    has_lockspace: bool,
+    /// What a tool began and nobody else ends, and how long that is believed without a mount.
+    tool: Option<(Usage, Option<Now>)>,
 }
 
 impl Volume {
@@ -81,6 +86,8 @@ impl Volume {
             table: BTreeMap::new(),
             storage: Storage::default(),
             guarded: None,
+            has_lockspace: false,
+            tool: None,
         }
     }
 
@@ -99,17 +106,22 @@ impl Volume {
     pub(super) fn inherit(
         &mut self,
         saved: &SavedService,
+        serves: Serves,
         ids: &mut Ids,
         now: Now,
         out: &mut Vec<Event>,
     ) {
         let name = saved.name.clone();
         let is_mount = name.as_str().starts_with('/') || name.as_str().starts_with(NAMELESS);
+        let is_lockspace = name.as_str() == LOCKSPACE;
+        if serves.is_user() && saved.live && name.is_ocfs2() {
+            return self.take_over(now, ids);
+        }
         let mut step = Step { now, group: self.uuid, cluster: None, ids, out };
         if name.as_str() == SERVICE {
             self.region = Usage::inherit(name, saved.live, &mut step);
             self.recheck_at = now.after(RECHECK_MS);
-        } else if is_mount && saved.live {
+        } else if (is_mount || is_lockspace) && saved.live {
             self.mounts.insert(name.clone(), Usage::inherit(name, true, &mut step));
         }
     }
@@ -119,6 +131,16 @@ impl Volume {
             self.superblock = Some(first.superblock.clone());
         }
         self.present = present;
+    }
+
+    pub(super) fn set_lockspace(&mut self, has_lockspace: bool) {
+        self.has_lockspace = has_lockspace;
+    }
+
+    /// What a tool began for a mount is ours to end.
+    pub(super) fn take_over(&mut self, now: Now, ids: &mut Ids) {
+        let usage = Usage::of_tool(service(ServiceName::OCFS2), ids);
+        self.tool = Some((usage, Some(now.after(TOOL_PATIENCE_MS))));
     }
 
     /// A mount whose device could never be read is known by its name, if it was begun under it.
@@ -211,7 +233,8 @@ impl Volume {
         out: &mut Vec<Event>,
     ) {
         let cluster = cluster_of(self.superblock.as_ref());
-        let mut usages = std::iter::once(&mut self.region).chain(self.mounts.values_mut());
+        let tool = self.tool.iter_mut().map(|(usage, _)| usage);
+        let mut usages = tool.chain([&mut self.region]).chain(self.mounts.values_mut());
         if let Some(usage) = usages.find(|usage| usage.waits_for(request)) {
             usage.handle_reply(reply, &mut Step { now, group: self.uuid, cluster, ids, out });
         }
@@ -226,7 +249,7 @@ impl Volume {
         out: &mut Vec<Event>,
     ) -> bool {
         self.claim =
-            self.superblock.as_ref().map(|volume| judge(world.which, world.cluster, volume));
+            self.superblock.as_ref().map(|it| judge(world.serves, world.which, world.cluster, it));
         if self.claim != Some(Claim::Ours) && self.look != Look::Asked {
             self.look = Look::Never;
         }
@@ -240,7 +263,8 @@ impl Volume {
             self.look = Look::Never;
         }
         self.advance_mounts(world, ids, now, out);
-        self.review_guard();
+        self.advance_tool(world, ids, now, out);
+        self.review_guard(world.serves);
         let is_due = self.look_at(world).is_some_and(|at| at <= now);
         if is_due {
             self.look = Look::Asked;
@@ -249,8 +273,9 @@ impl Volume {
     }
 
     /// See [`super::Volumes::unready`].
-    pub(super) fn is_unready(&self) -> bool {
-        !self.present.is_empty()
+    pub(super) fn is_unready(&self, serves: Serves) -> bool {
+        !serves.is_user()
+            && !self.present.is_empty()
             && self.claim == Some(Claim::Ours)
             && !self.region.is_live()
             && !matches!(self.look, Look::Beating { .. })
@@ -261,27 +286,39 @@ impl Volume {
             return false;
         }
         let is_here = !self.present.is_empty();
+        let is_ours = is_here && self.claim == Some(Claim::Ours);
         if !world.is_known {
-            !self.region.is_idle()
-        } else if self.region.is_idle() {
-            is_here && self.claim == Some(Claim::Ours) && self.look == Look::Quiet
-        } else {
-            self.is_mounted() || (is_here && self.claim.as_ref().is_some_and(Claim::keeps))
+            return !self.region.is_idle();
         }
+        if self.region.is_idle() {
+            return match world.serves {
+                Serves::O2cb => is_ours && self.look == Look::Quiet,
+                Serves::UserAhead => is_ours,
+                Serves::UserSeen => false,
+            };
+        }
+        let is_used = self.is_mounted() || self.has_lockspace;
+        is_used || (is_here && self.claim.as_ref().is_some_and(Claim::keeps))
     }
 
     fn advance_mounts(&mut self, world: &World<'_>, ids: &mut Ids, now: Now, out: &mut Vec<Event>) {
-        for name in self.table.keys() {
+        let is_user = world.serves.is_user();
+        let lockspace =
+            (is_user && self.has_lockspace && !self.is_mounted()).then(|| service(LOCKSPACE));
+        for name in self.table.keys().chain(&lockspace) {
             let fresh = || Usage::new(name.clone(), ids);
             self.mounts.entry(name.clone()).or_insert_with(fresh);
         }
         // A region that is being left under a mount stays, and the mount has to say whose it is.
         let stands = self.region.is_live() || self.region.is_leaving();
-        let may_begin = stands && !world.is_stopping;
+        let is_followed = self.claim.as_ref().is_some_and(Claim::is_followed);
+        let may_begin = (if is_user { is_followed } else { stands }) && !world.is_stopping;
         let cluster = cluster_of(self.superblock.as_ref());
         for (name, usage) in &mut self.mounts {
             usage.expire(now);
-            let is_there = self.table.contains_key(name) || !world.is_known;
+            let is_there = self.table.contains_key(name)
+                || lockspace.as_ref() == Some(name)
+                || !world.is_known;
             let wanted = is_there && (may_begin || !usage.is_idle());
             let mut step = Step { now, group: self.uuid, cluster, ids, out };
             usage.advance(wanted, &mut step);
@@ -289,11 +326,27 @@ impl Volume {
         self.mounts.retain(|name, usage| !usage.is_idle() || self.table.contains_key(name));
     }
 
+    /// A tool's own service goes once the mount's has taken its place, or there is no mount.
+    fn advance_tool(&mut self, world: &World<'_>, ids: &mut Ids, now: Now, out: &mut Vec<Event>) {
+        let is_replaced = self.mounts.values().any(Usage::is_live);
+        let is_in_use = self.is_mounted() || self.has_lockspace;
+        let Some((usage, until)) = &mut self.tool else { return };
+        *until = until.filter(|at| *at > now);
+        let waits = !world.is_known || until.is_some() || is_in_use;
+        let cluster = cluster_of(self.superblock.as_ref());
+        let mut step = Step { now, group: self.uuid, cluster, ids, out };
+        usage.advance(waits && !is_replaced, &mut step);
+        if usage.is_idle() {
+            self.tool = None;
+        }
+    }
+
     /// Guards the storage while the volume is mounted through us. A device that is gone goes on
     /// being asked by its old name: its loss is what the guard is for.
-    fn review_guard(&mut self) {
+    fn review_guard(&mut self, serves: Serves) {
         let is_ours = self.region.is_begun() || self.mounts.values().any(Usage::is_live);
-        if !self.is_mounted() || !is_ours {
+        // Nobody beats for a user stack, so a node that lost its storage lies to nobody.
+        if !self.is_mounted() || !is_ours || serves.is_user() {
             self.guarded = None;
             self.storage = Storage::default();
             return;
@@ -308,7 +361,7 @@ impl Volume {
     /// When somebody has to look who beats on the disk.
     fn look_at(&self, world: &World<'_>) -> Option<Now> {
         let is_ours = self.claim == Some(Claim::Ours) && !self.present.is_empty();
-        if !is_ours || world.is_stopping || !world.is_known {
+        if !is_ours || world.is_stopping || !world.is_known || world.serves.is_user() {
             return None;
         }
         match self.look {
@@ -319,11 +372,18 @@ impl Volume {
         }
     }
 
+    /// The mounts, and a lockspace without one.
+    pub(super) fn uses(&self) -> impl Iterator<Item = &Usage> {
+        self.mounts.values()
+    }
+
     /// When something is due.
     pub(super) fn next_at(&self, world: &World<'_>) -> Option<Now> {
         let usages = self.mounts.values().chain([&self.region]).filter_map(Usage::next_at);
         let loss = self.loss_at(world.on_loss, world.loss_ms);
-        usages.chain(loss).chain(self.look_at(world)).min()
+        let tool =
+            self.tool.iter().flat_map(|(usage, until)| usage.next_at().into_iter().chain(*until));
+        usages.chain(loss).chain(self.look_at(world)).chain(tool).min()
     }
 
     pub(super) fn is_mounted(&self) -> bool {
@@ -342,7 +402,8 @@ impl Volume {
 
     /// Whether there is nothing left to know of it.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.present.is_empty() && self.region.is_idle() && self.mounts.is_empty()
+        let is_unused = self.region.is_idle() && self.mounts.is_empty() && self.tool.is_none();
+        self.present.is_empty() && is_unused && !self.has_lockspace
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use o2bridge::door::{Doors, Places, Turn, View};
+use o2bridge::machine::Machine;
 use o2bridge::status::{Facts, LogLevel, Status};
 use o2bridge_core::snapshot::{GroupStatus, MemberStatus, NodeStatus, ServiceStatus};
 use o2bridge_core::{
@@ -73,8 +74,17 @@ impl View for StubView<'_> {
             warnings: vec!["fencing is none".to_owned()],
             kernel: None,
             volumes: Vec::new(),
+            views: Vec::new(),
         };
         Status::new(&world.snapshot, facts)
+    }
+
+    fn machine(&mut self) -> Machine {
+        Machine::new(&o2bridge_shim::probe::Facts {
+            release: "6.12.107".to_owned(),
+            fortify: Some(true),
+            ..Default::default()
+        })
     }
 
     fn dump(&self) -> String {

@@ -62,7 +62,8 @@ fn number<T: TryFrom<u64>>(word: &str) -> Result<T, String> {
 }
 
 fn blocks(settings: &Settings, area: Area) -> Result<(), String> {
-    let device = File::open(&settings.device).map_err(|error| error.to_string())?;
+    let device = File::open(settings.device.as_deref().unwrap_or("/dev/ram0".as_ref()))
+        .map_err(|error| error.to_string())?;
     let mut bytes = vec![0; settings.block_bytes as usize];
     for slot in (0..=SLOT_MAX).map(Slot) {
         let at = block_number(area, slot) * u64::from(settings.block_bytes);

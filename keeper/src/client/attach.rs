@@ -11,7 +11,7 @@ use super::worker::{Times, Worker, about, is_due};
 use crate::clock::now;
 use crate::record::{Op, Record, Status};
 use crate::timing::PING_MS;
-use crate::{Area, KeeperError, Missing, Notice, Slot};
+use crate::{Area, KeeperError, Line, Missing, Notice, Slot};
 
 /// From one try to get a keeper to the next, in milliseconds.
 pub(super) const RETRY_MS: u64 = 100;
@@ -87,7 +87,7 @@ impl Worker {
             Err(error) => return Err(KeeperError::NotStarted(format!("no connection: {error}"))),
         };
         // One that beats nothing may be of an older version, with older settings.
-        if is_first && !is_new && found.table.is_empty() {
+        if is_first && !is_new && found.table.is_empty() && found.line.is_none() {
             let _ = link.ask(Record::new(Op::Stop));
             is_new = true;
             (link, found) = self.start()?;
@@ -143,6 +143,7 @@ impl Worker {
                 tell(link, Record { generation, ..about(Op::Beat, place.0, place.1) })?;
             }
         }
+        self.replay_line(link, found.line)?;
         for ((area, slot), running) in &found.table {
             let told = self.wanted.insert((*area, *slot), *running);
             if let Some(told) = told.filter(|told| told != running) {
@@ -151,6 +152,25 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// A line that it holds without our knowledge stays: to let go of it could reset the node.
+    fn replay_line(&mut self, link: &mut Link, found: Option<Line>) -> Result<(), KeeperError> {
+        match (self.line, found) {
+            (Some(wanted), None) => {
+                let generation = wanted.to_bits();
+                tell(link, Record { generation, ..Record::new(Op::Hold) })
+            }
+            (Some(wanted), Some(held)) if wanted != held => {
+                let what = format!("it holds the line of {held}, was told {wanted}");
+                (self.log)(Notice::Conflict { what });
+                Ok(())
+            }
+            (_, held) => {
+                self.line = held;
+                Ok(())
+            }
+        }
     }
 
     fn become_connected(&mut self, link: Link, found: &Found, is_new: bool) {

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, get
 
 use crate::clock::now;
 use crate::record::{Op, RECORD_BYTES, Record, Status};
-use crate::{Area, BEATS_MAX, Generation, Slot};
+use crate::{Area, BEATS_MAX, Generation, Line, Slot};
 
 /// How long an answer may take, in milliseconds.
 pub(super) const ANSWER_MS: u64 = 1000;
@@ -34,6 +34,7 @@ pub(super) enum LinkError {
 /// What a keeper says of itself.
 pub(super) struct Found {
     pub(super) table: Table,
+    pub(super) line: Option<Line>,
     pub(super) missing: u64,
     pub(super) fingerprint: u64,
 }
@@ -101,13 +102,17 @@ impl Link {
 
     /// Everything that the keeper says of itself.
     pub(super) fn hello(&mut self) -> Result<Found, LinkError> {
-        let mut table = Table::new();
-        for index in 0..=BEATS_MAX {
+        let (mut table, mut line) = (Table::new(), None);
+        for index in 0..=BEATS_MAX + 1 {
             let value = u64::try_from(index).unwrap_or(u64::MAX);
             let answer = self.ask(Record { value, ..Record::new(Op::Hello) })?;
+            if answer.status == Status::Held {
+                line = Line::from_bits(answer.generation);
+                continue;
+            }
             if answer.status != Status::Entry {
                 let (missing, fingerprint) = (answer.value, answer.generation);
-                return Ok(Found { table, missing, fingerprint });
+                return Ok(Found { table, line, missing, fingerprint });
             }
             if let Some(generation) = Generation::new(answer.generation) {
                 table.insert((Area(answer.area), Slot(answer.slot)), generation);

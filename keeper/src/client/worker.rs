@@ -32,11 +32,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::attach::RETRY_MS;
 use super::link::{Link, LinkError, Table};
 use super::spawn::READY_MS;
-use super::{Log, View};
+use super::{Log, Shown, View};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record, Status};
 use crate::timing::PING_MS;
-use crate::{Area, Generation, KeeperError, Settings, Slot};
+use crate::{Area, Generation, KeeperError, Line, Settings, Slot};
 
 /// A call on its way to the thread.
 pub(super) struct Call {
@@ -54,6 +54,7 @@ pub(super) struct Worker {
     pub(super) sysrq: File,
     pub(super) link: Option<Link>,
     pub(super) wanted: Table,
+    pub(super) line: Option<Line>,
     pub(super) downs: BTreeSet<(Area, Slot)>,
     pub(super) clears: BTreeSet<Area>,
     pub(super) times: Times,
@@ -183,7 +184,7 @@ impl Worker {
         match op {
             _ if was_asked => KeeperError::Unanswered,
             Op::Down | Op::Clear => KeeperError::Unanswered,
-            Op::Hello | Op::Beat | Op::Ping | Op::Reset | Op::Stop => {
+            Op::Hello | Op::Beat | Op::Ping | Op::Reset | Op::Stop | Op::Hold | Op::Release => {
                 KeeperError::NotStarted(self.told.clone().unwrap_or_default())
             }
         }
@@ -194,8 +195,8 @@ impl Worker {
         let question = call.question;
         let (area, slot) = (Area(question.area), Slot(question.slot));
         match question.op {
-            Op::Beat if now() >= call.deadline => return false,
-            Op::Stop if !(self.wanted.is_empty() && self.downs.is_empty()) => {
+            Op::Beat | Op::Hold if now() >= call.deadline => return false,
+            Op::Stop if !self.is_free() => {
                 let _ = call.reply.try_send(Err(KeeperError::Refused(Status::Beating)));
                 return false;
             }
@@ -208,7 +209,9 @@ impl Worker {
                 self.downs.retain(|place| place.0 != area);
                 self.clears.insert(area);
             }
-            Op::Beat | Op::Stop | Op::Hello | Op::Ping | Op::Reset => {}
+            // One that is lost on the way is found held when the keeper is asked again.
+            Op::Release => self.line = None,
+            Op::Beat | Op::Stop | Op::Hello | Op::Ping | Op::Reset | Op::Hold => {}
         }
         self.publish(self.view.pid());
         let result = self.carry_out(question, call.deadline);
@@ -233,6 +236,9 @@ impl Worker {
             (Op::Beat, Some(generation)) if status == Status::Done => {
                 self.wanted.insert((area, slot), generation);
             }
+            (Op::Hold, _) if status == Status::Done => {
+                self.line = Line::from_bits(question.generation);
+            }
             (Op::Down, _) if !is_pending => {
                 self.downs.remove(&(area, slot));
             }
@@ -248,8 +254,13 @@ impl Worker {
         }
     }
 
+    /// Whether the keeper has nothing to do.
+    fn is_free(&self) -> bool {
+        self.wanted.is_empty() && self.downs.is_empty() && self.line.is_none()
+    }
+
     pub(super) fn publish(&self, pid: Option<u32>) {
-        self.view.set(self.wanted.clone(), pid);
+        self.view.set(Shown { table: self.wanted.clone(), pid, line: self.line });
     }
 
     /// What could not be done yet.

@@ -5,7 +5,7 @@ use super::server::Server;
 use crate::clock::now;
 use crate::record::{Record, Status};
 use crate::state::{Beat, Due};
-use crate::{Area, Generation, Slot};
+use crate::{Area, Generation, Line, Slot};
 
 impl Server {
     pub(super) fn entry(&self, asked: Record) -> Record {
@@ -15,6 +15,10 @@ impl Server {
                 let generation = beat.generation.0.get();
                 let (area, slot) = (beat.area.0, beat.slot.0);
                 Record { area, slot, generation, ..asked.answer(Status::Entry) }
+            }
+            None if index == self.state.beats().len() && self.state.line().is_some() => {
+                let generation = self.state.line().map_or(0, Line::to_bits);
+                Record { generation, ..asked.answer(Status::Held) }
             }
             None => {
                 let generation = u64::from(self.fingerprint);
@@ -60,6 +64,30 @@ impl Server {
         let wiped = self.device.wipe(area);
         self.rest();
         wiped.map_err(|_| Status::Device)
+    }
+
+    /// Refused by the kernel if another process holds another line.
+    pub(super) fn hold(&mut self, asked: Record) -> Result<(), Status> {
+        let line = Line::from_bits(asked.generation).ok_or(Status::OutOfRange)?;
+        if !self.state.admit_line(line)? {
+            return Ok(());
+        }
+        self.hands.arm().map_err(|_| Status::Watchdog)?;
+        if let Err(error) = self.hands.hold(line) {
+            say(format_args!("cannot hold the line of {line}: {error}"));
+            self.rest();
+            return Err(Status::Control);
+        }
+        self.state.keep(line, now());
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self) -> Result<(), Status> {
+        self.state.accepting()?;
+        self.hands.let_go();
+        self.state.let_go();
+        self.rest();
+        Ok(())
     }
 
     pub(super) fn reset_asked(&mut self) -> Result<(), Status> {

@@ -1,4 +1,5 @@
-//! The two ways to reset the node: a letter to the kernel, and a watchdog that nobody feeds.
+//! What is held open. The two ways to reset the node: a letter to the kernel, and a watchdog that nobody
+//! feeds. And the line, whose end is a third.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -6,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::failed;
-use crate::Settings;
+use crate::{Line, Settings, line};
 
 /// The kernel resets the node without a sync, at once.
 const RESET: &[u8] = b"b";
@@ -32,6 +33,8 @@ pub(super) struct Hands {
     sysrq: File,
     watchdog_path: Option<PathBuf>,
     watchdog: Option<File>,
+    control: Option<PathBuf>,
+    line: Option<File>,
 }
 
 impl Hands {
@@ -42,7 +45,20 @@ impl Hands {
         }
         let sysrq = OpenOptions::new().append(true).open(&settings.sysrq);
         let sysrq = sysrq.map_err(|error| failed("open", &settings.sysrq, error))?;
-        Ok(Self { sysrq, watchdog_path, watchdog: None })
+        let control = settings.control.clone();
+        Ok(Self { sysrq, watchdog_path, watchdog: None, control, line: None })
+    }
+
+    /// Takes the line into our hands.
+    pub(super) fn hold(&mut self, line: Line) -> io::Result<()> {
+        let control = self.control.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.line = Some(line::open(control, line)?);
+        Ok(())
+    }
+
+    /// Lets go of it, if it is held.
+    pub(super) fn let_go(&mut self) {
+        self.line = None;
     }
 
     /// Resets the node. Who returns from here without an error is in a test, or has a kernel that

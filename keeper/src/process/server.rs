@@ -224,6 +224,8 @@ impl Server {
             Op::Beat => self.beat(record),
             Op::Down => self.down(record),
             Op::Clear => self.clear(record),
+            Op::Hold => self.hold(record),
+            Op::Release => self.release(),
             Op::Stop => self.state.stop(),
             Op::Reset => self.reset_asked(),
         };

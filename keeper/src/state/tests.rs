@@ -312,3 +312,49 @@ fn who_was_stopped_listens_before_it_takes_the_daemon_for_absent() {
         "its own silence counts"
     );
 }
+
+const LINE: Line = Line { node: 2, major: 1, minor: 0 };
+
+/// Holds a line since `START`, and beats nothing.
+fn holding() -> State {
+    let mut state = idle();
+    assert_eq!(state.admit_line(LINE), Ok(true));
+    state.keep(LINE, START);
+    state
+}
+
+#[test]
+fn a_line_is_held_once_and_no_other_beside_it() {
+    let mut state = holding();
+    assert_eq!(state.line(), Some(LINE));
+    assert_eq!(state.admit_line(LINE), Ok(false));
+    assert_eq!(state.admit_line(Line { node: 3, ..LINE }), Err(Status::OtherLine));
+    assert_eq!(state.stop(), Err(Status::Beating));
+    state.let_go();
+    assert_eq!((state.line(), state.stop()), (None, Ok(())));
+    state.let_go();
+    assert_eq!(resetting().admit_line(LINE), Err(Status::Resetting));
+}
+
+#[test]
+fn who_holds_a_line_resets_the_node_for_an_absent_daemon() {
+    let mut state = holding();
+    assert_eq!(run(&mut state, 5000, 24_900), Due::Nothing);
+    assert_eq!(state.due(at(25_000), at(25_000)), Due::Reset(Reason::DaemonAbsent));
+    assert_eq!(state.due(at(26_000), at(26_000)), Due::Reset(Reason::DaemonAbsent));
+    assert_eq!(state.due(at(26_000), at(26_000)), Due::Nothing, "the watchdog is not fed");
+}
+
+#[test]
+fn its_own_silence_harms_nobody_while_it_beats_nothing() {
+    let mut state = holding();
+    state.seen(at(300_000));
+    assert_eq!(state.due(at(300_000), at(300_000)), Due::Round);
+    assert!(state.round_completed(at(300_000)));
+    let mut state = holding();
+    state.seen(at(300_000));
+    state.insert(beat(1, 5), at(300_000));
+    assert_eq!(state.due(at(300_500), at(300_500)), Due::Nothing, "a new silence begins");
+    assert_eq!(state.forget(Area(3), Slot(1)), Some(7));
+    assert_eq!(state.stop(), Err(Status::Beating), "the line is still held");
+}

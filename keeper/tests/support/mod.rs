@@ -84,7 +84,8 @@ impl Node {
         let settings = Settings {
             program: PROGRAM.into(),
             socket: at("keeper.sock"),
-            device: at("device"),
+            device: Some(at("device")),
+            control: None,
             block_bytes: BLOCK_BYTES.try_into().unwrap(),
             dead_threshold: 31,
             beat_ms: 50,
@@ -105,6 +106,11 @@ impl Node {
         node
     }
 
+    /// The file that stands for the RAM disk.
+    pub fn device(&self) -> PathBuf {
+        self.settings.device.clone().unwrap()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -122,7 +128,7 @@ impl Node {
     pub fn bytes(&self, area: u16, slot: u8) -> [u8; BLOCK_BYTES] {
         let mut bytes = [0; BLOCK_BYTES];
         let at = block_number(Area(area), Slot(slot)) * BLOCK_BYTES as u64;
-        File::open(&self.settings.device).unwrap().read_exact_at(&mut bytes, at).unwrap();
+        File::open(self.device()).unwrap().read_exact_at(&mut bytes, at).unwrap();
         bytes
     }
 
@@ -132,7 +138,7 @@ impl Node {
 
     pub fn write(&self, area: u16, slot: u8, bytes: &[u8]) {
         let at = block_number(Area(area), Slot(slot)) * BLOCK_BYTES as u64;
-        let device = File::options().write(true).open(&self.settings.device).unwrap();
+        let device = File::options().write(true).open(self.device()).unwrap();
         device.write_all_at(bytes, at).unwrap();
     }
 

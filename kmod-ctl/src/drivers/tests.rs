@@ -161,3 +161,17 @@ fn a_driver_with_the_user_heartbeat_is_taken_as_it_is() {
         assert_eq!(run(&fake).unwrap(), Prepared::default());
     }
 }
+
+#[test]
+fn a_user_stack_needs_its_drivers_and_chooses_nothing() {
+    let fake = fresh();
+    let run = || O2cb::with_kernel(Paths::default(), Box::new(fake.clone())).prepare_user_stack();
+    let error = run().unwrap_err().to_string();
+    assert!(error.contains("ocfs2_stack_user"), "{error}");
+    assert_eq!(fake.log(), ["load ocfs2"]);
+    let plugin = vec![(PathBuf::from(PLUGINS), "user\n".to_owned())];
+    fake.state().modules.insert("ocfs2_stack_user", plugin);
+    assert_eq!(run().unwrap().done, ["module ocfs2_stack_user loaded"]);
+    assert_eq!(fake.log(), ["load ocfs2_stack_user"]);
+    assert_eq!(run().unwrap(), Prepared::default());
+}

@@ -12,7 +12,8 @@ use nix::sys::stat::{major, minor, stat};
 use o2bridge_core::DeviceId;
 
 use super::mounts;
-use super::uevent::block_device;
+pub(super) use super::uevent::Uevent;
+use super::uevent::about;
 
 /// Devices that hold no volume of a cluster: memory, and what makes a noise when it is opened.
 const PASSED_OVER: [&str; 4] = ["ram", "zram", "fd", "sr"];
@@ -103,15 +104,6 @@ pub(super) struct Uevents {
     socket: File,
 }
 
-/// What the broadcast said.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Uevent {
-    /// Something happened to this block device.
-    Block(String),
-    /// Some of it was lost.
-    Lost,
-}
-
 impl Uevents {
     /// Begins to listen. It needs no privilege, but some sandboxes do not let it through.
     pub(super) fn open() -> io::Result<Self> {
@@ -123,14 +115,15 @@ impl Uevents {
         Ok(Self { socket: socket.into() })
     }
 
-    /// The next one about a block device; `None` when there is nothing more to read.
+    /// The next one about a block device or a lockspace; `None` when there is nothing more to read.
     pub(super) fn next(&mut self) -> Option<Uevent> {
         let mut message = [0; 8 * 1024];
         loop {
             match self.socket.read(&mut message) {
                 Ok(len) => {
-                    if let Some(name) = block_device(message.get(..len).unwrap_or_default()) {
-                        return Some(Uevent::Block(name));
+                    let about = about(message.get(..len).unwrap_or_default());
+                    if about.is_some() {
+                        return about;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -3,6 +3,7 @@
 //! ```text
 //!   uevents ─────────┐                        ┌──▶ Volumes   which there are
 //!   mount table ─────┼──▶ the watch's thread ─┼──▶ Mounts    where they are mounted
+//!   lockspaces ──────┤                        ├──▶ Lockspaces of a user stack, and their users
 //!   a timer ─────────┤    (never reads a disk)├──▶ Beats     who beats on a volume's disk
 //!   orders ──────────┘        │        ▲      └──▶ Storage   whether a volume's disk answers
 //!                             ▼        │
@@ -33,6 +34,7 @@ use o2bridge_core::GroupId;
 
 use super::devices::Device;
 use super::disk::VolumeError;
+use super::lockspaces::{self, Lockspaces};
 use super::superblock::Superblock;
 
 pub use super::mounts::Mount;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub mountinfo: PathBuf,
     /// o2cb's clusters in configfs.
     pub clusters: PathBuf,
+    /// Where fs/dlm is, if its lockspaces are to be watched.
+    pub lockspaces: Option<lockspaces::Places>,
     /// The pause between two looks at the list of devices and at the mount table, should the
     /// kernel's word about a change have been lost, in ms.
     pub list_ms: u64,
@@ -70,6 +74,7 @@ impl Default for Settings {
             dev: "/dev".into(),
             mountinfo: "/proc/self/mountinfo".into(),
             clusters: "/sys/kernel/config/cluster".into(),
+            lockspaces: None,
             list_ms: 5_000,
             reread_ms: 15_000,
             answer_ms: 5_000,
@@ -97,6 +102,9 @@ pub enum Change {
     Volumes(Vec<Present>),
     /// These are all the OCFS2 mounts. The first one comes after the first [`Change::Volumes`].
     Mounts(Vec<Mount>),
+    /// These are all lockspaces of volumes. The first one comes before the first [`Change::Mounts`], if
+    /// they are watched at all.
+    Lockspaces(Lockspaces),
     /// The answer to [`Order::Beats`].
     Beats {
         /// Of this volume.

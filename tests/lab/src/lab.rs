@@ -102,6 +102,8 @@ impl Lab {
         let initramfs = boot::initramfs(kernel, directory)?;
         let modules = fs::canonicalize(kernel.root.join("lib/modules"))
             .map_err(LabError::at(&kernel.root))?;
+        let boot =
+            std::path::absolute(kernel.root.join("boot")).map_err(LabError::at(&kernel.root))?;
         let net = Net::new(plan.guests, sockets.path())?;
         let fencing = Arc::<Fencing>::default();
         let mut guests = Vec::new();
@@ -116,6 +118,7 @@ impl Lab {
                 accelerator: places.accelerator.clone(),
                 kernel: kernel.image.clone(),
                 modules: modules.clone(),
+                boot: boot.clone(),
                 initramfs: initramfs.clone(),
                 binaries: places.binaries.clone(),
                 disks: disks.clone(),

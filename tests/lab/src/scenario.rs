@@ -3,12 +3,15 @@
 mod basic;
 mod bridge;
 mod classic;
+mod control;
 mod cuts;
 mod death;
+mod dlm;
 mod early;
 mod module;
 mod moment;
 mod nodetable;
+mod observe;
 mod ordinary;
 mod restart;
 mod seen;
@@ -37,6 +40,8 @@ pub fn all() -> Vec<Scenario> {
         volumes::ALL,
         watchdog::ALL,
         symlink::ALL,
+        control::ALL,
+        observe::ALL,
     ]
     .concat()
 }

@@ -22,6 +22,7 @@ Examples:
   o2bridge complete 19d19f8e-ca01-475e-ba67-afd6d84c3b45 /mnt/shared $?
   o2bridge leave 19d19f8e-ca01-475e-ba67-afd6d84c3b45 /mnt/shared
   o2bridge status --watch
+  o2bridge status --kernel
   o2bridge status --format json | jq -r '.groups[] | .group + \" \" + .state'
 
 GROUP is the UUID of an OCFS2 volume, with dashes or without, in either case.
@@ -107,6 +108,10 @@ pub(crate) enum Command {
         /// Go on after each change, until interrupted. With --format json, one line each.
         #[arg(long)]
         watch: bool,
+        /// What this machine's kernel allows instead, and which shims would do harm. Needs no daemon,
+        /// writes nothing.
+        #[arg(long, conflicts_with = "watch")]
+        kernel: bool,
     },
     /// Which nodes use a group, or each group in use on this node.
     Members {

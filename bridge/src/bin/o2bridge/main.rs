@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use o2bridge::client::{Begin, Begun, Client, ClientError, GroupId, NodeId};
+use o2bridge::machine::Machine;
 use o2bridge::status::Group;
 use serde::Serialize;
 
@@ -112,6 +113,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
         }
     });
+    if let Command::Status { format, kernel: true, .. } = &cli.command {
+        return print(format.format, &Machine::here(), |machine| show::machine(paint, machine));
+    }
     let mut client = Client::connect(&cli.socket)?;
     client.set_timeout(cli.timeout);
     match cli.command {
@@ -128,8 +132,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let uses = client.list()?;
             print(format.format, &uses, |uses| show::list(paint, uses))
         }
-        Command::Status { format, watch: true } => watch(client, format.format, paint),
-        Command::Status { format, watch: false } => {
+        Command::Status { format, watch: true, .. } => watch(client, format.format, paint),
+        Command::Status { format, watch: false, .. } => {
             let status = client.status()?;
             print(format.format, &status, |status| show::status(paint, status))
         }

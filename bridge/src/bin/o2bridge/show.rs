@@ -1,6 +1,8 @@
 //! How humans see the status.
 
+use o2bridge::machine::{Machine, Verdict};
 use o2bridge::status::{Group, Kernel, Node, Region, Service, Status, Use};
+use o2bridge::views::Views;
 use o2bridge::volumes::VolumeView;
 
 use crate::table::{Cell, Paint, Tone, table};
@@ -17,6 +19,10 @@ pub(crate) fn status(paint: Paint, status: &Status) -> String {
     if !status.volumes.is_empty() {
         text.push('\n');
         text += &volumes(paint, &status.volumes);
+    }
+    if !status.views.is_empty() {
+        text.push('\n');
+        text += &views(paint, &status.views);
     }
     if let Some(kernel) = &status.kernel {
         text.push('\n');
@@ -103,7 +109,8 @@ fn groups(paint: Paint, groups: &[Group]) -> String {
 fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
     let row = |volume: &VolumeView| {
         let state = match volume.state.as_str() {
-            "region" => Cell::new(Tone::Good, "region"),
+            word @ ("region" | "ready" | "in use") => Cell::new(Tone::Good, word),
+            "not in use" => Cell::new(Tone::Plain, "not in use"),
             word => Cell::new(Tone::Uneasy, word),
         };
         let or_dash = |list: &[String]| {
@@ -126,9 +133,36 @@ fn volumes(paint: Paint, volumes: &[VolumeView]) -> String {
     text
 }
 
+/// Who uses what, side by side.
+fn views(paint: Paint, views: &[Views]) -> String {
+    let list = |nodes: &[u32]| {
+        let words: Vec<String> = nodes.iter().map(u32::to_string).collect();
+        if words.is_empty() { "-".to_owned() } else { words.join(",") }
+    };
+    let row = |one: &Views| {
+        let verdict = match &one.disagreement {
+            None => Cell::new(Tone::Good, "yes"),
+            Some(why) => Cell::new(Tone::Bad, format!("NO: {why}")),
+        };
+        [
+            one.group.as_str().into(),
+            list(&one.daemons).into(),
+            one.lockspace.as_deref().map_or("none".to_owned(), list).into(),
+            list(&one.ring).into(),
+            verdict,
+        ]
+    };
+    let head = ["GROUP", "O2BRIDGE", "LOCKSPACE", "RING", "AGREED"];
+    table(paint, head, views.iter().map(row))
+}
+
 /// What is in the kernel.
 fn kernel(paint: Paint, kernel: &Kernel) -> String {
     let keeper = kernel.keeper.map_or("none".to_owned(), |pid| format!("process {pid}"));
+    if kernel.carrier == "line" {
+        let line = kernel.line.as_deref().unwrap_or("not held: no group is in use");
+        return format!("line to the kernel: {line}; keeper {keeper}\n");
+    }
     let device = kernel.device.as_deref().unwrap_or("-");
     let mut text = format!("carrier {}, device {device}, keeper {keeper}\n", kernel.carrier);
     let list = |slots: &[u8]| slots.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
@@ -143,6 +177,43 @@ fn kernel(paint: Paint, kernel: &Kernel) -> String {
         text += &format!("region {name} beats on a disk and is left alone\n");
     }
     text
+}
+
+/// What the machine allows.
+pub(crate) fn machine(paint: Paint, machine: &Machine) -> String {
+    let known = |known: Option<bool>, yes: &str, no: &str| match known {
+        Some(true) => yes.to_owned(),
+        Some(false) => no.to_owned(),
+        None => "not known".to_owned(),
+    };
+    let stack = match (&machine.stack, machine.stack_in_use) {
+        (None, _) => "OCFS2 is not loaded".to_owned(),
+        (Some(stack), true) => format!("stack {stack}, in use"),
+        (Some(stack), false) => format!("stack {stack}, not in use"),
+    };
+    let fortify = known(machine.fortify, "yes", "no");
+    let config = machine.config.as_ref().map_or(String::new(), |path| format!(" ({path})"));
+    let there = |is_there| if is_there { "there" } else { "not there" };
+    let mut text =
+        format!("kernel {}: {stack}; FORTIFY_SOURCE {fortify}{config}\n", machine.release);
+    text += &format!(
+        "/dev/ocfs2_control {}, dlm_controld {}, fs/dlm tells OCFS2 of deaths: {}\n",
+        there(machine.control_device),
+        there(machine.dlm_controld),
+        known(machine.recover_callbacks, "yes", "no"),
+    );
+    let tone = if machine.down == "safe" { Tone::Good } else { Tone::Bad };
+    text += &format!("DOWN {}: {}\n\n", paint.text(tone, &machine.down), machine.down_reason);
+    let row = |one: &Verdict| {
+        let tone = match one.verdict.as_str() {
+            "possible" => Tone::Good,
+            "harmful" => Tone::Bad,
+            _ => Tone::Uneasy,
+        };
+        let verdict = Cell::new(tone, &one.verdict);
+        [one.shim.as_str().into(), verdict, one.reason.as_str().into()]
+    };
+    text + &table(paint, ["SHIM", "VERDICT", "REASON"], machine.shims.iter().map(row))
 }
 
 /// The groups in use and who uses them.

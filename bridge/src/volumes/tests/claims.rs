@@ -8,12 +8,12 @@ fn lab(mode: Mode) -> Cluster {
 }
 
 fn auto(stack: &Stack, incompat: u32) -> Claim {
-    judge(&Which::Auto, Some(&lab(Mode::Local)), &superblock(U, stack, incompat))
+    judge(Serves::O2cb, &Which::Auto, Some(&lab(Mode::Local)), &superblock(U, stack, incompat))
 }
 
 fn listed(uuid: GroupId, stack: &Stack) -> Claim {
     let which = Which::Listed([uuid].into());
-    judge(&which, Some(&lab(Mode::Local)), &superblock(U, stack, 0))
+    judge(Serves::O2cb, &which, Some(&lab(Mode::Local)), &superblock(U, stack, 0))
 }
 
 #[test]
@@ -44,21 +44,27 @@ fn by_the_configuration() {
     assert_eq!(listed(U, &named("o2cb", "lab", true)), Claim::OtherMode);
     assert_eq!(listed(U, &named("cman", "lab", false)), Claim::OtherStack("cman".into()));
     assert_eq!(listed(V, &named("o2cb", "lab", false)), Claim::Unwanted);
-    let none = judge(&Which::None, Some(&lab(Mode::Local)), &superblock(U, &Stack::Classic, 0));
+    let none = judge(
+        Serves::O2cb,
+        &Which::None,
+        Some(&lab(Mode::Local)),
+        &superblock(U, &Stack::Classic, 0),
+    );
     assert_eq!(none, Claim::Unwanted);
 }
 
 #[test]
 fn by_the_mode() {
     let global = lab(Mode::Global);
-    let judged = |stack: &Stack| judge(&Which::Auto, Some(&global), &superblock(U, stack, 0));
+    let judged =
+        |stack: &Stack| judge(Serves::O2cb, &Which::Auto, Some(&global), &superblock(U, stack, 0));
     assert_eq!(judged(&named("o2cb", "lab", true)), Claim::Ours);
     assert_eq!(judged(&named("o2cb", "lab", false)), Claim::OtherMode);
 }
 
 #[test]
 fn before_corosync_told() {
-    let judged = |stack: &Stack| judge(&Which::Auto, None, &superblock(U, stack, 0));
+    let judged = |stack: &Stack| judge(Serves::O2cb, &Which::Auto, None, &superblock(U, stack, 0));
     assert_eq!(judged(&named("o2cb", "lab", false)), Claim::Unsure);
     assert_eq!(judged(&Stack::Classic), Claim::Unnamed);
 }

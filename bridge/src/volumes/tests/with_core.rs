@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use o2bridge_core::{
-    Action, BootId, ClientId, Config, Core, Fencing, Member, NodeId, OpError, Pid, Reason, RingId,
-    Tunables,
+    Action, BootId, ClientId, Config, Core, Fencing, Finding, Member, NodeId, OpError, Pid, Reason,
+    RingId, Tunables,
 };
 
 use super::*;
@@ -40,15 +40,21 @@ struct Daemon {
     timers: Vec<(Now, Event)>,
     /// The kernel refuses to attach.
     fails: bool,
+    /// What the mount table says of a tool that is gone.
+    finding: Finding,
 }
 
 impl Daemon {
     fn new(saved: Saved) -> Self {
+        Self::serving(Serves::O2cb, saved)
+    }
+
+    fn serving(serves: Serves, saved: Saved) -> Self {
         let first_incarnation = Incarnation(1_000);
         let config = Config { boot: BootId(1), first_incarnation, tunables: tunables() };
         let mut daemon = Self {
             core: Core::new(config, saved.clone()),
-            volumes: Volumes::new(policy(OnLoss::Reset)),
+            volumes: Volumes::new(Policy { serves, ..policy(OnLoss::Reset) }),
             now: START,
             inbox: VecDeque::new(),
             verbs: Vec::new(),
@@ -57,6 +63,7 @@ impl Daemon {
             has_ended: false,
             timers: Vec::new(),
             fails: false,
+            finding: Finding::NotMounted,
         };
         let mut out = Vec::new();
         daemon.volumes.inherit(&saved, START, &mut out);
@@ -176,6 +183,12 @@ impl Daemon {
             Action::Arm { timer, generation, at } => {
                 self.timers.push((at, Event::Timer { timer, generation }));
             }
+            Action::Look { op, group, .. } => {
+                let mut out = Vec::new();
+                self.volumes.tool_gone(group, self.now, &mut out);
+                self.inbox.extend(out);
+                self.inbox.push_back(Event::Looked { op, finding: self.finding });
+            }
             Action::Exit => self.has_ended = true,
             _ => {}
         }
@@ -213,6 +226,30 @@ impl Daemon {
             device: Some(DeviceId(77)),
             held: false,
         })]);
+    }
+
+    /// As mount.ocfs2 does it for the label cman, until it ends.
+    fn begin_as_a_tool(&mut self) {
+        self.run(vec![Event::Begin(Begin {
+            request: RequestId(8),
+            client: ClientId(8),
+            group: U,
+            service: ServiceName::new("ocfs2").unwrap(),
+            cluster: Some("lab".into()),
+            device: None,
+            held: true,
+        })]);
+        assert_eq!(self.replies.pop(), Some(Reply::Done));
+    }
+
+    fn tool_ends(&mut self, finding: Finding) {
+        self.finding = finding;
+        self.run(vec![Event::ClientGone { client: ClientId(8) }]);
+    }
+
+    fn lockspace(&mut self, is_there: bool) {
+        let groups = is_there.then(|| (U, std::collections::BTreeSet::new()));
+        self.change(Change::Lockspaces(groups.into_iter().collect()));
     }
 
     fn complete_by_hand(&mut self, name: &str) {
@@ -373,4 +410,71 @@ fn corosync_goes_and_comes_back() {
     daemon.connect();
     daemon.is_live(&["volume"]);
     assert_eq!(daemon.core.snapshot().groups[0].state, "ready");
+}
+
+/// In a cluster of this node alone, with one volume of a user stack and nothing in use.
+fn user_stack(serves: Serves) -> Daemon {
+    let mut daemon = Daemon::serving(serves, Saved::default());
+    daemon.connect();
+    daemon.change(Change::Volumes(vec![present(U, 1, &named("cman", "lab", false))]));
+    daemon.lockspace(false);
+    daemon.change(Change::Mounts(vec![]));
+    daemon
+}
+
+#[test]
+fn a_tool_that_says_half_of_it() {
+    let mut daemon = user_stack(Serves::UserSeen);
+    daemon.is_live(&[]);
+    daemon.begin_as_a_tool();
+    daemon.lockspace(true);
+    daemon.mounts(&["/srv"]);
+    daemon.tool_ends(Finding::Mounted);
+    daemon.after(BUSY_MS);
+    daemon.is_live(&["/srv"]);
+    assert_eq!(daemon.state(), "in use");
+    daemon.mounts(&[]);
+    daemon.lockspace(false);
+    daemon.is_live(&[]);
+    assert_eq!(daemon.verbs, ["attach", "detach"]);
+    assert!(daemon.saved.groups.is_empty());
+}
+
+/// The mount came and went before the table was read.
+#[test]
+fn a_tool_whose_mount_nobody_saw() {
+    let mut daemon = user_stack(Serves::UserSeen);
+    daemon.begin_as_a_tool();
+    daemon.tool_ends(Finding::Mounted);
+    daemon.is_live(&["ocfs2"]);
+    daemon.after(TOOL_PATIENCE_MS);
+    daemon.after(BUSY_MS);
+    daemon.is_live(&[]);
+}
+
+#[test]
+fn a_tool_that_dies_before_it_mounts() {
+    let mut daemon = user_stack(Serves::UserAhead);
+    daemon.is_live(&["volume"]);
+    daemon.begin_as_a_tool();
+    daemon.tool_ends(Finding::NotMounted);
+    daemon.after(TOOL_PATIENCE_MS);
+    daemon.after(BUSY_MS);
+    daemon.is_live(&["volume"]);
+    assert_eq!(daemon.verbs, ["attach"]);
+}
+
+#[test]
+fn a_silent_tool_uses_the_group_while_it_has_its_lockspace() {
+    for (serves, idle) in [(Serves::UserSeen, vec![]), (Serves::UserAhead, vec!["volume"])] {
+        let mut daemon = user_stack(serves);
+        daemon.lockspace(true);
+        let busy: Vec<&str> = [LOCKSPACE].iter().chain(&idle).copied().collect();
+        daemon.is_live(&busy);
+        assert_eq!(daemon.stop(), StopAnswer::Refused);
+        daemon.lockspace(false);
+        daemon.is_live(&idle);
+        assert_ne!(daemon.stop(), StopAnswer::Refused);
+        assert!(daemon.has_ended);
+    }
 }

@@ -16,10 +16,12 @@ use super::helpers::{Helpers, look_for_beats};
 use super::survey::Survey;
 use super::{Beats, Change, Guarded, Mail, Mount, Order, Post, Present, Settings};
 use crate::volume::devices::{self, Device, Uevent, Uevents};
-use crate::volume::{mounts, superblock};
+use crate::volume::{Lockspaces, lockspaces, mounts, superblock};
 
 /// Uevents come in flocks: the list is looked at when they have had time to land, in ms.
 const FLOCK_MS: u64 = 200;
+/// The pause between two looks at the lockspaces, in ms.
+const LOCKSPACES_MS: u64 = 1_000;
 /// The longest sleep, in ms.
 const SLEEP_MS_MAX: u64 = 60_000;
 /// The pause after a poll that failed, so that a bug does not eat a processor.
@@ -50,6 +52,9 @@ pub(super) struct Eye {
     known: BTreeMap<DeviceId, GroupId>,
     told_volumes: Option<Vec<Present>>,
     told_mounts: Option<Vec<Mount>>,
+    /// When the lockspaces are looked at next.
+    lockspaces_at: u64,
+    told_lockspaces: Option<Lockspaces>,
 }
 
 /// What woke the thread.
@@ -87,6 +92,8 @@ impl Eye {
             known: BTreeMap::new(),
             told_volumes: None,
             told_mounts: None,
+            lockspaces_at: 0,
+            told_lockspaces: None,
         }
     }
 
@@ -115,6 +122,7 @@ impl Eye {
             self.read_due(now);
             self.give_up_looks(now);
             self.tell_volumes(now);
+            self.tell_lockspaces(now);
             self.tell_mounts();
             self.tell_storage();
         }
@@ -128,7 +136,9 @@ impl Eye {
     fn sleep(&mut self) -> Woken {
         let pulse = (!self.guarded.is_empty()).then(|| self.now() + self.settings.storage_ms / 2);
         let looks = self.looks.values().map(|(_, until)| *until);
-        let times = looks.chain(self.survey.next_at()).chain(pulse).chain([self.list_at]);
+        let lockspaces = self.settings.lockspaces.as_ref().map(|_| self.lockspaces_at);
+        let times = looks.chain(self.survey.next_at()).chain(pulse).chain(lockspaces);
+        let times = times.chain([self.list_at]);
         let at = times.min().unwrap_or(u64::MAX);
         let ms = at.saturating_sub(self.now()).min(SLEEP_MS_MAX);
         let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::ZERO);
@@ -208,7 +218,11 @@ impl Eye {
             heard = true;
             match uevent {
                 Uevent::Block(name) => self.survey.hint(Some(&name), now.saturating_add(FLOCK_MS)),
-                Uevent::Lost => self.survey.hint(None, now.saturating_add(FLOCK_MS)),
+                Uevent::Lockspace => self.lockspaces_at = now,
+                Uevent::Lost => {
+                    self.survey.hint(None, now.saturating_add(FLOCK_MS));
+                    self.lockspaces_at = now;
+                }
             }
         }
         if heard {
@@ -252,10 +266,25 @@ impl Eye {
         }
     }
 
-    fn tell_mounts(&mut self) {
-        let Some(mounts) = self.mounts.as_ref().filter(|_| self.told_volumes.is_some()) else {
+    /// Who uses a lockspace changes without a word of the kernel.
+    fn tell_lockspaces(&mut self, now: u64) {
+        let Some(places) = &self.settings.lockspaces else { return };
+        if self.told_volumes.is_none() || now < self.lockspaces_at {
             return;
-        };
+        }
+        self.lockspaces_at = now.saturating_add(LOCKSPACES_MS);
+        let Ok(found) = lockspaces::lockspaces(places) else { return };
+        if self.told_lockspaces.as_ref() != Some(&found) {
+            self.told_lockspaces = Some(found.clone());
+            (self.tell)(Change::Lockspaces(found));
+        }
+    }
+
+    fn tell_mounts(&mut self) {
+        let is_watched = self.settings.lockspaces.is_some();
+        let is_time =
+            self.told_volumes.is_some() && (!is_watched || self.told_lockspaces.is_some());
+        let Some(mounts) = self.mounts.as_ref().filter(|_| is_time) else { return };
         let is_mounted = |device: &DeviceId| mounts.iter().any(|mount| mount.device == *device);
         self.known.retain(|device, _| is_mounted(device));
         self.known.extend(self.survey.uuids().filter(|(device, _)| is_mounted(device)));

@@ -55,6 +55,7 @@ impl Machine {
             dev: self.path("dev"),
             mountinfo: self.path("mountinfo"),
             clusters: self.path("clusters"),
+            lockspaces: None,
             list_ms: 20,
             reread_ms: 60,
             answer_ms: 300,

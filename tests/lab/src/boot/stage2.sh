@@ -21,6 +21,11 @@ ln -s /proc/self/fd /dev/fd 2>/dev/null
 rm -f /etc/resolv.conf /etc/default/o2cb
 : >/etc/fstab
 
+# As the package of the kernel has it: what the host has there is of another one.
+mkdir -p /boot
+mount -t tmpfs tmpfs /boot
+cp "$LAB_BOOT"/config-* /boot/ 2>/dev/null
+
 echo "$LAB_NAME" >/etc/hostname
 echo "$LAB_MACHINE" >/etc/machine-id
 cp /lab/share/hosts /etc/hosts

@@ -62,6 +62,7 @@ pub(crate) struct Machine {
     pub(crate) accelerator: String,
     pub(crate) kernel: PathBuf,
     pub(crate) modules: PathBuf,
+    pub(crate) boot: PathBuf,
     pub(crate) initramfs: PathBuf,
     pub(crate) binaries: PathBuf,
     pub(crate) disks: Vec<Disk>,
@@ -89,12 +90,13 @@ impl Machine {
         let log = share.join("log");
         fs::create_dir_all(&log).map_err(LabError::at(&log))?;
         let environment = format!(
-            "LAB_NAME={}\nLAB_ADDRESS={}\nLAB_MACHINE={:032x}\nLAB_BINARIES={}\nLAB_MODULES={}\n",
+            "LAB_NAME={}\nLAB_ADDRESS={}\nLAB_MACHINE={:032x}\nLAB_BINARIES={}\nLAB_MODULES={}\nLAB_BOOT={}\n",
             self.name,
             net::address(self.number),
             0x1ab0 + u32::from(self.number),
             self.binaries.display(),
             self.modules.display(),
+            self.boot.display(),
         );
         let mut hosts = "127.0.0.1 localhost\n".to_owned();
         for number in 1..=self.guests {

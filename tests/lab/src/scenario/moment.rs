@@ -17,7 +17,7 @@ impl Moment {
         Self::in_day(now.saturating_sub(instant.elapsed()))
     }
 
-    fn in_day(since_epoch: Duration) -> Self {
+    pub(super) fn in_day(since_epoch: Duration) -> Self {
         let seconds = since_epoch.as_secs() % DAY.as_secs();
         Self(Duration::new(seconds, since_epoch.subsec_nanos()))
     }

@@ -53,11 +53,11 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// As systemd does it with `Restart=on-failure`, only sooner; held back while there is `/run/held`.
-const RESPAWN: &str = "sh -c 'until o2bridged --config /etc/o2bridge/o2bridge.toml; \
+pub(super) const RESPAWN: &str = "sh -c 'until o2bridged --config /etc/o2bridge/o2bridge.toml; \
                        do sleep 0.3; while [ -e /run/held ]; do sleep 0.1; done; done'";
 
 /// How long a load may stand still while only daemons are restarted.
-const STALL_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(15);
 
 const KILLS: u32 = 20;
 
@@ -129,7 +129,7 @@ fn written(guest: &Guest) -> usize {
 }
 
 /// Waits until its load has written some more.
-fn writes_on(guest: &Guest, limit: Duration) -> Result<()> {
+pub(super) fn writes_on(guest: &Guest, limit: Duration) -> Result<()> {
     let (began, before) = (Instant::now(), written(guest));
     while written(guest) < before + 3 {
         if began.elapsed() > limit {
@@ -146,7 +146,7 @@ fn ready(lab: &Lab) -> Result<()> {
     lab.guests().try_for_each(|guest| bridge::wait_ready(guest, lab.guests().count()))
 }
 
-fn pid(guest: &Guest, program: &str) -> Result<String> {
+pub(super) fn pid(guest: &Guest, program: &str) -> Result<String> {
     guest.ok(&format!("pidof {program}"))
 }
 
@@ -156,7 +156,7 @@ fn threads(guest: &Guest) -> Result<String> {
 }
 
 /// Kills programs by SIGKILL and waits until the first of them runs again, with another pid.
-fn replace(guest: &Guest, programs: &[&str]) -> Result<Duration> {
+pub(super) fn replace(guest: &Guest, programs: &[&str]) -> Result<Duration> {
     let (first, old) = (programs[0], pid(guest, programs[0])?);
     let killed = Instant::now();
     guest.kill_program(&programs.join(" "))?;

@@ -25,6 +25,12 @@ pub(super) fn status(guest: &Guest) -> Result<Value> {
     serde_json::from_str(&text).map_err(|error| LabError::Expect(format!("{text}: {error}")))
 }
 
+/// What the machine allows.
+pub(super) fn machine(guest: &Guest) -> Result<Value> {
+    let text = guest.ok("o2bridge status --kernel --format json")?;
+    serde_json::from_str(&text).map_err(|error| LabError::Expect(format!("{text}: {error}")))
+}
+
 /// What status shows of a volume; empty if it does not show the volume.
 pub(super) fn volume(guest: &Guest, uuid: &str, key: &str) -> Result<String> {
     let status = status(guest)?;

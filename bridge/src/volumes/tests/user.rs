@@ -1,0 +1,201 @@
+//! User stacks: the kernel's word is all there is.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn pcmk(uuid: GroupId, minor: u64) -> Present {
+    present(uuid, minor, &named("pcmk", "lab", false))
+}
+
+/// Knows its cluster, and that nothing is in use.
+fn ready(serves: Serves) -> Bench {
+    let mut bench = Bench::new(Policy { serves, ..policy(OnLoss::Reset) });
+    bench.set_cluster(Mode::Local);
+    bench.lockspaces(&[]);
+    bench.mounts(&[]);
+    bench
+}
+
+/// With one volume, not in use.
+fn seen() -> Bench {
+    let mut bench = ready(Serves::UserSeen);
+    bench.present(&[pcmk(U, 1)]);
+    nothing(&mut bench);
+    assert_eq!(bench.state(), "not in use");
+    bench
+}
+
+impl Bench {
+    fn lockspaces(&mut self, groups: &[GroupId]) {
+        let all = groups.iter().map(|group| (*group, BTreeSet::new())).collect();
+        self.change(Change::Lockspaces(all));
+    }
+
+    /// Everything that is asked is done.
+    fn done(&mut self, expected: &[&str]) {
+        let mut said = Vec::new();
+        while !self.events.is_empty() {
+            said.extend(self.events.iter().map(brief));
+            if self.events.iter().all(|event| request_of(event).is_none()) {
+                self.events.clear();
+            } else {
+                self.answer(&Reply::Done);
+            }
+        }
+        assert_eq!(said, expected);
+    }
+}
+
+/// A mount that nobody announced gets its service, and loses it with the umount.
+#[test]
+fn a_silent_mount_is_seen() {
+    let mut bench = seen();
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.done(&["begin 45 /srv lab", "complete 45 /srv"]);
+    assert_eq!(bench.state(), "in use");
+    assert_eq!(bench.orders(), [] as [&str; 0], "no beats are looked for, no storage is guarded");
+    bench.mounts(&[]);
+    bench.done(&["leave 45 /srv"]);
+    assert_eq!(bench.state(), "not in use");
+}
+
+/// A tool that says nothing has a lockspace and no mount.
+#[test]
+fn a_silent_tool_is_seen_by_its_lockspace() {
+    let mut bench = seen();
+    bench.lockspaces(&[U]);
+    bench.done(&["begin 45 lockspace lab", "complete 45 lockspace"]);
+    assert_eq!(bench.state(), "in use");
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.answer_all(&["begin 45 /srv lab", "leave 45 lockspace"]);
+    bench.lockspaces(&[]);
+    bench.mounts(&[]);
+    bench.done(&["leave 45 /srv"]);
+}
+
+impl Bench {
+    /// Two requests at once: each is answered.
+    fn answer_all(&mut self, expected: &[&str]) {
+        let requests: Vec<RequestId> = self.events.iter().filter_map(request_of).collect();
+        assert_eq!(self.said(), expected);
+        for request in requests {
+            self.volumes.reply(request, &Reply::Done, self.now, &mut self.events);
+        }
+        self.done(&["complete 45 /srv"]);
+    }
+}
+
+/// A lockspace of a volume that was never seen on a disk is no volume of ours yet.
+#[test]
+fn a_lockspace_without_a_volume_waits_for_one() {
+    let mut bench = ready(Serves::UserSeen);
+    bench.lockspaces(&[U]);
+    nothing(&mut bench);
+    assert_eq!(bench.state(), "waiting: its device cannot be read");
+    bench.present(&[pcmk(U, 1)]);
+    bench.done(&["begin 45 lockspace lab", "complete 45 lockspace"]);
+    bench.present(&[]);
+    nothing(&mut bench);
+    bench.lockspaces(&[]);
+    bench.done(&["leave 45 lockspace"]);
+    assert!(bench.volumes.view().is_empty(), "forgotten");
+}
+
+/// Where the kernel must be told, the group stands ahead of any mount.
+#[test]
+fn ahead_of_any_mount() {
+    let mut bench = ready(Serves::UserAhead);
+    bench.present(&[pcmk(U, 1)]);
+    bench.done(&["begin 45 volume lab", "complete 45 volume"]);
+    assert_eq!(bench.state(), "ready");
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.done(&["begin 45 /srv lab", "complete 45 /srv"]);
+    bench.present(&[]);
+    nothing(&mut bench);
+    bench.mounts(&[]);
+    bench.done(&["leave 45 volume", "leave 45 /srv"]);
+}
+
+/// What is not ours is not followed.
+#[test]
+fn only_user_stacks_of_our_cluster() {
+    for (stack, state) in [
+        (named("o2cb", "lab", false), "left alone: it is made for the stack o2cb"),
+        (Stack::Classic, "left alone: it is made for the stack o2cb"),
+        (named("pcmk", "elsewhere", false), "another cluster"),
+    ] {
+        for serves in [Serves::UserSeen, Serves::UserAhead] {
+            let mut bench = ready(serves);
+            bench.present(&[present(U, 1, &stack)]);
+            bench.mounts(&[mount(Some(U), 1, "/srv")]);
+            nothing(&mut bench);
+            assert_eq!(bench.state(), state);
+        }
+    }
+}
+
+/// What mount.ocfs2 began is ended when the mount's own service is there: the tool never does.
+#[test]
+fn a_tools_service_is_replaced_by_the_mounts() {
+    let mut bench = seen();
+    bench.volumes.tool_gone(U, bench.now, &mut bench.events);
+    nothing(&mut bench);
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.done(&["begin 45 /srv lab", "complete 45 /srv", "leave 45 ocfs2"]);
+    assert_eq!(bench.volumes.deadline(), Some(bench.now.after(ASSURE_MS)), "nothing else is due");
+    bench.mounts(&[]);
+    bench.done(&["leave 45 /srv"]);
+}
+
+/// A tool that died before it mounted, or a mount that came and went unseen.
+#[test]
+fn a_tools_service_without_a_mount_ends_in_time() {
+    let mut bench = seen();
+    bench.volumes.tool_gone(U, bench.now, &mut bench.events);
+    bench.after(TOOL_PATIENCE_MS - 1);
+    nothing(&mut bench);
+    bench.after(1);
+    assert_eq!(bench.events.iter().map(brief).collect::<Vec<_>>(), ["leave 45 ocfs2"]);
+    bench.answer(&Reply::Refused(Refusal::Busy));
+    bench.after(BUSY_MS);
+    assert_eq!(bench.events.iter().map(brief).collect::<Vec<_>>(), ["leave 45 ocfs2"]);
+    bench.answer(&Reply::Refused(Refusal::NoGroup));
+    nothing(&mut bench);
+    assert_eq!(bench.volumes.deadline(), None);
+}
+
+/// A tool's service lasts as long as its lockspace: the mount may be about to appear.
+#[test]
+fn a_tools_service_lasts_while_the_kernel_has_a_lockspace() {
+    let mut bench = seen();
+    bench.volumes.tool_gone(U, bench.now, &mut bench.events);
+    bench.lockspaces(&[U]);
+    assert_eq!(bench.said(), ["begin 45 lockspace lab"]);
+    bench.after(10 * TOOL_PATIENCE_MS);
+    nothing(&mut bench);
+}
+
+/// For the stack o2cb a tool's word is its own affair, and so is fs/dlm.
+#[test]
+fn o2cb_knows_neither() {
+    let mut bench = Bench::ready();
+    bench.volumes.tool_gone(U, bench.now, &mut bench.events);
+    bench.after(10 * TOOL_PATIENCE_MS);
+    nothing(&mut bench);
+}
+
+/// A restarted daemon takes over what its predecessor had: also a tool's service.
+#[test]
+fn what_a_predecessor_had_goes_on() {
+    let saved = saved(&[("/srv", true), ("lockspace", true), ("ocfs2", true)]);
+    let mut bench = Bench::new(Policy { serves: Serves::UserSeen, ..policy(OnLoss::Reset) });
+    bench.volumes.inherit(&saved, bench.now, &mut bench.events);
+    bench.set_cluster(Mode::Local);
+    bench.present(&[pcmk(U, 1)]);
+    bench.lockspaces(&[U]);
+    assert_eq!(bench.said(), ["leave 45 ocfs2"], "the mount's own service is there");
+    nothing(&mut bench);
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    assert_eq!(bench.said(), ["leave 45 lockspace"]);
+}

@@ -1,0 +1,314 @@
+//! `control`: for volumes of a user stack, beside a dlm_controld that runs with `enable_fscontrol=1`.
+//!
+//! dlm_controld runs fs/dlm's lockspaces; OCFS2 hears of deaths from us, through its control device; and
+//! dlm_controld starts a lockspace again only when we say that OCFS2 has heard.
+//!
+//! ```text
+//!   attach     line held (by us and the keeper) ── registered with dlm_controld ── Ok: mount
+//!   a death    dlm_controld: confchg, lockspace stopped ─────┐ waits for us
+//!   node_down  seen that it is, for this node ── DOWN ── notified, until it is taken
+//!              dlm_controld: lockspace started ── fs/dlm recovers, OCFS2 replays the journal
+//! ```
+//!
+//! The order within `node_down` is what makes it right. `DOWN` before the lockspace is stopped could let
+//! OCFS2 replay a journal under locks that the dead node still holds; dlm_controld's start before `DOWN`
+//! could grant those locks to somebody who reads what was not replayed. All of it is one verb, because a
+//! successor that repeats it must begin with `DOWN` again: both are right when they are said twice.
+//!
+//! | dlm_controld | attach, resume | node_down | detach |
+//! |---|---|---|---|
+//! | knows the lockspace, node awaited, stopped | | DOWN, notified | |
+//! | node awaited, not stopped; or still a member | | waited for, then refused: again | |
+//! | node not awaited, no member | | DOWN alone: it left before, or was settled | |
+//! | knows no lockspace, nor does the kernel | registered | nothing is mounted: done | unregistered |
+//! | knows no lockspace, the kernel does | registered | refused: reset the node | refused: in use |
+//! | does not answer | refused: again | refused: again | refused: again |
+//! | is gone | refused | refused: reset the node | nothing to unregister |
+//! | does not ask filesystems | refused | | |
+//!
+//! `suspend` does nothing: whether a lockspace has to be stopped is dlm_controld's to see, in the same
+//! change of the same corosync, and `node_down` does not go on before it has.
+
+mod daemon;
+mod dlmc;
+mod error;
+mod lifeline;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
+use o2bridge_keeper::{Line, line};
+
+use daemon::{Dlm, DlmControld};
+pub use error::ControlError;
+pub use lifeline::Lifeline;
+pub use settings::{Me, Paths, Settings};
+
+use crate::probe::Down;
+use crate::{Shim, ShimError};
+
+/// The backend's name, as in the configuration.
+pub const NAME: &str = "control";
+
+/// The locking protocol of OCFS2 that all daemons tell their kernels. There is no other on any kernel
+/// so far, so nothing has to be negotiated; a kernel that goes up to another major version is refused.
+const PROTOCOL: (u8, u8) = (1, 0);
+
+/// How long dlm_controld may lag behind in hearing what we heard from the same corosync, and in taking
+/// our word. More is up to the caller, who says the verb again.
+const LAG_MS: u64 = 500;
+const POLL: Duration = Duration::from_millis(5);
+
+/// The backend.
+pub struct Control {
+    paths: Paths,
+    me: Me,
+    keeper: Arc<dyn Lifeline>,
+    dlm: Box<dyn Dlm>,
+    /// Our own end of the line, while there is one.
+    held: Mutex<Option<Arc<File>>>,
+    groups: Mutex<BTreeSet<GroupId>>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("paths", &self.paths).finish_non_exhaustive()
+    }
+}
+
+/// No lock here is held over anything that could panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the kernel may be written to.
+///
+/// # Errors
+/// `DOWN` is a BUG in it, or that is not known and nobody takes the risk.
+pub fn check_kernel(down: &Down, risk_kernel_bug: bool) -> Result<(), ShimError> {
+    let why = match down {
+        Down::Safe(_) => return Ok(()),
+        Down::Unknown(_) if risk_kernel_bug => return Ok(()),
+        Down::Bug(why) => why.clone(),
+        Down::Unknown(why) => {
+            format!("{why}; control.risk_kernel_bug = true takes the risk that this kernel crashes")
+        }
+    };
+    Err(ShimError::Unusable(format!(
+        "this kernel must not be told of deaths through its control device: {why}"
+    )))
+}
+
+impl Control {
+    /// Checks the kernel. Nothing is opened before a group is attached.
+    ///
+    /// # Errors
+    /// The kernel must not be written to, or does not know the locking protocol.
+    pub fn start(settings: &Settings) -> Result<Self, ShimError> {
+        Self::with(settings, Box::new(DlmControld::default()))
+    }
+
+    fn with(settings: &Settings, dlm: Box<dyn Dlm>) -> Result<Self, ShimError> {
+        check_kernel(&settings.down, settings.risk_kernel_bug)?;
+        check_protocol(&settings.paths.protocol)?;
+        let control = Self {
+            paths: settings.paths.clone(),
+            me: settings.me.clone(),
+            keeper: Arc::clone(&settings.keeper),
+            dlm,
+            held: Mutex::new(None),
+            groups: Mutex::new(settings.groups.clone()),
+        };
+        control.release_if_idle()?;
+        Ok(control)
+    }
+
+    fn wanted(&self) -> Result<Line, ControlError> {
+        let (major, minor) = PROTOCOL;
+        Ok(Line { node: self.me.get()?.0, major, minor })
+    }
+
+    /// The line, held by us and by the keeper. Opening it waits for nobody but other openers.
+    fn line(&self) -> Result<Arc<File>, ShimError> {
+        let wanted = self.wanted()?;
+        let file = {
+            let mut held = lock(&self.held);
+            match &*held {
+                Some(file) => Arc::clone(file),
+                None => {
+                    let opened = line::open(&self.paths.device, wanted);
+                    let file = Arc::new(opened.map_err(|error| self.refused(error))?);
+                    *held = Some(Arc::clone(&file));
+                    file
+                }
+            }
+        };
+        if self.keeper.line() != Some(wanted) {
+            let held = self.keeper.hold(wanted);
+            held.map_err(|source| ShimError::Keeper { step: "hold the line", source })?;
+        }
+        Ok(file)
+    }
+
+    fn refused(&self, error: std::io::Error) -> ShimError {
+        let path = &self.paths.device;
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return ShimError::file("shake hands with", path, error);
+        }
+        let why = "the kernel refused: another process holds it with another node id or locking \
+                   protocol, or the module ocfs2 is not loaded";
+        ShimError::Refused { step: "shake hands with", path: path.clone(), source: error, why }
+    }
+
+    /// The filesystem registered, the line held: a mount may begin, a death be told.
+    fn ready(&self, group: GroupId) -> Result<(), ShimError> {
+        // First: where dlm_controld does not ask, the device must not even be opened.
+        self.dlm.register(group)?;
+        self.line()?;
+        lock(&self.groups).insert(group);
+        Ok(())
+    }
+
+    fn has_lockspace(&self, group: GroupId) -> bool {
+        self.paths.lockspaces.join(group.to_string()).exists()
+    }
+
+    /// Whether the kernel has a lockspace of any volume, ours or not: it resets the node if the line ends.
+    fn has_any_lockspace(&self) -> bool {
+        let entries = std::fs::read_dir(&self.paths.lockspaces).into_iter().flatten().flatten();
+        let names = entries.into_iter().map(|entry| entry.file_name());
+        names
+            .into_iter()
+            .any(|name| name.to_str().is_some_and(|name| name.parse::<GroupId>().is_ok()))
+    }
+
+    /// Lets go of the line if nobody needs it: a keeper that holds one resets the node when no daemon
+    /// comes back.
+    fn release_if_idle(&self) -> Result<(), ShimError> {
+        let groups = lock(&self.groups);
+        if !groups.is_empty() || self.has_any_lockspace() {
+            return Ok(());
+        }
+        if self.keeper.line().is_some() {
+            let released = self.keeper.release();
+            released.map_err(|source| ShimError::Keeper { step: "let go of the line", source })?;
+        }
+        *lock(&self.held) = None;
+        Ok(())
+    }
+
+    /// Waits until dlm_controld has stopped the lockspace for this death. False: it waits for no word
+    /// about this node, because it left before, or its death was settled.
+    fn wait_stopped(&self, group: GroupId, node: NodeId) -> Result<bool, ControlError> {
+        let end = Instant::now() + Duration::from_millis(LAG_MS);
+        loop {
+            let stopped = self.dlm.lockspace(group)?.is_none_or(|lockspace| lockspace.is_stopped);
+            match self.dlm.node(group, node)? {
+                None => return Ok(false),
+                Some(seen) if !seen.is_awaited && !seen.is_member => return Ok(false),
+                Some(seen) if seen.is_awaited && stopped => return Ok(true),
+                Some(_) if Instant::now() >= end => return Err(ControlError::NotStopped(node)),
+                Some(_) => sleep(POLL),
+            }
+        }
+    }
+
+    fn notify(&self, group: GroupId, node: NodeId) -> Result<(), ControlError> {
+        let end = Instant::now() + Duration::from_millis(LAG_MS);
+        while !self.dlm.notified(group, node)? {
+            if Instant::now() >= end {
+                return Err(ControlError::NotTaken(node));
+            }
+            sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+/// The word that a node is dead: 47 bytes in one write.
+fn down_record(group: GroupId, node: NodeId) -> [u8; 47] {
+    let mut record = *b"DOWN 00000000000000000000000000000000 00000000\n";
+    let uuid = group.to_string();
+    record[5..37].iter_mut().zip(uuid.bytes()).for_each(|(byte, digit)| *byte = digit);
+    line::put_hex(node.0, &mut record[38..46]);
+    record
+}
+
+fn check_protocol(path: &Path) -> Result<(), ShimError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| ShimError::file("read", path, error))?;
+    let (major, minor) = PROTOCOL;
+    let found = text
+        .trim()
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
+    if found.is_some_and(|found| found.0 == major && found.1 >= minor) {
+        return Ok(());
+    }
+    Err(ControlError::Protocol(text.trim().into()).into())
+}
+
+impl Shim for Control {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn attach(&self, group: GroupId, _: &Peers) -> Result<(), ShimError> {
+        self.ready(group)
+    }
+
+    fn suspend(&self, _: GroupId) -> Result<(), ShimError> {
+        Ok(())
+    }
+
+    fn node_down(&self, group: GroupId, node: NodeId, _: Incarnation) -> Result<(), ShimError> {
+        if self.me.get()? == node {
+            return Err(ControlError::Ourselves(node).into());
+        }
+        if self.dlm.lockspace(group)?.is_none() {
+            // Whoever mounts from now on finds the journal of the dead by itself.
+            let is_mounted = self.has_lockspace(group);
+            return if is_mounted { Err(ControlError::UnknownLockspace.into()) } else { Ok(()) };
+        }
+        let is_awaited = self.wait_stopped(group, node)?;
+        line::say(&*self.line()?, &down_record(group, node))
+            .map_err(|error| ShimError::file("tell of a death", &self.paths.device, error))?;
+        if is_awaited {
+            self.notify(group, node)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&self, group: GroupId, _: &Peers) -> Result<(), ShimError> {
+        self.ready(group)
+    }
+
+    fn detach(&self, group: GroupId) -> Result<(), ShimError> {
+        // A lockspace that nobody waits for would recover before OCFS2 has heard.
+        if self.has_lockspace(group) {
+            let by = "the kernel has its lockspace: it is mounted, or a tool is at work".into();
+            return Err(ShimError::InUse { region: group.to_string(), by });
+        }
+        self.dlm.unregister(group)?;
+        lock(&self.groups).remove(&group);
+        self.release_if_idle()
+    }
+
+    /// A dlm_controld that was restarted remembers no registration; to register twice is nothing.
+    fn tend(&self) -> Option<String> {
+        let groups = lock(&self.groups).clone();
+        let register = |group| self.dlm.register(group).err().map(|error| error.to_string());
+        groups.into_iter().find_map(register)
+    }
+}
+
+#[cfg(test)]
+mod tests;
