@@ -85,6 +85,12 @@ impl World {
         self.corosync.resume(node, self.now);
     }
 
+    /// A daemon stands still, or goes on.
+    pub(super) fn hang(&mut self, node: NodeId, hangs: bool) {
+        let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+        daemon.into_iter().for_each(|daemon| daemon.hangs = hangs);
+    }
+
     pub(super) fn start_corosync(&mut self, node: NodeId, boot: u128) {
         let machine = &self.machines[&node];
         if machine.power != Power::On || machine.boot != boot || self.corosync.is_up(node) {
@@ -135,10 +141,13 @@ impl World {
         machine.daemon = Some(Daemon {
             core: Core::new(config, saved),
             pid,
+            hangs: false,
             connected: false,
             inbox: Vec::new(),
             departing: Default::default(),
             quorum: None,
+            control: Vec::new(),
+            armed: Default::default(),
             requests: Default::default(),
             effects: Default::default(),
         });
@@ -274,7 +283,7 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let in_use = !machine.kernel.regions.is_empty();
         let keeper = &mut machine.keeper;
-        let here = machine.daemon.is_some();
+        let here = machine.daemon.as_ref().is_some_and(|daemon| !daemon.hangs);
         if here {
             keeper.seen = now;
             if !keeper.alive && now.ms_since(keeper.beat) >= KEEPER_BACK_MS {
