@@ -325,11 +325,21 @@ impl World {
             .filter_map(|node| Some((*node, self.machines[node].kernel.own(group, *node)?)))
             .collect();
         for node in here {
-            let region = self.machines[node].kernel.regions.get(&group);
+            let ring = self.corosync.ring(*node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+            // A daemon that hangs and has nothing to say is a user like any other.
+            let hangs = |it: &NodeId| {
+                let daemon = self.machines[it].daemon.as_ref();
+                ring.contains(it) && daemon.is_some_and(|daemon| daemon.hangs)
+            };
+            let region = self.machines[node].kernel.regions.get(&group).cloned();
             let kind = self.machines[node].foreign;
             let mut uses = uses.clone();
             uses.retain(|it, _| self.machines[it].foreign == kind);
-            if let Some(known) = region.map(|it| it.known.clone()).filter(|known| *known != uses) {
+            let known = region.map(|it| it.known).map(|mut known| {
+                known.retain(|it, _| !hangs(it));
+                known
+            });
+            if let Some(known) = known.filter(|known| *known != uses) {
                 self.violate("rest", || {
                     format!("n{node} knows {known:?} in {group}, and there are {uses:?}")
                 });

@@ -46,8 +46,8 @@ impl World {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    /// Some nodes are not healed: dead, cut off, or with a daemon that hangs. The others must manage.
-    /// Says who is cut off.
+    /// Some nodes are not healed: dead, cut off, without a daemon, or with one that hangs. The others
+    /// must manage. Says who is cut off.
     fn give_up(&mut self) -> BTreeSet<NodeId> {
         let mut cut_off = BTreeSet::new();
         let mut left = self.options.lasting.min((self.options.nodes - 1) / 2);
@@ -55,16 +55,22 @@ impl World {
         while left > 0 {
             left -= 1;
             let Some(node) = self.dice.pick(&ids).copied() else { break };
-            match self.dice.below(3) {
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            machine.given_up = true;
+            match self.dice.below(4) {
                 0 => self.power_off(node),
-                1 => self.hang(node, true),
+                1 => self.kill_daemon(node),
+                2 => self.hang(node, true),
                 _ => {
                     cut_off.insert(node);
                 }
             }
-            if let Some(machine) = self.machines.get_mut(&node) {
-                machine.given_up = true;
-            }
+        }
+        // Somebody dies once more, so that the others need the word of those.
+        let rest: Vec<NodeId> =
+            self.machines.values().filter(|it| !it.given_up).map(|it| it.id).collect();
+        if rest.len() < self.machines.len() && self.dice.one_in(2) {
+            self.dice.pick(&rest).copied().into_iter().for_each(|node| self.power_off(node));
         }
         cut_off
     }

@@ -123,7 +123,12 @@ impl World {
     pub(super) fn start_daemon(&mut self, node: NodeId, boot: u128) {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(&node) else { return };
-        if machine.power != Power::On || machine.boot != boot || machine.daemon.is_some() {
+        let stays_dead = self.healed && machine.given_up;
+        if machine.power != Power::On
+            || machine.boot != boot
+            || machine.daemon.is_some()
+            || stays_dead
+        {
             return;
         }
         machine.life += 1;
@@ -279,6 +284,10 @@ impl World {
         if self.machines[&node].boot != boot || self.machines[&node].power != Power::On {
             return;
         }
+        if self.options.shim == ShimKind::Record {
+            // No kernel, no keeper: whose daemon is gone is ended by the others.
+            return;
+        }
         self.after_us(LOOKS_MS * 1_000, Job::Keeper(node, boot));
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let in_use = !machine.kernel.regions.is_empty();
@@ -319,7 +328,8 @@ impl World {
         }
         let mut wanted = Vec::new();
         for machine in self.machines.values() {
-            let nodes = machine.daemon.iter().flat_map(|daemon| daemon.core.snapshot().nodes);
+            let answers = machine.daemon.iter().filter(|daemon| !daemon.hangs);
+            let nodes = answers.flat_map(|daemon| daemon.core.snapshot().nodes);
             let waits = nodes.filter(|it| it.fencing == "waiting for ack");
             wanted.extend(waits.map(|it| (machine.id, machine.life, it.node)));
         }
