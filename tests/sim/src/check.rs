@@ -4,7 +4,9 @@
 //! | checker | says |
 //! |---|---|
 //! | invariant | `Core::check` after every event |
-//! | gate | nothing is told to a kernel outside quorum, or before suspend; no `node_down` of ourselves or of a live member |
+//! | gate | nothing is told to a kernel outside quorum, before all daemons of the ring have seen it, or before suspend; no `node_down` of ourselves or of a node that runs |
+//! | memory | who dies after a verb leaves a state file that tells its successor what the kernel may know |
+//! | timer | a timer that was set anew does nothing at its old time |
 //! | buried alive | nobody is recovered who could still write |
 //! | told twice | a death is told to a kernel once |
 //! | lost death | who died is not taken for one who left |
@@ -17,6 +19,8 @@
 //!
 //! With the policy `none`, or a fence device that lies, who is buried may go on writing: then what
 //! depends on that is not asked.
+
+mod said;
 
 use std::collections::BTreeMap;
 
@@ -64,16 +68,19 @@ impl World {
         if *verb == Verb::Detach {
             return;
         }
-        let machine = &self.machines[&node];
-        let quorum = machine.daemon.as_ref().and_then(|daemon| daemon.quorum.clone());
-        let Some((true, _, ring)) = quorum else {
+        let daemon = self.machines[&node].daemon.as_ref();
+        let quorum = daemon.and_then(|daemon| daemon.quorum.clone());
+        let Some((true, ring, nodes)) = quorum else {
             return self.violate("gate", || format!("n{node} says {verb:?} outside quorum"));
         };
+        self.check_agreed(node, verb, (ring, &nodes));
+        self.check_saved(node, group, verb);
         let Verb::NodeDown(dead, incarnation) = verb else { return };
         let (dead, incarnation) = (*dead, *incarnation);
         self.counts.node_downs += 1;
         let suspends = self.options.shim != crate::options::ShimKind::UserHeartbeat;
-        let suspended = machine.kernel.regions.get(&group).is_some_and(|it| it.suspended);
+        let regions = &self.machines[&node].kernel.regions;
+        let suspended = regions.get(&group).is_some_and(|it| it.suspended);
         if dead == node {
             self.violate("gate", || format!("n{node} buries itself"));
         }
@@ -81,12 +88,9 @@ impl World {
             self.violate("gate", || format!("n{node}: node_down of n{dead} before suspend"));
         }
         let use_ = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
-        let is_active = use_.is_some_and(|(owner, fate)| {
-            fate == Fate::Active && self.machines[&dead].boot == owner.boot
-        });
-        let speaks = self.machines[&dead].daemon.is_some();
-        if self.options.is_physical() && is_active && ring.contains(&dead) && speaks {
-            self.violate("gate", || format!("n{node} buries n{dead}, a live member of its ring"));
+        let runs = use_.is_some_and(|(owner, _)| self.runs(owner));
+        if self.options.is_physical() && runs {
+            self.violate("gate", || format!("n{node} buries n{dead}, which runs"));
         }
         let machine = self.machines.get_mut(&node);
         let first = machine.is_some_and(|it| it.told_down.insert((group, dead, incarnation)));
@@ -308,7 +312,8 @@ impl World {
             self.violate("rest", || open);
             return;
         }
-        let suspended = machine.kernel.regions.iter().find(|(_, it)| it.suspended);
+        let regions = &self.machines[&node].kernel.regions;
+        let suspended = regions.iter().find(|(_, it)| it.suspended);
         if let Some((group, _)) = suspended.map(|(group, it)| (*group, it.clone())) {
             self.violate("rest", || format!("n{node}: {group} stays suspended"));
         }
@@ -320,11 +325,21 @@ impl World {
             .filter_map(|node| Some((*node, self.machines[node].kernel.own(group, *node)?)))
             .collect();
         for node in here {
-            let region = self.machines[node].kernel.regions.get(&group);
+            let ring = self.corosync.ring(*node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+            // A daemon that hangs and has nothing to say is a user like any other.
+            let hangs = |it: &NodeId| {
+                let daemon = self.machines[it].daemon.as_ref();
+                ring.contains(it) && daemon.is_some_and(|daemon| daemon.hangs)
+            };
+            let region = self.machines[node].kernel.regions.get(&group).cloned();
             let kind = self.machines[node].foreign;
             let mut uses = uses.clone();
             uses.retain(|it, _| self.machines[it].foreign == kind);
-            if let Some(known) = region.map(|it| it.known.clone()).filter(|known| *known != uses) {
+            let known = region.map(|it| it.known).map(|mut known| {
+                known.retain(|it, _| !hangs(it));
+                known
+            });
+            if let Some(known) = known.filter(|known| *known != uses) {
                 self.violate("rest", || {
                     format!("n{node} knows {known:?} in {group}, and there are {uses:?}")
                 });

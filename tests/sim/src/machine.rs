@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
+use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Channel, ClientId, Core, Event, GroupId, Incarnation, Member, NodeId, OpId, Pid,
     RequestId, RingId, Saved, ServiceName, Tunables,
@@ -32,6 +33,8 @@ pub struct Daemon {
     pub core: Core,
     /// Its process.
     pub pid: Pid,
+    /// Whether it stands still.
+    pub hangs: bool,
     /// Whether it is connected to corosync.
     pub connected: bool,
     /// What corosync has for it, in the order in which it was written.
@@ -40,6 +43,10 @@ pub struct Daemon {
     pub departing: BTreeMap<Channel, OpId>,
     /// What the quorum service told it last.
     pub quorum: Option<(bool, RingId, Vec<NodeId>)>,
+    /// Who is in the control group, as it was told last.
+    pub control: Vec<Member>,
+    /// The latest setting of each of its timers.
+    pub armed: BTreeMap<Timer, u64>,
     /// Requests that it has to answer, and whose they are.
     pub requests: BTreeMap<RequestId, u64>,
     /// The effects that have begun and not ended.

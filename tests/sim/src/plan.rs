@@ -49,6 +49,7 @@ enum Kind {
     Write,
     Tool,
     Daemon,
+    Hang,
     Keeper,
     Both,
     Power,
@@ -69,8 +70,8 @@ enum Kind {
 /// The kinds of steps that this run knows; what is listed twice comes twice as often.
 fn kinds(options: &Options) -> Vec<Kind> {
     use Kind::{
-        Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Heal, Keeper, Kernel,
-        Leave, Mount, OneWay, Power, Reload, Rivals, Split, Stop, Tool, Umount, Write,
+        Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Hang, Heal, Keeper,
+        Kernel, Leave, Mount, OneWay, Power, Reload, Rivals, Split, Stop, Tool, Umount, Write,
     };
     let mut kinds = vec![Mount, Mount, Mount, Umount, Umount, Write, Write, Fsck];
     let faults = &options.faults;
@@ -85,7 +86,7 @@ fn kinds(options: &Options) -> Vec<Kind> {
     add(faults.ghosts, &[Ghost]);
     add(faults.split, &[Split, Split, Heal]);
     add(faults.one_way, &[OneWay, Heal]);
-    add(faults.daemon, &[Daemon, Daemon, Stop, Reload]);
+    add(faults.daemon, &[Daemon, Daemon, Hang, Stop, Reload]);
     add(faults.keeper, &[Keeper, Both]);
     add(faults.tools, &[Tool, Tool, Leave, Rivals, Rivals]);
     add(faults.kernel, &[Kernel]);
@@ -131,6 +132,11 @@ impl Kind {
                 let thaws = at.plus_us(dice.skewed(12_000_000));
                 out.push((thaws, Step::Thaw(node)));
             }
+            Self::Hang => {
+                say(Step::HangDaemon(node));
+                let wakes = at.plus_us(dice.skewed(12_000_000));
+                out.push((wakes, Step::WakeDaemon(node)));
+            }
             Self::Corosync => {
                 let turn = turn(dice);
                 say(Step::Corosync(node, turn));
@@ -141,6 +147,7 @@ impl Kind {
                 }
             }
             Self::Ghost => say(Step::Corosync(node, Turn::Haunt)),
+            Self::Split if dice.one_in(4) => say(Step::Shatter),
             Self::Split => {
                 let ids = (1..=options.nodes).map(NodeId);
                 say(Step::Split(ids.filter(|_| dice.one_in(2)).collect()));

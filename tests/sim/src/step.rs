@@ -77,6 +77,10 @@ pub enum Step {
     ToolDies(NodeId),
     /// SIGKILL of o2bridged.
     KillDaemon(NodeId),
+    /// SIGSTOP of o2bridged: whatever it is to hear or to do waits, and corosync still lists it.
+    HangDaemon(NodeId),
+    /// SIGCONT.
+    WakeDaemon(NodeId),
     /// SIGKILL of the keeper.
     KillKeeper(NodeId),
     /// SIGTERM of o2bridged.
@@ -93,6 +97,8 @@ pub enum Step {
     Corosync(NodeId, Turn),
     /// These nodes are cut off from the others.
     Split(Vec<NodeId>),
+    /// Each node is cut off from all others.
+    Shatter,
     /// These two hear each other in one direction only.
     OneWay(NodeId, NodeId),
     /// All cables are good.
@@ -134,6 +140,8 @@ impl fmt::Display for Step {
             Self::Write(node, group) => write!(f, "n{node} write {}", name(group)),
             Self::ToolDies(node) => write!(f, "n{node} tool dies"),
             Self::KillDaemon(node) => write!(f, "n{node} kill daemon"),
+            Self::HangDaemon(node) => write!(f, "n{node} hang daemon"),
+            Self::WakeDaemon(node) => write!(f, "n{node} wake daemon"),
             Self::KillKeeper(node) => write!(f, "n{node} kill keeper"),
             Self::StopDaemon(node) => write!(f, "n{node} stop daemon"),
             Self::Reload(node) => write!(f, "n{node} reload"),
@@ -145,6 +153,7 @@ impl fmt::Display for Step {
                 f.write_str("split")?;
                 nodes.iter().try_for_each(|node| write!(f, " n{node}"))
             }
+            Self::Shatter => f.write_str("shatter"),
             Self::OneWay(a, b) => write!(f, "oneway n{a} n{b}"),
             Self::Heal => f.write_str("heal"),
             Self::Fences(mood) => write!(f, "fences {}", word(MOODS, mood)),
@@ -212,6 +221,7 @@ impl FromStr for Step {
     fn from_str(text: &str) -> Result<Self, BadStep> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let step = match words.as_slice() {
+            ["shatter"] => Some(Self::Shatter),
             ["heal"] => Some(Self::Heal),
             ["split", nodes @ ..] => {
                 nodes.iter().map(|word| node(word)).collect::<Option<_>>().map(Self::Split)
@@ -234,6 +244,8 @@ fn of_node(node: NodeId, words: &[&str]) -> Option<Step> {
         ["write", volume] => Some(Step::Write(node, group(volume)?)),
         ["tool", "dies"] => Some(Step::ToolDies(node)),
         ["kill", "daemon"] => Some(Step::KillDaemon(node)),
+        ["hang", "daemon"] => Some(Step::HangDaemon(node)),
+        ["wake", "daemon"] => Some(Step::WakeDaemon(node)),
         ["kill", "keeper"] => Some(Step::KillKeeper(node)),
         ["stop", "daemon"] => Some(Step::StopDaemon(node)),
         ["reload"] => Some(Step::Reload(node)),

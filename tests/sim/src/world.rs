@@ -229,11 +229,14 @@ impl World {
         }
     }
 
-    /// When a frozen machine is looked at again.
+    /// When a machine that is frozen, or a daemon that hangs, is looked at again.
     fn is_for_frozen(&self, job: &Job) -> Option<Micros> {
         let node = job.stands_still_with()?;
-        let frozen = self.machines[&node].power == Power::Frozen;
-        frozen.then(|| self.now.plus_ms(50))
+        let machine = &self.machines[&node];
+        let is_for_daemon =
+            matches!(job, Job::Wake(..) | Job::Do(..) | Job::Tell(..) | Job::Timer(..));
+        let hangs = is_for_daemon && machine.daemon.as_ref().is_some_and(|it| it.hangs);
+        (hangs || machine.power == Power::Frozen).then(|| self.now.plus_ms(50))
     }
 
     /// Carries what corosync says to the daemons that it is for.

@@ -19,12 +19,25 @@ impl World {
             return;
         };
         let Some(daemon) = machine.daemon.as_mut() else { return };
-        let mut cause = None;
+        if daemon.hangs {
+            return self.at(now.plus_ms(50), Job::Tell(node, life, Box::new(event)));
+        }
+        let (mut cause, mut stale) = (None, false);
         match &event {
             Event::Quorum { quorate, ring, nodes } => {
                 daemon.quorum = Some((*quorate, *ring, nodes.clone()));
             }
-            Event::Disconnected => daemon.connected = false,
+            Event::Confchg { channel: Channel::Control, members, .. } => {
+                daemon.control.clone_from(members);
+            }
+            Event::Disconnected => {
+                daemon.connected = false;
+                daemon.quorum = None;
+                daemon.control.clear();
+            }
+            Event::Timer { timer, generation } => {
+                stale = daemon.armed.get(timer) != Some(generation);
+            }
             Event::Done { op, .. } | Event::Looked { op, .. } => {
                 cause = daemon.effects.remove(op);
             }
@@ -53,6 +66,11 @@ impl World {
             if let Err(text) = self.coverage.see(&seen) {
                 self.violate("table", || format!("n{node}: {text} at {event:?}"));
             }
+        }
+        if stale && !actions.is_empty() {
+            self.violate("timer", || {
+                format!("n{node}: {event:?} was set anew, and does {actions:?}")
+            });
         }
         if actions.len() > ACTIONS_MAX {
             self.violate("growth", || format!("n{node}: {} actions at {event:?}", actions.len()));
@@ -119,6 +137,8 @@ impl World {
                 }
             }
             Action::Arm { timer, generation, at } => {
+                let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+                daemon.map(|daemon| daemon.armed.insert(timer.clone(), generation));
                 let at = Micros::of_ms(at.0).max(self.now);
                 self.at(at, Job::Timer(node, life, Box::new(timer), generation));
             }

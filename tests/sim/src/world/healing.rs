@@ -1,7 +1,7 @@
 //! The second half of a run: no more faults, and everything has to come to rest.
 
 use o2bridge_core::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, World};
 use crate::check::Violation;
@@ -23,9 +23,11 @@ impl World {
     /// It did not, or something else is wrong.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.healed = true;
-        self.give_up();
-        let fates: BTreeMap<NodeId, u8> =
-            self.machines.values().filter(|it| it.given_up).map(|it| (it.id, 2)).collect();
+        self.machines
+            .values_mut()
+            .filter_map(|it| it.daemon.as_mut())
+            .for_each(|it| it.hangs = false);
+        let fates: BTreeMap<NodeId, u8> = self.give_up().into_iter().map(|it| (it, 2)).collect();
         self.corosync.wire(fates, self.now);
         self.fences = Mood::Good;
         self.options.restarts = true;
@@ -44,20 +46,33 @@ impl World {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    /// Some nodes are not healed: dead, or cut off. The others must manage.
-    fn give_up(&mut self) {
+    /// Some nodes are not healed: dead, cut off, without a daemon, or with one that hangs. The others
+    /// must manage. Says who is cut off.
+    fn give_up(&mut self) -> BTreeSet<NodeId> {
+        let mut cut_off = BTreeSet::new();
         let mut left = self.options.lasting.min((self.options.nodes - 1) / 2);
         let ids: Vec<NodeId> = self.machines.keys().copied().collect();
         while left > 0 {
             left -= 1;
-            let Some(node) = self.dice.pick(&ids).copied() else { return };
-            if self.dice.one_in(2) {
-                self.power_off(node);
-            }
-            if let Some(machine) = self.machines.get_mut(&node) {
-                machine.given_up = true;
+            let Some(node) = self.dice.pick(&ids).copied() else { break };
+            let Some(machine) = self.machines.get_mut(&node) else { continue };
+            machine.given_up = true;
+            match self.dice.below(4) {
+                0 => self.power_off(node),
+                1 => self.kill_daemon(node),
+                2 => self.hang(node, true),
+                _ => {
+                    cut_off.insert(node);
+                }
             }
         }
+        // Somebody dies once more, so that the others need the word of those.
+        let rest: Vec<NodeId> =
+            self.machines.values().filter(|it| !it.given_up).map(|it| it.id).collect();
+        if rest.len() < self.machines.len() && self.dice.one_in(2) {
+            self.dice.pick(&rest).copied().into_iter().for_each(|node| self.power_off(node));
+        }
+        cut_off
     }
 
     /// Brings back whatever is not there.

@@ -85,6 +85,12 @@ impl World {
         self.corosync.resume(node, self.now);
     }
 
+    /// A daemon stands still, or goes on.
+    pub(super) fn hang(&mut self, node: NodeId, hangs: bool) {
+        let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+        daemon.into_iter().for_each(|daemon| daemon.hangs = hangs);
+    }
+
     pub(super) fn start_corosync(&mut self, node: NodeId, boot: u128) {
         let machine = &self.machines[&node];
         if machine.power != Power::On || machine.boot != boot || self.corosync.is_up(node) {
@@ -117,7 +123,12 @@ impl World {
     pub(super) fn start_daemon(&mut self, node: NodeId, boot: u128) {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(&node) else { return };
-        if machine.power != Power::On || machine.boot != boot || machine.daemon.is_some() {
+        let stays_dead = self.healed && machine.given_up;
+        if machine.power != Power::On
+            || machine.boot != boot
+            || machine.daemon.is_some()
+            || stays_dead
+        {
             return;
         }
         machine.life += 1;
@@ -135,10 +146,13 @@ impl World {
         machine.daemon = Some(Daemon {
             core: Core::new(config, saved),
             pid,
+            hangs: false,
             connected: false,
             inbox: Vec::new(),
             departing: Default::default(),
             quorum: None,
+            control: Vec::new(),
+            armed: Default::default(),
             requests: Default::default(),
             effects: Default::default(),
         });
@@ -270,11 +284,15 @@ impl World {
         if self.machines[&node].boot != boot || self.machines[&node].power != Power::On {
             return;
         }
+        if self.options.shim == ShimKind::Record {
+            // No kernel, no keeper: whose daemon is gone is ended by the others.
+            return;
+        }
         self.after_us(LOOKS_MS * 1_000, Job::Keeper(node, boot));
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let in_use = !machine.kernel.regions.is_empty();
         let keeper = &mut machine.keeper;
-        let here = machine.daemon.is_some();
+        let here = machine.daemon.as_ref().is_some_and(|daemon| !daemon.hangs);
         if here {
             keeper.seen = now;
             if !keeper.alive && now.ms_since(keeper.beat) >= KEEPER_BACK_MS {
@@ -310,7 +328,8 @@ impl World {
         }
         let mut wanted = Vec::new();
         for machine in self.machines.values() {
-            let nodes = machine.daemon.iter().flat_map(|daemon| daemon.core.snapshot().nodes);
+            let answers = machine.daemon.iter().filter(|daemon| !daemon.hangs);
+            let nodes = answers.flat_map(|daemon| daemon.core.snapshot().nodes);
             let waits = nodes.filter(|it| it.fencing == "waiting for ack");
             wanted.extend(waits.map(|it| (machine.id, machine.life, it.node)));
         }

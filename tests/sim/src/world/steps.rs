@@ -20,6 +20,8 @@ impl World {
             Step::Write(node, group) => self.write(*node, *group),
             Step::ToolDies(node) => self.tool_dies(*node),
             Step::KillDaemon(node) => self.kill_daemon(*node),
+            Step::HangDaemon(node) => self.hang(*node, true),
+            Step::WakeDaemon(node) => self.hang(*node, false),
             Step::KillKeeper(node) => self.kill_keeper(*node),
             Step::StopDaemon(node) => self.tell_daemon(*node, Event::Stop),
             Step::Reload(node) => {
@@ -33,6 +35,12 @@ impl World {
             Step::Split(nodes) => {
                 self.counts.partitions += 1;
                 let segments = nodes.iter().map(|node| (*node, 1)).collect();
+                self.corosync.wire(segments, self.now);
+            }
+            Step::Shatter => {
+                self.counts.partitions += 1;
+                let ids = self.machines.keys();
+                let segments = ids.zip(1..).map(|(node, segment)| (*node, segment)).collect();
                 self.corosync.wire(segments, self.now);
             }
             Step::OneWay(a, b) => {

@@ -1,0 +1,60 @@
+//! What must hold when a verb leaves the core, whatever the kernel then makes of it.
+
+use o2bridge_core::{GroupId, Incarnation, Member, NodeId, RingId, Verb};
+
+use crate::machine::Power;
+use crate::volume::Owner;
+use crate::world::World;
+
+impl World {
+    /// Whether a use's node was neither switched off nor reset since.
+    pub(super) fn runs(&self, owner: Owner) -> bool {
+        let machine = &self.machines[&owner.node];
+        machine.boot == owner.boot && machine.power != Power::Off
+    }
+
+    /// All daemons that can speak in a ring have seen it.
+    pub(super) fn check_agreed(
+        &mut self,
+        node: NodeId,
+        verb: &Verb,
+        (ring, nodes): (RingId, &[NodeId]),
+    ) {
+        let machine = &self.machines[&node];
+        let control = machine.daemon.as_ref().map(|it| it.control.clone()).unwrap_or_default();
+        let has_not_seen = |member: &&Member| {
+            let peer = &self.machines[&member.node];
+            let daemon = peer.daemon.as_ref().filter(|it| it.pid == member.pid && it.connected);
+            let seen = daemon.and_then(|daemon| daemon.quorum.as_ref()).map(|(_, seen, _)| *seen);
+            // Who hangs is not awaited for ever.
+            let speaks = daemon.is_some_and(|it| !it.hangs) && peer.foreign == machine.foreign;
+            speaks && nodes.contains(&member.node) && seen.is_none_or(|seen| seen.seq < ring.seq)
+        };
+        let peer = control.iter().find(has_not_seen).map(|member| member.node);
+        if let Some(peer) = peer {
+            self.violate("gate", || {
+                format!("n{node} says {verb:?}, and n{peer} has not seen the ring")
+            });
+        }
+    }
+
+    /// Whoever comes after a daemon that dies now knows what its kernel may know.
+    pub(super) fn check_saved(&mut self, node: NodeId, group: GroupId, verb: &Verb) {
+        let saved = self.machines[&node].saved.groups.get(&group);
+        let holds = |peer: &NodeId, use_: &Incarnation| {
+            saved.and_then(|it| it.told.get(peer)).is_some_and(|user| user.incarnation == *use_)
+        };
+        let is_kept = saved.is_some_and(|it| it.unfinished)
+            && match verb {
+                Verb::Attach(peers) | Verb::Resume(peers) => {
+                    peers.iter().all(|(peer, use_)| holds(peer, use_))
+                }
+                Verb::NodeDown(dead, use_) => holds(dead, use_),
+                Verb::Suspend | Verb::Detach => true,
+            };
+        if !is_kept {
+            let saved = saved.cloned();
+            self.violate("memory", || format!("n{node} says {verb:?}, and has saved {saved:?}"));
+        }
+    }
+}
