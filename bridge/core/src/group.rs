@@ -436,7 +436,6 @@ impl Group {
         self.noted_ready = ready;
         let grant = ready && self.attach_waits_for(nodes).is_none();
         self.settle_services(grant, saved, fx);
-        self.speak(nodes, fx);
         self.is_gone()
     }
 
@@ -472,8 +471,9 @@ impl Group {
         }
     }
 
-    /// Says our State when it changed or someone new listens.
-    fn speak(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
+    /// Says our State when it changed or someone new listens. Not before our Hello: of a daemon that has
+    /// not said who it is, a State counts for nothing, and it would not be said again.
+    pub(crate) fn speak(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
         if self.presence != Presence::In || self.expelled || self.is_closing() {
             return;
         }

@@ -437,7 +437,8 @@ impl Core {
                 }
             }
         }
-        self.say_hello(out);
+        let said_hello = self.say_hello(out);
+        self.speak(if said_hello { Scope::All } else { scope }, out);
         self.review_outvoted(out);
         let (mut fx, parts) = self.effects(out);
         parts.nodes.review_debts(&mut fx);
@@ -464,10 +465,10 @@ impl Core {
     }
 
     /// Says what we know, when it changed or someone new listens, in a ring that we understand.
-    fn say_hello(&mut self, out: &mut Actions) {
+    fn say_hello(&mut self, out: &mut Actions) -> bool {
         let ring = self.nodes.concluded_ring();
         if self.link != Link::Up || !self.nodes.stale_hello || ring.is_none() {
-            return;
+            return false;
         }
         self.nodes.stale_hello = false;
         let uses: Uses = self.groups.iter().map(|(id, group)| (*id, group.incarnation)).collect();
@@ -483,6 +484,24 @@ impl Core {
         // In the lowest version: whoever it introduces us to may speak no other.
         let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
         out.push(Action::Mcast { channel: Channel::Control, bytes });
+        true
+    }
+
+    /// Says what is new of our uses, unless who we are has yet to be said.
+    fn speak(&mut self, scope: Scope, out: &mut Actions) {
+        if self.nodes.stale_hello {
+            return;
+        }
+        let (mut fx, parts) = self.effects(out);
+        match scope {
+            Scope::Nothing => {}
+            Scope::Group(id) => {
+                parts.groups.get_mut(&id).into_iter().for_each(|it| it.speak(parts.nodes, &mut fx));
+            }
+            Scope::All => {
+                parts.groups.values_mut().for_each(|it| it.speak(parts.nodes, &mut fx));
+            }
+        }
     }
 }
 
