@@ -1,20 +1,29 @@
 //! A model of corosync: agreed order inside a ring, rings that form and break, what each client is
-//! told and in which order. What it may do was measured (see `recordings/`, and the test that the model
-//! can produce each of them).
+//! told and in which order. What it may do was measured: `tests/recordings` has it tell whatever real
+//! corosync told in each of `recordings/`.
 //!
-//! | a node's corosync \ event | start | killed, power off | clean stop | paused | resumed | cables cut or healed |
-//! |---|---|---|---|---|---|---|
-//! | down | alone, then merges | - | - | - | - | - |
-//! | in a ring | - | down; the others form a ring after the detection time | its processes go as PROCDOWN, then it is down | the others go on without it after the detection time | - | rings form anew |
-//! | paused | - | down | - | - | back if nobody missed it; else alone, then merges | - |
+//! | a node's corosync \ event | start | killed, power off, killed by another's wish | clean stop | paused | resumed | cables cut | cables healed |
+//! |---|---|---|---|---|---|---|---|
+//! | down | alone, then merges | - | - | - | - | - | - |
+//! | in a ring that turns | - | down; the ring is broken | its processes go as PROCDOWN, then it is down | paused; the ring is broken | - | the ring is broken | merges |
+//! | in a broken ring | - | down | down; its processes go with it as NODEDOWN | paused | - | still broken | turns on if nobody missed the token yet; else forms anew |
+//! | paused | - | down | - | - | as healed; if the others went on without it: alone, then merges, or merges at once | - | - |
 //!
-//! Inside a ring everything (joins, leaves, ends of processes, messages) is one sequence that all
-//! members deliver alike. When a ring breaks, those who stay together have delivered the same part of
-//! that sequence; what a survivor had sent and nobody has seen goes out again in the next ring, what
-//! a lost node had sent may be gone.
+//! A broken ring forms anew after the detection time: one ring for all who hear each other then, even if
+//! those are the same nodes. At once, if it misses nobody but one that ended cleanly or started again.
+//! Where cables lose one direction only, each side has its own time for that, and rings come and go.
 //!
-//! A ring change is told in the order that corosync keeps: NODEDOWN of all channels, NODEUP, PROCDOWN
-//! of ghosts, one TOTEM on each channel, and after that the quorum service.
+//! Rings that merge become one at once or step by step. To each node those who came with it from its
+//! last ring stayed; whoever else was in that is buried, and whoever else is in the new one is new:
+//! both can be the same process. This is told in corosync's order: NODEDOWN of all channels, NODEUP,
+//! PROCDOWN of ghosts, one TOTEM on each handle, and the quorum service, unless the next ring comes before
+//! it spoke.
+//!
+//! Inside a ring everything (joins, leaves, ends of processes, messages, wishes that a node be killed) is
+//! one sequence that all members deliver alike, after the quorum service spoke. When a ring breaks or
+//! merges, a part of what was sent is on its wire: those who leave it together deliver all of that which
+//! is their own, and of the rest the same first part. What was not on the wire goes out in the next ring,
+//! or is gone with its sender.
 
 mod choose;
 mod client;
@@ -34,7 +43,7 @@ pub use client::{Heard, Word};
 pub struct Pace {
     /// From the loss of a node to the ring without it (token + consensus).
     pub detect_ms: u64,
-    /// From a clean stop to the ring without it.
+    /// From a clean stop's last word to the ring without it.
     pub stop_ms: u64,
     /// From a start to the first ring with others.
     pub start_ms: u64,
@@ -45,7 +54,7 @@ pub struct Pace {
 impl Default for Pace {
     /// As measured with a token of 1 s and without coefficient.
     fn default() -> Self {
-        Self { detect_ms: 2_100, stop_ms: 150, start_ms: 40, merge_ms: 600 }
+        Self { detect_ms: 2_100, stop_ms: 5, start_ms: 40, merge_ms: 600 }
     }
 }
 
@@ -56,6 +65,8 @@ enum Entry {
     Leave(Channel, Member),
     Gone(Channel, Member),
     Message(Channel, Member, Vec<u8>),
+    /// The wish that a node's corosync end.
+    Kill(NodeId),
 }
 
 /// An entry on its way through a ring.
@@ -65,6 +76,8 @@ struct Flight {
     ring: RingId,
     sender: (NodeId, u64),
     entry: Entry,
+    /// Who delivered it when the ring was already broken.
+    heard: BTreeSet<NodeId>,
 }
 
 /// Where a client stands in a channel.
@@ -86,8 +99,14 @@ struct Engine {
     paused: bool,
     /// Just started or resumed: not yet seen by others.
     alone_until: Micros,
+    /// When it misses the token of a ring that lost somebody: from then on only a new ring helps.
+    lost_at: Option<Micros>,
     /// A ring that lost somebody cannot form anew before.
     settles_at: Micros,
+    /// When the quorum service speaks of the ring; if that is gone by then, it does not.
+    speaks_at: Option<Micros>,
+    /// It was told to end, and does so then.
+    ends_at: Option<Micros>,
     /// What it knows of everybody's processes.
     lists: BTreeMap<Channel, BTreeSet<Member>>,
     clients: BTreeMap<Pid, BTreeMap<Channel, Stage>>,
@@ -106,7 +125,8 @@ pub struct Corosync {
     pace: Pace,
     dice: Dice,
     births: u64,
-    ring_seq: u64,
+    /// The highest number of a ring that each node was in; a file keeps it.
+    ring_seqs: BTreeMap<NodeId, u64>,
     engines: BTreeMap<NodeId, Engine>,
     /// Which cable segment a node is on.
     segments: BTreeMap<NodeId, u8>,
@@ -115,8 +135,11 @@ pub struct Corosync {
     /// When chance decides about them again.
     wavers_at: Option<Micros>,
     flights: Vec<Flight>,
+    /// On the wire when their ring broke.
+    stalled: Vec<Flight>,
     deadlines: BTreeSet<Micros>,
     told: Vec<Heard>,
+    ended: Vec<NodeId>,
     /// What it did, for the report.
     pub rings_formed: u64,
 }
@@ -130,14 +153,16 @@ impl Corosync {
             pace,
             dice: Dice::new(seed, 0xC020),
             births: 0,
-            ring_seq: 0,
+            ring_seqs: BTreeMap::new(),
             engines: BTreeMap::new(),
             segments: BTreeMap::new(),
             flaky: BTreeMap::new(),
             wavers_at: None,
             flights: Vec::new(),
+            stalled: Vec::new(),
             deadlines: BTreeSet::new(),
             told: Vec::new(),
+            ended: Vec::new(),
             rings_formed: 0,
         }
     }
@@ -147,17 +172,34 @@ impl Corosync {
         self.dice = Dice::still();
     }
 
+    /// From here on chance is another one.
+    pub fn reseed(&mut self, seed: u64) {
+        self.dice = Dice::new(seed, 0xC020);
+    }
+
     /// What clients were told since the last call.
     pub fn take_told(&mut self) -> Vec<Heard> {
         std::mem::take(&mut self.told)
+    }
+
+    /// Whose corosync ended since the last call without that its node wanted it.
+    pub fn take_ended(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.ended)
     }
 
     /// When [`Self::run`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<Micros> {
         let flight = self.flights.iter().map(|flight| flight.at).min();
+        flight.into_iter().chain(self.next_change()).min()
+    }
+
+    /// When something other than the delivery of what is on its way is due.
+    fn next_change(&self) -> Option<Micros> {
         let deadline = self.deadlines.first().copied();
-        flight.into_iter().chain(deadline).chain(self.wavers_at).min()
+        let awake = self.engines.values().filter(|engine| !engine.paused);
+        let own = awake.flat_map(|engine| [engine.speaks_at, engine.ends_at]);
+        deadline.into_iter().chain(self.wavers_at).chain(own.flatten()).min()
     }
 
     /// Does what is due.
@@ -168,6 +210,11 @@ impl Corosync {
             let flight = self.flights.remove(index);
             self.land(flight, now);
         }
+        self.change_what_is_due(now);
+    }
+
+    /// Does what is due of everything but deliveries.
+    fn change_what_is_due(&mut self, now: Micros) {
         if self.wavers_at.is_some_and(|at| at <= now) {
             self.waver(now);
         }
@@ -176,6 +223,20 @@ impl Corosync {
         if due {
             self.reform(now);
         }
+        for node in self.due(now, |engine| engine.speaks_at) {
+            self.speak(node);
+        }
+        for node in self.due(now, |engine| engine.ends_at) {
+            self.kill(node, now);
+            self.ended.push(node);
+        }
+    }
+
+    fn due(&self, now: Micros, when: impl Fn(&Engine) -> Option<Micros>) -> Vec<NodeId> {
+        let is_due = |(node, engine): (&NodeId, &Engine)| {
+            when(engine).is_some_and(|at| at <= now && !engine.paused).then_some(*node)
+        };
+        self.engines.iter().filter_map(is_due).collect()
     }
 
     /// Whether a node's corosync runs and is not paused.
@@ -211,15 +272,18 @@ impl Corosync {
             return;
         }
         self.births += 1;
-        self.ring_seq += 4;
+        let ring = self.next_ring(&[node]);
         let alone_ms = self.dice.between(self.pace.start_ms / 2, self.pace.start_ms * 2);
         let engine = Engine {
             birth: self.births,
-            ring: RingId { seq: self.ring_seq, node },
+            ring,
             nodes: BTreeMap::from([(node, self.births)]),
             paused: false,
             alone_until: now.plus_ms(alone_ms),
+            lost_at: None,
             settles_at: now,
+            speaks_at: None,
+            ends_at: None,
             lists: BTreeMap::new(),
             clients: BTreeMap::new(),
             outbox: VecDeque::new(),
@@ -229,13 +293,28 @@ impl Corosync {
         self.engines.insert(node, engine);
         self.deadlines.insert(now.plus_ms(alone_ms));
         // Whoever still counts on the one before learns by this that it is gone.
-        let soon = now.plus_ms(alone_ms);
+        self.hasten(node, now, now.plus_ms(alone_ms));
+    }
+
+    /// Whoever misses nobody but this node need not wait for the token any more.
+    fn hasten(&mut self, node: NodeId, now: Micros, soon: Micros) {
         let held: Vec<NodeId> = self.holders(node).collect();
         for holder in held {
             if self.broken_only_by(holder, node) {
-                self.with(holder, |engine| engine.settles_at = engine.settles_at.min(soon));
+                self.with(holder, |engine| {
+                    engine.lost_at = Some(now);
+                    engine.settles_at = engine.settles_at.min(soon);
+                });
             }
         }
+        self.deadlines.insert(soon);
+    }
+
+    fn next_ring(&mut self, nodes: &[NodeId]) -> RingId {
+        let seen = nodes.iter().filter_map(|node| self.ring_seqs.get(node)).max();
+        let seq = seen.copied().unwrap_or_default() + 4;
+        self.ring_seqs.extend(nodes.iter().map(|node| (*node, seq)));
+        RingId { seq, node: nodes.iter().min().copied().unwrap_or(NodeId(0)) }
     }
 
     /// Ends a node's corosync without a word: SIGKILL, power, `corosync_cfg_kill_node`.
@@ -248,33 +327,27 @@ impl Corosync {
         self.lost_somebody(now);
     }
 
-    /// Stops it in order. Its processes are seen to go, mostly one by one.
+    /// Stops it in order. Its processes are seen to go one by one, if the ring turns; if it does not,
+    /// nobody hears of them, and they go with their node.
     pub fn stop(&mut self, node: NodeId, now: Micros) {
         if !self.answers(node) {
             return;
         }
-        // Measured: 13 of 14 stops are told as PROCDOWN, one as NODEDOWN.
-        if !self.dice.one_in(14) {
-            let clients = self.engines.get(&node).map(|it| it.clients.clone()).unwrap_or_default();
-            for (pid, channels) in clients {
-                for channel in channels.into_keys() {
-                    self.send(node, Entry::Gone(channel, Member { node, pid }), now);
+        if let Some(engine) = self.engines.get_mut(&node) {
+            let (ring, clients) = (engine.ring, std::mem::take(&mut engine.clients));
+            self.told.extend(clients.keys().map(|pid| Heard::lost(node, *pid, now.plus_ms(7))));
+            if self.turns(node) {
+                for (pid, channels) in clients {
+                    for channel in channels.into_keys() {
+                        self.send(node, Entry::Gone(channel, Member { node, pid }), now);
+                    }
                 }
-            }
-            // What it still sends is delivered before it is gone.
-            if let Some(ring) = self.engines.get(&node).map(|engine| engine.ring) {
+                // What it still sends is delivered before it is gone.
                 self.land_all(ring, now);
             }
         }
         self.kill(node, now);
-        let soon = now.plus_ms(self.pace.stop_ms);
-        let held: Vec<NodeId> = self.holders(node).collect();
-        for holder in held {
-            if self.broken_only_by(holder, node) {
-                self.with(holder, |engine| engine.settles_at = engine.settles_at.min(soon));
-            }
-        }
-        self.deadlines.insert(soon);
+        self.hasten(node, now, now.plus_ms(self.pace.stop_ms));
     }
 
     /// Stops it in its tracks (SIGSTOP, or its whole machine).
@@ -290,19 +363,25 @@ impl Corosync {
         if !self.engines.get(&node).is_some_and(|engine| engine.paused) {
             return;
         }
-        let merge_ms = self.dice.between(self.pace.merge_ms, self.pace.merge_ms * 3);
         let was_missed = !self.is_whole_but_for_pause(node);
         let alone_at = now.plus_ms(self.dice.between(1, 50));
+        // Sometimes the others are there at once, and it buries and greets them in one change.
+        let merges_at = if self.dice.one_in(3) {
+            alone_at
+        } else {
+            now.plus_ms(self.dice.between(self.pace.merge_ms / 10, self.pace.merge_ms * 3))
+        };
         self.with(node, |engine| {
             engine.paused = false;
             engine.clock = engine.clock.max(now);
             if was_missed {
-                engine.alone_until = now.plus_ms(merge_ms);
+                engine.alone_until = merges_at;
+                engine.lost_at = Some(alone_at);
                 engine.settles_at = alone_at;
             }
         });
         self.deadlines.insert(alone_at);
-        self.deadlines.insert(now.plus_ms(merge_ms));
+        self.deadlines.insert(merges_at);
         self.mended(now);
     }
 
@@ -331,12 +410,33 @@ impl Corosync {
 
     fn waver(&mut self, now: Micros) {
         for cut in self.flaky.values_mut() {
-            *cut = !self.dice.one_in(3);
+            *cut = !self.dice.one_in(4);
         }
-        let ms = self.dice.between(self.pace.detect_ms / 4, self.pace.detect_ms * 2);
+        let ms = self.dice.between(self.pace.detect_ms / 2, self.pace.detect_ms * 2 / 3);
         self.wavers_at = Some(now.plus_ms(ms));
         self.lost_somebody(now);
         self.mended(now);
+        // Half heard by somebody else, a ring forms anew with the same nodes.
+        let rings = self.rings();
+        for (_, members) in rings {
+            let is_half_heard = |node: &NodeId| {
+                self.flaky.iter().any(|((a, b), cut)| {
+                    *cut && (a == node || b == node)
+                        && !(members.contains(a) && members.contains(b))
+                })
+            };
+            if members.iter().any(is_half_heard) && self.dice.one_in(2) {
+                self.start_over(&members, now);
+            }
+        }
+    }
+
+    /// A ring that hears something of others without reaching them forms anew as it is.
+    fn start_over(&mut self, members: &[NodeId], now: Micros) {
+        for node in members {
+            self.with(*node, |engine| engine.lost_at = engine.lost_at.or(Some(now)));
+        }
+        self.deadlines.insert(now.plus_ms(1));
     }
 
     fn segment(&self, node: NodeId) -> u8 {
@@ -357,33 +457,65 @@ impl Corosync {
         self.engines.iter().filter_map(holds)
     }
 
-    /// Cables or nodes are back: rings that can grow do so after a while.
+    /// Cables or nodes are back: a ring that was not missed yet turns on, others grow after a while.
     fn mended(&mut self, now: Micros) {
-        let ms = self.dice.between(self.pace.merge_ms * 2 / 3, self.pace.merge_ms * 3 / 2);
+        for (ring, members) in self.rings() {
+            let is_missed = |node: &NodeId| self.engines[node].lost_at.is_none_or(|at| at <= now);
+            if !self.is_whole(ring) || members.iter().any(is_missed) {
+                continue;
+            }
+            for node in &members {
+                self.with(*node, |engine| {
+                    engine.lost_at = None;
+                    engine.settles_at = now;
+                });
+            }
+            let (back, rest) = self.stalled.drain(..).partition(|flight| flight.ring == ring);
+            self.stalled = rest;
+            let back: Vec<Flight> = back;
+            self.flights.extend(back.into_iter().map(|it| Flight { at: now, ..it }));
+            self.flush(members, now);
+        }
+        let ms = self.pace.merge_ms / 60 + self.dice.skewed(self.pace.merge_ms * 3 / 2);
         self.deadlines.insert(now.plus_ms(ms));
     }
 
-    /// Breaks every ring that lost somebody.
+    /// Breaks every ring that lost somebody: what is on the wire waits there, and who hear each other
+    /// form a new ring if it does not turn on in time.
     fn lost_somebody(&mut self, now: Micros) {
-        let rings: BTreeSet<RingId> = self.engines.values().map(|engine| engine.ring).collect();
-        let half = self.pace.detect_ms / 16;
-        for ring in rings {
-            let members: Vec<NodeId> = self.members_of(ring);
-            let Some(first) = members.first().copied() else { continue };
-            if self.is_whole(first) {
+        for (ring, members) in self.rings() {
+            if self.is_whole(ring) {
                 continue;
             }
-            self.scatter(ring, now);
-            let ms = self.dice.between(self.pace.detect_ms - half, self.pace.detect_ms + half);
-            for node in members {
-                self.with(node, |engine| {
-                    if engine.settles_at <= now {
-                        engine.settles_at = now.plus_ms(ms);
-                    }
-                });
+            self.stall(ring);
+            let limps = self.limps(&members);
+            let lost_at = now.plus_ms(self.pace.detect_ms * 10 / 22);
+            let half = self.pace.detect_ms / 16;
+            let (asleep, awake) = members.into_iter().partition(|it| !self.answers(*it));
+            let asleep: Vec<NodeId> = asleep;
+            for part in self.parts(awake).into_iter().chain([asleep]) {
+                let latest =
+                    if limps { self.pace.detect_ms * 4 } else { self.pace.detect_ms + half };
+                let ms = self.dice.between(self.pace.detect_ms - half, latest);
+                for node in part {
+                    self.with(node, |engine| {
+                        if engine.lost_at.is_none() {
+                            engine.lost_at = Some(lost_at);
+                            engine.settles_at = now.plus_ms(ms);
+                        }
+                    });
+                }
+                self.deadlines.insert(now.plus_ms(ms));
             }
-            self.deadlines.insert(now.plus_ms(ms));
         }
+    }
+
+    fn rings(&self) -> BTreeMap<RingId, Vec<NodeId>> {
+        let mut rings: BTreeMap<RingId, Vec<NodeId>> = BTreeMap::new();
+        for (node, engine) in &self.engines {
+            rings.entry(engine.ring).or_default().push(*node);
+        }
+        rings
     }
 
     fn members_of(&self, ring: RingId) -> Vec<NodeId> {
@@ -398,9 +530,27 @@ impl Corosync {
         running && !cut && self.segment(a) == self.segment(b)
     }
 
-    /// Whether all of a node's ring are there and hear each other.
-    fn is_whole(&self, node: NodeId) -> bool {
-        self.missing(node).is_empty()
+    /// Whether all of a ring are there and hear each other.
+    fn is_whole(&self, ring: RingId) -> bool {
+        self.members_of(ring).into_iter().all(|node| self.missing(node).is_empty())
+    }
+
+    /// Whether a node's ring delivers what is sent.
+    fn turns(&self, node: NodeId) -> bool {
+        let Some(engine) = self.engines.get(&node) else { return false };
+        engine.lost_at.is_none() && self.is_whole(engine.ring)
+    }
+
+    /// Whether a node hears one that is not in its ring.
+    fn meets_others(&self, node: NodeId) -> bool {
+        let ring = self.engines[&node].ring;
+        self.engines.iter().any(|(other, engine)| engine.ring != ring && self.hear(node, *other))
+    }
+
+    /// Whether one of these hears another that does not hear it.
+    fn limps(&self, nodes: &[NodeId]) -> bool {
+        let both = |(a, b): &(NodeId, NodeId)| nodes.contains(a) && nodes.contains(b);
+        self.flaky.iter().any(|(pair, cut)| *cut && both(pair))
     }
 
     fn is_whole_but_for_pause(&self, node: NodeId) -> bool {
@@ -428,57 +578,85 @@ impl Corosync {
     // ---- the sequence of a ring -------------------------------------------------------------------
 
     fn send(&mut self, node: NodeId, entry: Entry, now: Micros) {
-        let whole = self.is_whole(node);
+        let turns = self.turns(node);
+        // A ring that meets another one holds back what comes too late for it.
+        let waits = turns && self.meets_others(node) && self.dice.one_in(2);
+        // The token may still come by a node whose ring is broken.
+        let is_lucky = !turns && self.dice.one_in(2);
         let Some(engine) = self.engines.get_mut(&node) else { return };
-        if !whole || !engine.outbox.is_empty() {
+        let is_late = engine.lost_at.is_some_and(|at| at <= now);
+        if !engine.outbox.is_empty() || waits || !turns && (is_late || !is_lucky) {
             engine.outbox.push_back(entry);
             return;
         }
         let (ring, sender) = (engine.ring, (node, engine.birth));
-        let last = self.flights.iter().filter(|flight| flight.ring == ring).map(|it| it.at).max();
+        let queue = if turns { &mut self.flights } else { &mut self.stalled };
+        let last = queue.iter().filter(|flight| flight.ring == ring).map(|it| it.at).max();
         let us = 100 + self.dice.skewed(2_000);
         let at = now.plus_us(us).max(last.unwrap_or_default());
-        self.flights.push(Flight { at, ring, sender, entry });
+        queue.push(Flight { at, ring, sender, entry, heard: BTreeSet::new() });
+        if !turns && self.dice.one_in(2) {
+            // At once, even.
+            let near = self.members_of(ring).into_iter().filter(|it| self.hear(node, *it));
+            let near: Vec<NodeId> = near.collect();
+            self.recover(ring, &near, now);
+        }
     }
 
     /// All members deliver it.
     fn land(&mut self, flight: Flight, now: Micros) {
         for node in self.members_of(flight.ring) {
-            self.deliver(node, &flight.entry, now);
+            if !flight.heard.contains(&node) {
+                self.deliver(node, &flight.entry, now);
+            }
         }
     }
 
     fn land_all(&mut self, ring: RingId, now: Micros) {
-        let (due, rest) =
-            std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.ring == ring);
+        let (due, rest) = self.flights.drain(..).partition(|flight| flight.ring == ring);
         self.flights = rest;
         let due: Vec<Flight> = due;
         due.into_iter().for_each(|flight| self.land(flight, now));
     }
 
-    /// A ring breaks: each part of it has got as far as chance would have it.
-    fn scatter(&mut self, ring: RingId, now: Micros) {
-        let (broken, rest): (Vec<Flight>, Vec<Flight>) =
-            std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.ring == ring);
+    /// A ring ends: of what was to be sent a part is on the wire, the rest is with its senders.
+    fn stall(&mut self, ring: RingId) {
+        let (broken, rest) = self.flights.drain(..).partition(|flight| flight.ring == ring);
         self.flights = rest;
-        if broken.is_empty() {
-            return;
+        let mut broken: Vec<Flight> = broken;
+        let sent = usize::try_from(self.dice.below(broken.len() as u64 + 1)).unwrap_or(0);
+        for flight in broken.split_off(sent).into_iter().rev() {
+            let (node, birth) = flight.sender;
+            self.with(node, |engine| {
+                if engine.birth == birth {
+                    engine.outbox.push_front(flight.entry);
+                }
+            });
         }
-        for part in self.parts(self.members_of(ring)) {
-            let seen = usize::try_from(self.dice.below(broken.len() as u64 + 1)).unwrap_or(0);
-            for flight in &broken[..seen] {
-                part.iter().for_each(|node| self.deliver(*node, &flight.entry, now));
+        self.stalled.extend(broken);
+    }
+
+    /// Those who leave a broken ring together deliver what they have of it: all that they sent
+    /// themselves or that one of them has delivered, and what they happened to get from others.
+    fn recover(&mut self, ring: RingId, nodes: &[NodeId], now: Micros) {
+        let mut stalled = std::mem::take(&mut self.stalled);
+        let mut gets_more = true;
+        for flight in stalled.iter_mut().filter(|flight| flight.ring == ring) {
+            let (node, birth) = flight.sender;
+            let is_here = self.engines.get(&node).is_some_and(|engine| engine.birth == birth);
+            let is_own = is_here && nodes.contains(&node)
+                || nodes.iter().any(|node| flight.heard.contains(node));
+            gets_more = gets_more && (is_own || self.dice.one_in(2));
+            if !is_own && !gets_more {
+                continue;
             }
-            for flight in broken[seen..].iter().rev() {
-                let (node, birth) = flight.sender;
-                let is_ours = part.contains(&node);
-                self.with(node, |engine| {
-                    if is_ours && engine.birth == birth {
-                        engine.outbox.push_front(flight.entry.clone());
-                    }
-                });
+            for node in nodes {
+                if flight.heard.insert(*node) {
+                    self.deliver(*node, &flight.entry, now);
+                }
             }
         }
+        self.stalled = stalled;
     }
 
     /// Groups of nodes that hear each other.
@@ -495,6 +673,8 @@ impl Corosync {
     }
 
     fn deliver(&mut self, node: NodeId, entry: &Entry, now: Micros) {
+        // Nothing of a ring's sequence is told before the quorum service has spoken of the ring.
+        self.speak(node);
         let at = now.plus_us(self.dice.skewed(800));
         match entry {
             Entry::Join(channel, member) => {
@@ -516,6 +696,9 @@ impl Corosync {
                 if self.listed(node, *channel).remove(member) {
                     self.announce(node, *channel, &[(*member, Reason::ProcDown)], &[], at);
                 }
+                if member.node == node {
+                    self.make_room(node, member.pid, *channel, now);
+                }
             }
             Entry::Message(channel, from, bytes) => {
                 if self.listed(node, *channel).contains(from) {
@@ -524,14 +707,23 @@ impl Corosync {
                     self.tell_channel(node, *channel, &event, at);
                 }
             }
+            Entry::Kill(victim) if *victim == node => {
+                let soon = now.plus_ms(self.dice.between(1, 22));
+                self.with(node, |engine| engine.ends_at = Some(soon));
+            }
+            Entry::Kill(_) => {}
         }
     }
 
-    /// What waited for a ring that turns goes out.
-    fn flush(&mut self, node: NodeId, now: Micros) {
-        let engine = self.engines.get_mut(&node);
-        let waiting = engine.map(|engine| std::mem::take(&mut engine.outbox)).unwrap_or_default();
-        waiting.into_iter().for_each(|entry| self.send(node, entry, now));
+    /// What waited for a ring that turns goes out, from wherever the token is.
+    fn flush(&mut self, mut nodes: Vec<NodeId>, now: Micros) {
+        let first = self.dice.below(nodes.len() as u64);
+        nodes.rotate_left(usize::try_from(first).unwrap_or(0));
+        for node in nodes {
+            let engine = self.engines.get_mut(&node);
+            let outbox = engine.map(|engine| std::mem::take(&mut engine.outbox));
+            outbox.into_iter().flatten().for_each(|entry| self.send(node, entry, now));
+        }
     }
 
     fn listed(&mut self, node: NodeId, channel: Channel) -> &mut BTreeSet<Member> {

@@ -241,6 +241,10 @@ impl World {
 
     /// Carries what corosync says to the daemons that it is for.
     fn hear(&mut self) {
+        for node in self.corosync.take_ended() {
+            self.trace.say(self.now, || format!("n{node} corosync is killed by a node's wish"));
+            self.corosync_comes_back(node);
+        }
         for Heard { node, pid, at, word } in self.corosync.take_told() {
             let lag_us = self.options.lag_us;
             let Some(machine) = self.machines.get_mut(&node) else { continue };

@@ -27,23 +27,20 @@ impl Corosync {
         }
     }
 
-    /// When rings may form next, or one-way cables waver.
+    /// When rings may form next, one-way cables waver, or the quorum service speaks.
     pub(crate) fn next_forming(&self) -> Option<Micros> {
-        self.deadlines.first().copied().into_iter().chain(self.wavers_at).min()
+        self.next_change()
     }
 
     /// Lets time pass until something comes of it, at the latest to the last of what is planned.
     pub(crate) fn form_next(&mut self, mut now: Micros) -> Micros {
-        let before = (self.told.len(), self.flights.len(), self.rings_formed);
+        let seen = |it: &Self| (it.told.len(), it.flights.len(), it.ended.len(), it.rings_formed);
+        let before = seen(self);
         while let Some(at) = self.next_forming() {
+            let wavers = self.wavers_at.is_some_and(|it| it <= at);
             now = now.max(at);
-            if self.wavers_at.is_some_and(|at| at <= now) {
-                self.waver(now);
-                break;
-            }
-            self.deadlines = self.deadlines.split_off(&now.plus_us(1));
-            self.reform(now);
-            if before != (self.told.len(), self.flights.len(), self.rings_formed) {
+            self.change_what_is_due(now);
+            if wavers || before != seen(self) {
                 break;
             }
         }
@@ -53,17 +50,20 @@ impl Corosync {
     /// Whatever decides what it does next. Of times, how many milliseconds are left; of what is on
     /// its way, the order in each ring.
     pub(crate) fn digest(&self, now: Micros, state: &mut impl Hasher) {
-        let Self { configured: _, pace: _, dice: _, births, ring_seq, engines, .. } = self;
-        let Self { segments, flaky, wavers_at, flights, deadlines, told, .. } = self;
-        (births, ring_seq, segments, flaky, told.len()).hash(state);
+        let Self { configured: _, pace: _, dice: _, births, ring_seqs, engines, .. } = self;
+        let Self { segments, flaky, wavers_at, flights, stalled, deadlines, told, ended, .. } = self;
+        (births, ring_seqs, segments, flaky, told.len(), ended).hash(state);
         for (node, engine) in engines {
             node.hash(state);
             engine.digest(now, state);
         }
-        let mut flights: Vec<&Flight> = flights.iter().collect();
-        flights.sort_by_key(|flight| flight.ring);
-        for Flight { at: _, ring, sender, entry } in flights {
-            (ring, sender, entry).hash(state);
+        for on_the_way in [flights, stalled] {
+            let mut flights: Vec<&Flight> = on_the_way.iter().collect();
+            flights.sort_by_key(|flight| flight.ring);
+            flights.len().hash(state);
+            for Flight { at: _, ring, sender, entry, heard } in flights {
+                (ring, sender, entry, heard).hash(state);
+            }
         }
         let times = deadlines.iter().chain(wavers_at);
         times.for_each(|at| at.ms_until(now).hash(state));
@@ -72,9 +72,12 @@ impl Corosync {
 
 impl Engine {
     fn digest(&self, now: Micros, state: &mut impl Hasher) {
-        let Self { birth, ring, nodes, paused, alone_until, settles_at, .. } = self;
-        let Self { lists, clients, outbox, clock: _, haunts, .. } = self;
+        let Self { birth, ring, nodes, paused, alone_until, lost_at, settles_at, .. } = self;
+        let Self { speaks_at, ends_at, lists, clients, outbox, clock: _, haunts, .. } = self;
         (birth, ring, nodes, paused, lists, clients, outbox, haunts).hash(state);
-        (alone_until.ms_until(now), settles_at.ms_until(now)).hash(state);
+        for at in [Some(alone_until), Some(settles_at), lost_at.as_ref(), speaks_at.as_ref()] {
+            at.map(|at| at.ms_until(now)).hash(state);
+        }
+        ends_at.map(|at| at.ms_until(now)).hash(state);
     }
 }

@@ -42,21 +42,31 @@ impl Corosync {
         self.with(node, |engine| {
             engine.clients.entry(pid).or_default();
         });
-        self.tell_quorum(node, Some(pid), now);
+        if self.engines.get(&node).is_some_and(|engine| engine.speaks_at.is_none()) {
+            self.tell_quorum(node, Some(pid), now);
+        }
         true
     }
 
-    /// A process opens a channel. False: it is refused, as it is while an older handle is still there.
+    /// A node asks that another one's corosync end: of the ring in which that is delivered.
+    pub fn kill_node(&mut self, by: NodeId, victim: NodeId, now: Micros) {
+        self.send(by, Entry::Kill(victim), now);
+    }
+
+    /// A process opens a channel. False: it has a handle already. While the end of an older one is
+    /// still to be delivered, the join waits for that.
     pub fn join(&mut self, node: NodeId, pid: Pid, channel: Channel, now: Micros) -> bool {
         let Some(engine) = self.engines.get_mut(&node) else { return false };
         let Some(channels) = engine.clients.get_mut(&pid) else { return false };
         let member = Member { node, pid };
-        let listed = engine.lists.get(&channel).is_some_and(|list| list.contains(&member));
-        if listed || channels.contains_key(&channel) {
+        let is_listed = engine.lists.get(&channel).is_some_and(|list| list.contains(&member));
+        if channels.contains_key(&channel) {
             return false;
         }
         channels.insert(channel, Stage::Joining);
-        self.send(node, Entry::Join(channel, member), now);
+        if !is_listed {
+            self.send(node, Entry::Join(channel, member), now);
+        }
         true
     }
 
@@ -111,6 +121,20 @@ impl Corosync {
         });
     }
 
+    /// A closed handle is gone: a join that waited for that goes out.
+    pub(super) fn make_room(&mut self, node: NodeId, pid: Pid, channel: Channel, now: Micros) {
+        let client = self.engines.get(&node).and_then(|engine| engine.clients.get(&pid));
+        if client.and_then(|channels| channels.get(&channel)) != Some(&Stage::Joining) {
+            return;
+        }
+        let entry = Entry::Join(channel, Member { node, pid });
+        if self.turns(node) {
+            self.send(node, entry, now);
+        } else {
+            self.with(node, |engine| engine.outbox.push_back(entry));
+        }
+    }
+
     pub(super) fn depart(&mut self, node: NodeId, pid: Pid, channel: Channel, at: Micros) {
         let channels = self.engines.get_mut(&node).and_then(|it| it.clients.get_mut(&pid));
         if channels.and_then(|channels| channels.remove(&channel)).is_some() {
@@ -156,6 +180,14 @@ impl Corosync {
             channels.get(&channel).is_some_and(|stage| who(*stage)).then_some(*pid)
         };
         clients.filter_map(listens).collect()
+    }
+
+    /// Tells all processes how the quorum stands, if that is still to be told.
+    pub(super) fn speak(&mut self, node: NodeId) {
+        let engine = self.engines.get_mut(&node);
+        if let Some(at) = engine.and_then(|engine| engine.speaks_at.take()) {
+            self.tell_quorum(node, None, at);
+        }
     }
 
     /// Tells one process, or all, how the quorum stands.

@@ -26,11 +26,16 @@ impl Corosync {
         let (alone, rest): (Vec<NodeId>, Vec<NodeId>) = running.into_iter().partition(is_alone);
         let mut parts = self.parts(rest);
         parts.extend(alone.into_iter().map(|node| vec![node]));
-        for part in parts {
+        for mut part in parts {
+            self.some_come_later(&mut part, now);
             let wanted: BTreeMap<NodeId, u64> =
                 part.iter().map(|node| (*node, self.engines[node].birth)).collect();
-            if part.iter().all(|node| self.engines[node].nodes == wanted) {
-                part.into_iter().for_each(|node| self.flush(node, now));
+            let turns = |node: &NodeId| {
+                let engine = &self.engines[node];
+                engine.nodes == wanted && engine.lost_at.is_none()
+            };
+            if part.iter().all(turns) {
+                self.flush(part, now);
                 continue;
             }
             let settles_at = part.iter().map(|node| self.engines[node].settles_at).max();
@@ -43,36 +48,72 @@ impl Corosync {
         }
     }
 
-    fn form(&mut self, wanted: &BTreeMap<NodeId, u64>, now: Micros) {
-        let old: BTreeSet<RingId> = wanted.keys().map(|node| self.engines[node].ring).collect();
-        for ring in old {
-            // A ring that is whole and grows has delivered all it had; of a broken one see `scatter`.
-            self.land_all(ring, now);
+    /// Rings that meet become one at once, or step by step: what is left of a broken ring may first
+    /// form one of its own, and a whole one may have to start over when it is disturbed.
+    fn some_come_later(&mut self, part: &mut Vec<NodeId>, now: Micros) {
+        let rings: BTreeSet<RingId> = part.iter().map(|node| self.engines[node].ring).collect();
+        let is_broken = part.iter().any(|node| self.engines[node].lost_at.is_some());
+        let odds = if rings.len() > 2 || is_broken { 2 } else { 6 };
+        if rings.len() < 2 || !self.dice.one_in(odds) {
+            return;
         }
+        let is_pair = rings.len() == 2;
+        let rings: Vec<RingId> = rings.into_iter().collect();
+        let late = self.dice.pick(&rings).copied();
+        part.retain(|node| Some(self.engines[node].ring) != late);
+        let ms = self.dice.skewed(self.pace.merge_ms);
+        self.deadlines.insert(now.plus_ms(ms.max(1)));
+        if is_pair && self.dice.one_in(2) {
+            self.start_over(part, now);
+        }
+    }
+
+    fn form(&mut self, wanted: &BTreeMap<NodeId, u64>, now: Micros) {
+        self.leave_rings(wanted, now);
         let haunts = |node: &NodeId| self.engines[node].haunts && wanted.len() > 1;
         let haunting = wanted.keys().copied().find(haunts);
+        // It ends before the others have its ring, or right after that.
+        let is_ghost = haunting.is_some() && self.dice.one_in(2);
         let before: BTreeMap<NodeId, Engine> =
             wanted.keys().map(|node| (*node, self.engines[node].clone())).collect();
         let mut wanted = wanted.clone();
-        if let Some(node) = haunting {
+        if let Some(node) = haunting.filter(|_| is_ghost) {
             wanted.remove(&node);
         }
         self.rings_formed += 1;
-        self.ring_seq += 4;
-        let Some(first) = wanted.keys().next().copied() else { return };
-        let ring = RingId { seq: self.ring_seq, node: first };
+        let nodes: Vec<NodeId> = wanted.keys().copied().collect();
+        let ring = self.next_ring(&nodes);
         for (node, engine) in &before {
-            if wanted.contains_key(node) {
+            if wanted.contains_key(node) && haunting != Some(*node) {
                 let change = change_of(engine, ring, &wanted, &before);
                 self.change(*node, &wanted, change, now);
             }
         }
+        self.forget_rings();
         if let Some(node) = haunting {
             self.kill(node, now);
+            if !is_ghost {
+                self.hasten(node, now, now.plus_ms(1));
+            }
         }
-        for node in wanted.into_keys() {
-            self.flush(node, now.plus_ms(3));
+        self.flush(nodes, now.plus_ms(3));
+    }
+
+    /// What the old rings of a new one still had is delivered first.
+    fn leave_rings(&mut self, wanted: &BTreeMap<NodeId, u64>, now: Micros) {
+        let old: BTreeSet<RingId> = wanted.keys().map(|node| self.engines[node].ring).collect();
+        for ring in old {
+            self.stall(ring);
+            let together: Vec<NodeId> =
+                self.members_of(ring).into_iter().filter(|it| wanted.contains_key(it)).collect();
+            self.recover(ring, &together, now);
         }
+    }
+
+    /// What was on the wire of a ring is gone when nobody is in it any more.
+    fn forget_rings(&mut self) {
+        let rings: BTreeSet<RingId> = self.engines.values().map(|engine| engine.ring).collect();
+        self.stalled.retain(|flight| rings.contains(&flight.ring));
     }
 
     /// Tells one node's processes of a ring change, in corosync's order.
@@ -88,6 +129,7 @@ impl Corosync {
         let old_nodes = std::mem::replace(&mut engine.nodes, wanted.clone());
         engine.ring = change.ring;
         engine.settles_at = now;
+        engine.lost_at = None;
         let channels: BTreeSet<Channel> =
             engine.lists.keys().chain(change.came.keys()).copied().collect();
         let mut ghosts = Vec::new();
@@ -109,11 +151,14 @@ impl Corosync {
         for channel in &channels {
             let came = change.came.get(channel).cloned().unwrap_or_default();
             let list = self.listed(node, *channel);
-            let up: Vec<(Member, Reason)> = came
+            let mut up: Vec<(Member, Reason)> = came
                 .iter()
                 .filter(|it| !list.contains(it))
                 .map(|it| (*it, Reason::NodeUp))
                 .collect();
+            // Nodes downwards, but the ring's highest comes last.
+            let highest = wanted.keys().next_back();
+            up.sort_by_key(|(it, _)| (Some(&it.node) == highest, std::cmp::Reverse(it.node)));
             list.extend(up.iter().map(|(member, _)| *member));
             if !up.is_empty() {
                 self.announce(node, *channel, &[], &up, at);
@@ -137,8 +182,8 @@ impl Corosync {
             let event = Event::Totem { channel, ring: change.ring, nodes };
             self.tell_handles(node, channel, &event, at);
         }
-        at = at.plus_us(200 + self.dice.skewed(2_500));
-        self.tell_quorum(node, None, at);
+        let speaks_at = at.plus_us(200 + self.dice.skewed(2_500));
+        self.with(node, |engine| engine.speaks_at = Some(speaks_at));
     }
 }
 

@@ -65,9 +65,7 @@ impl World {
                 self.done(node, life, op, result);
             }
             Action::KillNode { op, node: victim } => {
-                if self.corosync.ring(node).is_some_and(|(_, nodes, _)| nodes.contains(&victim)) {
-                    self.stop_engine(victim, false);
-                }
+                self.corosync.kill_node(node, victim, self.now);
                 self.done(node, life, op, Ok(()));
             }
             Action::Fence { op, node: victim, .. } => {

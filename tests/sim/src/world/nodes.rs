@@ -114,6 +114,10 @@ impl World {
         } else {
             self.corosync.kill(node, self.now);
         }
+        self.corosync_comes_back(node);
+    }
+
+    pub(super) fn corosync_comes_back(&mut self, node: NodeId) {
         if !self.dice.one_in(3) {
             let boot = self.machines[&node].boot;
             self.soon(6_000_000, Job::StartCorosync(node, boot));
