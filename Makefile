@@ -1,7 +1,7 @@
 # The way in. Every target installs first what this machine lacks for it (only that needs root).
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo check test bench sim exhaust fuzz recordings lab doc deps build
+.PHONY: help demo check test bench sim mutants exhaust fuzz recordings lab doc deps build
 BUILD := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -34,6 +34,10 @@ fuzz: ## what parses words from outside, TIME=60 seconds each; TARGET=name for o
 sim: ## clusters in one thread, each under a seed: SEEDS=n, or SEED=x TRACE=1, or SCENARIO=file (tests/sim)
 	@.ci/deps build
 	@.ci/sim $(addprefix --seeds ,$(SEEDS)) $(addprefix --seed ,$(SEED)) $(addprefix --scenario ,$(SCENARIO)) $(if $(TRACE),--trace)
+
+mutants: ## mutated cores, each of which the simulator must catch; MUTANT=name for one (tests/sim/mutants)
+	@.ci/deps build
+	@cargo run --quiet -p o2bridge-sim --bin mutants -- $(MUTANT)
 
 lab: ## real kernels in QEMU: scenarios x kernels; KERNEL=6.1 SCENARIO=name for one (tests/lab)
 	@.ci/deps lab

@@ -23,6 +23,7 @@ pub mod dice;
 pub mod doors;
 pub mod kernel;
 pub mod machine;
+pub mod mutant;
 pub mod options;
 pub mod plan;
 pub mod protocol;

@@ -3,7 +3,7 @@
 use o2bridge_core::{GroupId, NodeId};
 
 use crate::dice::Dice;
-use crate::options::Options;
+use crate::options::{Options, ShimKind};
 use crate::step::{How, Mood, Step, Timed, Turn, volume};
 use crate::time::Micros;
 
@@ -57,9 +57,11 @@ enum Kind {
     Corosync,
     Ghost,
     Split,
+    Pieces,
     OneWay,
     Heal,
     Kernel,
+    Hesitate,
     Disk,
     Fences,
     Garbage,
@@ -70,8 +72,9 @@ enum Kind {
 /// The kinds of steps that this run knows; what is listed twice comes twice as often.
 fn kinds(options: &Options) -> Vec<Kind> {
     use Kind::{
-        Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Hang, Heal, Keeper,
-        Kernel, Leave, Mount, OneWay, Power, Reload, Rivals, Split, Stop, Tool, Umount, Write,
+        Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Hang, Heal, Hesitate,
+        Keeper, Kernel, Leave, Mount, OneWay, Pieces, Power, Reload, Rivals, Split, Stop, Tool,
+        Umount, Write,
     };
     let mut kinds = vec![Mount, Mount, Mount, Umount, Umount, Write, Write, Fsck];
     let faults = &options.faults;
@@ -85,8 +88,13 @@ fn kinds(options: &Options) -> Vec<Kind> {
     add(faults.corosync, &[Corosync, Corosync]);
     add(faults.ghosts, &[Ghost]);
     add(faults.split, &[Split, Split, Heal]);
+    add(faults.split && faults.power && options.nodes > 4, &[Pieces, Pieces]);
+    add(faults.tools && faults.kernel, &[Hesitate]);
     add(faults.one_way, &[OneWay, Heal]);
-    add(faults.daemon, &[Daemon, Daemon, Hang, Stop, Reload]);
+    add(faults.daemon, &[Daemon, Daemon, Stop, Reload]);
+    // Without a keeper nothing resets the node of a daemon that hangs; who does not know what it uses
+    // takes it for idle after a grace.
+    add(faults.daemon && options.shim != ShimKind::Record, &[Hang]);
     add(faults.keeper, &[Keeper, Both]);
     add(faults.tools, &[Tool, Tool, Leave, Rivals, Rivals]);
     add(faults.kernel, &[Kernel]);
@@ -152,6 +160,8 @@ impl Kind {
                 let ids = (1..=options.nodes).map(NodeId);
                 say(Step::Split(ids.filter(|_| dice.one_in(2)).collect()));
             }
+            Self::Pieces => pieces(*at, (node, group), options, dice, out),
+            Self::Hesitate => hesitate(*at, (node, group), options, dice, out),
             Self::OneWay => {
                 let other = NodeId(1 + small(dice, options.nodes));
                 if other != node {
@@ -189,6 +199,49 @@ fn rivals(
             _ => Step::ToolDies(node),
         };
         out.push((at.plus_us(dice.skewed(150_000)), step));
+    }
+}
+
+/// The last node, idle, knows that another was fenced, is cut off, and does not see it come back. Then
+/// all are cut off, and meet again before that one is there. It takes five for the rest to stay quorate.
+fn pieces(
+    at: Micros,
+    (node, group): (NodeId, GroupId),
+    options: &Options,
+    dice: &mut Dice,
+    out: &mut Vec<Timed>,
+) {
+    let idle = NodeId(options.nodes);
+    let lost_ms = 800 + options.detect_ms + 800;
+    let steps = [
+        (0, Step::Mount(node, group, How::Held)),
+        (800, Step::PowerOff(node)),
+        (lost_ms, Step::Split(vec![idle])),
+        (lost_ms + 5_000, Step::Mount(node, group, How::Held)),
+        (lost_ms + 7_000, Step::Shatter),
+        (lost_ms + 10_000, Step::Split(vec![node])),
+    ];
+    for (ms, step) in steps {
+        out.push((at.plus_ms(ms).plus_us(dice.skewed(300_000)), step));
+    }
+}
+
+/// All kernels take long, and a tool dies before its group is attached.
+fn hesitate(
+    at: Micros,
+    (node, group): (NodeId, GroupId),
+    options: &Options,
+    dice: &mut Dice,
+    out: &mut Vec<Timed>,
+) {
+    for number in 1..=options.nodes.min(4) {
+        out.push((at, Step::Kernel(NodeId(number), Mood::Slow)));
+    }
+    out.push((at, Step::Mount(node, group, how(dice, options))));
+    out.push((at.plus_us(50_000 + dice.skewed(8_000_000)), Step::ToolDies(node)));
+    for number in 1..=options.nodes.min(4) {
+        let good = at.plus_us(dice.skewed(20_000_000));
+        out.push((good, Step::Kernel(NodeId(number), Mood::Good)));
     }
 }
 

@@ -51,7 +51,8 @@ impl Corosync {
     /// its way, the order in each ring.
     pub(crate) fn digest(&self, now: Micros, state: &mut impl Hasher) {
         let Self { configured: _, pace: _, dice: _, births, ring_seqs, engines, .. } = self;
-        let Self { segments, flaky, wavers_at, flights, stalled, deadlines, told, ended, .. } = self;
+        let Self { segments, flaky, wavers_at, flights, stalled, deadlines, told, ended, .. } =
+            self;
         (births, ring_seqs, segments, flaky, told.len(), ended).hash(state);
         for (node, engine) in engines {
             node.hash(state);

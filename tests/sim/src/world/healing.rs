@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Job, World};
 use crate::check::Violation;
 use crate::machine::Power;
-use crate::step::Mood;
+use crate::options::ShimKind;
+use crate::step::{Mood, Turn};
 use crate::time::Micros;
 
 /// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
@@ -46,8 +47,8 @@ impl World {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
-    /// Some nodes are not healed: dead, cut off, without a daemon, or with one that hangs. The others
-    /// must manage. Says who is cut off.
+    /// Some nodes are not healed: dead, cut off, ghosts, without a daemon or with one that hangs. The
+    /// others must manage. Says who is cut off.
     fn give_up(&mut self) -> BTreeSet<NodeId> {
         let mut cut_off = BTreeSet::new();
         let mut left = self.options.lasting.min((self.options.nodes - 1) / 2);
@@ -57,10 +58,12 @@ impl World {
             let Some(node) = self.dice.pick(&ids).copied() else { break };
             let Some(machine) = self.machines.get_mut(&node) else { continue };
             machine.given_up = true;
-            match self.dice.below(4) {
+            match self.dice.below(5) {
                 0 => self.power_off(node),
                 1 => self.kill_daemon(node),
-                2 => self.hang(node, true),
+                // The others list it, and it is in no ring with them.
+                3 => self.turn(node, Turn::Haunt),
+                2 if self.options.shim != ShimKind::Record => self.hang(node, true),
                 _ => {
                     cut_off.insert(node);
                 }

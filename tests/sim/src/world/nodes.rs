@@ -288,8 +288,8 @@ impl World {
         if self.machines[&node].boot != boot || self.machines[&node].power != Power::On {
             return;
         }
-        if self.options.shim == ShimKind::Record {
-            // No kernel, no keeper: whose daemon is gone is ended by the others.
+        if self.options.shim == ShimKind::Record && self.machines[&node].given_up {
+            // No kernel, no keeper: of those that stay behind, the others end whose daemon is gone.
             return;
         }
         self.after_us(LOOKS_MS * 1_000, Job::Keeper(node, boot));

@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, node: NodeId, turn: Turn) {
+    pub(super) fn turn(&mut self, node: NodeId, turn: Turn) {
         let (power, boot) = (self.machines[&node].power, self.machines[&node].boot);
         if power != Power::On {
             return;
