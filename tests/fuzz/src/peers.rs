@@ -68,8 +68,8 @@ impl Node<'_> {
 
     fn uses(&mut self, node: u32) -> Uses {
         let all = [GROUPS[0], GROUPS[1], GroupId(0xC)];
-        let which = self.below(16);
-        if which == 15 {
+        let which = self.below(64);
+        if which == 63 {
             return self.many_uses(node);
         }
         let used = all.iter().enumerate().filter(|(bit, _)| which & (1 << bit) != 0);
@@ -86,8 +86,8 @@ impl Node<'_> {
 
     fn hello(&mut self, node: u32) -> Hello {
         let count = self.below(4);
-        let testimony = match self.below(16) {
-            15 => self.many_testimonies(),
+        let testimony = match self.below(64) {
+            63 => self.many_testimonies(),
             _ => (0..count).map(|_| self.testimony()).collect(),
         };
         Hello {
