@@ -1,6 +1,7 @@
 //! cluster.conf of the classic tools.
 #![no_main]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use libfuzzer_sys::fuzz_target;
@@ -15,6 +16,9 @@ fuzz_target!(|text: &str| {
         }
         Ok(conf) => {
             assert!(conf.nodes.iter().all(|node| node.number <= 254 && node.port != 0));
+            let numbers: BTreeSet<_> =
+                conf.nodes.iter().map(|it| (&it.cluster, it.number)).collect();
+            assert_eq!(numbers.len(), conf.nodes.len(), "a number for each node of a cluster");
             let again = parse(&write(&conf)).expect("what was read can be written");
             assert_eq!(bare(again), bare(conf));
         }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use o2bridge_core::{Begin, ClientId, DeviceId, Event, RequestId};
+use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, RequestId};
 use o2bridge_wire::Asker;
 use o2bridge_wire::legacy::{
     ITEM_BYTES_MAX, MESSAGE_BYTES, Meaning, Request, Response, TEXT_BYTES_MAX, chunks,
@@ -54,27 +54,33 @@ fn request(message: &[u8; MESSAGE_BYTES]) {
     }
 }
 
-/// Written by a tool that means the event, the message is read as the same event.
+/// Written by a tool that means the event, the message says what it said, and is read as the same event.
 fn says_the_same(request: Request<'_>, event: &Event) {
     let (group, number);
     let said = match (request, event) {
         (
-            Request::Mount { device, .. },
+            Request::Mount { uuid: was, cluster: named, device, service: name, .. },
             Event::Begin(Begin { group: of, service, cluster, .. }),
         ) => {
-            group = of.to_string();
-            let cluster = cluster.as_deref().expect("the old door always names it");
-            let (fstype, uuid, service) = ("ocfs2", group.as_str(), service.as_str());
-            Request::Mount { fstype, uuid, cluster, device, service }
+            assert_eq!((Some(named), name), (cluster.as_deref(), service.as_str()));
+            group = written(was, *of);
+            Request::Mount { fstype: "ocfs2", uuid: &group, cluster: named, device, service: name }
         }
-        (Request::MountResult { .. }, Event::Complete { group: of, service, code, .. }) => {
-            (group, number) = (of.to_string(), code.to_string());
-            let (fstype, uuid, service) = ("ocfs2", group.as_str(), service.as_str());
-            Request::MountResult { fstype, uuid, code: &number, service }
+        (
+            Request::MountResult { uuid: was, code: result, service: name, .. },
+            Event::Complete { group: of, service, code, .. },
+        ) => {
+            assert_eq!((name, result.parse()), (service.as_str(), Ok(*code)));
+            (group, number) = (written(was, *of), code.to_string());
+            Request::MountResult { fstype: "ocfs2", uuid: &group, code: &number, service: name }
         }
-        (Request::Unmount { .. }, Event::Leave { group: of, service, .. }) => {
-            group = of.to_string();
-            Request::Unmount { fstype: "ocfs2", uuid: &group, service: service.as_str() }
+        (
+            Request::Unmount { uuid: was, service: name, .. },
+            Event::Leave { group: of, service, .. },
+        ) => {
+            assert_eq!(name, service.as_str());
+            group = written(was, *of);
+            Request::Unmount { fstype: "ocfs2", uuid: &group, service: name }
         }
         (request, event) => panic!("{request:?} became {event:?}"),
     };
@@ -82,6 +88,13 @@ fn says_the_same(request: Request<'_>, event: &Event) {
     let again = Request::decode(&message).expect("it is a request");
     let device = |path: &str| Ok(Some(DeviceId(path.len() as u64)));
     assert_eq!(again.meaning(ASKER, device), Ok(Meaning::Event(event.clone())));
+}
+
+/// The group as it is written, which must be how it was.
+fn written(was: &str, group: GroupId) -> String {
+    let text = group.to_string();
+    assert!(text.eq_ignore_ascii_case(was));
+    text
 }
 
 /// The response fits into a message, and its number arrives.

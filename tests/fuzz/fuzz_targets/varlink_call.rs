@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use o2bridge_core::{Begin, ClientId, DeviceId, Event, Reply, RequestId};
+use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, Reply, RequestId};
 use o2bridge_wire::Asker;
 use o2bridge_wire::varlink::{
     Call, END, INTERFACE, Method, Parameters, Refused, Response, SERVICE, parse_group,
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(Method::named(method.name()), Some(method));
         match event(method, parameters.clone()) {
             Ok(event) => {
-                says_the_same(method, &event);
+                says_the_same(method, &event, &parameters);
                 is_message(method.response(&Reply::Done), data.len());
             }
             Err(refused) => is_message(refused.into(), data.len()),
@@ -44,8 +44,9 @@ fn event(method: Method, parameters: Map<String, Value>) -> Result<Event, Refuse
     method.event(&mut Parameters::new(parameters), ASKER, device)
 }
 
-/// Written by a client that means the event, the parameters are read as the same event.
-fn says_the_same(method: Method, event: &Event) {
+/// Written by a client that means the event, the parameters are read as the same event; and they are
+/// those that were said.
+fn says_the_same(method: Method, event: &Event, were: &Map<String, Value>) {
     let said = match (method, event) {
         (Method::Begin, Event::Begin(Begin { group, service, cluster, device, held, .. })) => {
             let device = device.map(|device| "d".repeat(device.0 as usize));
@@ -63,7 +64,26 @@ fn says_the_same(method: Method, event: &Event) {
         (method, event) => panic!("{method:?} became {event:?}"),
     };
     let Value::Object(said) = said else { panic!("{said} is no object") };
+    for (key, value) in &said {
+        let was = were.get(key).filter(|was| !was.is_null());
+        match key.as_str() {
+            "group" => assert_eq!(was.and_then(Value::as_str).and_then(parse_group), group(value)),
+            // What stands in for the path is as long as the path.
+            "device" => assert_eq!(length(was), length(Some(value))),
+            "hold" => assert_eq!(was.unwrap_or(&Value::Bool(false)), value),
+            _ => assert_eq!(was.unwrap_or(&Value::Null), value, "{key}"),
+        }
+    }
+    assert!(were.keys().all(|key| said.contains_key(key)), "a word was passed over: {were:?}");
     assert_eq!(self::event(method, said).as_ref(), Ok(event));
+}
+
+fn group(value: &Value) -> Option<GroupId> {
+    value.as_str()?.parse().ok()
+}
+
+fn length(value: Option<&Value>) -> Option<usize> {
+    value.and_then(Value::as_str).map(str::len)
 }
 
 /// One JSON object and one NUL at its end, not longer than what was asked by more than a sentence.

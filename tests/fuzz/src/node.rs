@@ -17,6 +17,8 @@ pub(crate) const NODES: u32 = 4;
 pub(crate) const GROUPS: [GroupId; 2] = [GroupId(0xA), GroupId(0xB)];
 /// The largest message that corosync takes.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Messages may be a MiB each: an input of more steps than this takes too long.
+const STEPS_MAX: usize = 256;
 /// No event may ask for more than this.
 const ACTIONS_MAX: usize = 10_000;
 /// There is an end to what is kept of other nodes, and of what one of them uses.
@@ -48,6 +50,8 @@ pub struct Node<'a> {
     pub(crate) input: Unstructured<'a>,
     /// This node's id; an administrator may give it another.
     pub(crate) me: u32,
+    /// Entries of large messages that may still be made up: enough for all limits, and an end.
+    pub(crate) entries_left: usize,
     core: Core,
     now: u64,
     next_request: u64,
@@ -100,6 +104,7 @@ impl<'a> Node<'a> {
         let mut node = Self {
             input,
             me: 1,
+            entries_left: 100_000,
             core: Core::new(config, saved),
             now: 1_000,
             next_request: 0,
@@ -121,7 +126,10 @@ impl<'a> Node<'a> {
 
     /// Lets this happen until the input is used up: each step one thing.
     pub fn live(&mut self) {
-        while !self.input.is_empty() && !self.has_ended {
+        for _ in 0..STEPS_MAX {
+            if self.input.is_empty() || self.has_ended {
+                return;
+            }
             self.now += 1;
             match self.below(16) {
                 0..=3 => self.finish_effect(),

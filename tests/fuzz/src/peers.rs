@@ -68,8 +68,8 @@ impl Node<'_> {
 
     fn uses(&mut self, node: u32) -> Uses {
         let all = [GROUPS[0], GROUPS[1], GroupId(0xC)];
-        let which = self.below(16);
-        if which == 15 {
+        let which = self.below(64);
+        if which == 63 {
             return self.many_uses(node);
         }
         let used = all.iter().enumerate().filter(|(bit, _)| which & (1 << bit) != 0);
@@ -80,14 +80,21 @@ impl Node<'_> {
     /// As many as a message may name, from any number on.
     fn many_uses(&mut self, node: u32) -> Uses {
         let (first, count) = (self.below(1 << 16), self.below(proto::GROUPS_MAX + 1));
-        let incarnation = self.incarnation(node);
+        let (count, incarnation) = (self.afford(count, 1), self.incarnation(node));
         (first..first + count).map(|number| (GroupId(number as u128), incarnation)).collect()
+    }
+
+    /// So many of these, or as many as are left.
+    fn afford(&mut self, count: usize, entries_each: usize) -> usize {
+        let count = count.min(self.entries_left / entries_each);
+        self.entries_left -= count * entries_each;
+        count
     }
 
     fn hello(&mut self, node: u32) -> Hello {
         let count = self.below(4);
-        let testimony = match self.below(16) {
-            15 => self.many_testimonies(),
+        let testimony = match self.below(64) {
+            63 => self.many_testimonies(),
             _ => (0..count).map(|_| self.testimony()).collect(),
         };
         Hello {
@@ -114,6 +121,7 @@ impl Node<'_> {
     fn many_testimonies(&mut self) -> Vec<Testimony> {
         let (first, count) = (self.below(1 << 10), self.below(proto::NODES_MAX + 1));
         let (fate, uses) = (self.fate(), self.uses(9));
+        let count = self.afford(count, 1 + uses.len());
         let of = |node: usize| {
             let (node, boot) = (NodeId(node as u32), BootId(node as u128));
             Testimony { node, boot, uses: uses.clone(), fate }
