@@ -31,7 +31,13 @@ impl World {
             speaks && nodes.contains(&member.node) && seen.is_none_or(|seen| seen.seq < ring.seq)
         };
         let peer = control.iter().find(has_not_seen).map(|member| member.node);
-        if let Some(peer) = peer {
+        // Nor is one that uses nothing, and owed its word for a whole grace.
+        let nodes = |it: &crate::machine::Daemon| it.core.snapshot().nodes;
+        let is_ignored = |peer: &NodeId| {
+            let known = machine.daemon.as_ref().map(nodes).unwrap_or_default();
+            known.iter().any(|it| it.node == *peer && it.daemon == "ignored")
+        };
+        if let Some(peer) = peer.filter(|peer| !is_ignored(peer)) {
             self.violate("gate", || {
                 format!("n{node} says {verb:?}, and n{peer} has not seen the ring")
             });
