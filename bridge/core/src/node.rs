@@ -127,6 +127,8 @@ pub(crate) struct Nodes {
     pub(crate) configured: BTreeSet<NodeId>,
     /// Whether we know all users there are.
     pub(crate) witness: bool,
+    /// Whether we knew them until a daemon that we do not understand used something.
+    pub(crate) doubts: bool,
     /// The nodes that were in an agreed ring since quorum came.
     pub(crate) met: BTreeSet<NodeId>,
     /// Whether our Hello no longer says what we know.
@@ -147,6 +149,7 @@ impl Nodes {
             refused_by: BTreeMap::new(),
             configured: BTreeSet::new(),
             witness: false,
+            doubts: false,
             met: BTreeSet::new(),
             stale_hello: true,
         }
@@ -415,9 +418,10 @@ impl Nodes {
             peer.foreign_use = envelope.in_use;
             fx.note(Note::Incompatible(from.node, envelope.speaks));
         }
-        if is_news && envelope.in_use {
-            self.stale_hello |= self.witness;
+        if is_news && envelope.in_use && self.witness {
+            self.stale_hello = true;
             self.forget_witness();
+            self.doubts = true;
         }
         is_news
     }

@@ -15,6 +15,11 @@ impl Group {
             && self.users.keys().all(|node| nodes.is_in_ring(*node))
     }
 
+    /// What is in use goes on, whatever a daemon that came later uses against our word.
+    fn may_doubt(&self, nodes: &Nodes) -> bool {
+        nodes.doubts && self.lane.is_attached()
+    }
+
     /// What keeps the first attach from naming everyone whom it must name.
     pub(crate) fn attach_waits_for(&self, nodes: &Nodes) -> Option<Waiting> {
         let me = nodes.me?;
@@ -24,7 +29,7 @@ impl Group {
         if let Some(node) = nodes.unheard() {
             return Some(Waiting::Peer(node));
         }
-        if let Some(waiting) = nodes.unwitnessed() {
+        if let Some(waiting) = nodes.unwitnessed().filter(|_| !self.may_doubt(nodes)) {
             return Some(waiting);
         }
         let mut lost = nodes.lost.iter();

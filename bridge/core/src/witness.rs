@@ -35,6 +35,7 @@ impl Nodes {
         let foreign = self.peers.values().any(|peer| peer.foreign_use);
         if !foreign && (heard || (fenced && met)) {
             self.witness = true;
+            self.doubts = false;
             self.stale_hello = true;
             self.lost.retain(|_, lost| lost.boot != BootId::UNSEEN);
             self.lost.values_mut().for_each(|lost| lost.complete = true);
@@ -44,6 +45,7 @@ impl Nodes {
     /// Others may have let nodes in and out since: what we know of the lost is not all any more.
     pub(crate) fn forget_witness(&mut self) {
         self.witness = false;
+        self.doubts = false;
         self.lost.values_mut().for_each(|lost| lost.complete = false);
         self.met.clear();
         for peer in self.peers.values_mut() {
