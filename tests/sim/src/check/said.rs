@@ -28,7 +28,12 @@ impl World {
             let seen = daemon.and_then(|daemon| daemon.quorum.as_ref()).map(|(_, seen, _)| *seen);
             // Who hangs is not awaited for ever.
             let speaks = daemon.is_some_and(|it| !it.hangs) && peer.foreign == machine.foreign;
-            speaks && nodes.contains(&member.node) && seen.is_none_or(|seen| seen.seq < ring.seq)
+            // One whose corosync was restarted meanwhile has seen it before.
+            let is_there = self.corosync.ring(member.node).is_some_and(|(id, ..)| id == ring);
+            speaks
+                && is_there
+                && nodes.contains(&member.node)
+                && seen.is_none_or(|seen| seen.seq < ring.seq)
         };
         let peer = control.iter().find(has_not_seen).map(|member| member.node);
         // Nor is one that uses nothing, and owed its word for a whole grace.
