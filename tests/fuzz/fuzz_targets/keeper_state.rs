@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use o2bridge_keeper::clock::Millis;
 use o2bridge_keeper::record::Status;
 use o2bridge_keeper::state::{Beat, Due, State};
-use o2bridge_keeper::{Area, BEATS_MAX, Generation, Settings, Slot};
+use o2bridge_keeper::{Area, BEATS_MAX, Generation, Line, Settings, Slot};
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Unstructured::new(data);
@@ -25,6 +25,7 @@ struct Keeper {
     now: Millis,
     heard: Millis,
     beats: BTreeMap<(Area, Slot), Generation>,
+    line: Option<Line>,
     was_resetting: bool,
     has_ended: bool,
 }
@@ -33,7 +34,8 @@ fn settings() -> Settings {
     Settings {
         program: PathBuf::new(),
         socket: PathBuf::new(),
-        device: PathBuf::new(),
+        device: None,
+        control: None,
         block_bytes: 512,
         dead_threshold: 31,
         beat_ms: 2_000,
@@ -51,14 +53,21 @@ impl Keeper {
     fn new() -> Self {
         let now = Millis(1_000_000);
         let state = State::new(&settings(), now);
-        let beats = BTreeMap::new();
-        Self { state, now, heard: now, beats, was_resetting: false, has_ended: false }
+        Self {
+            state,
+            now,
+            heard: now,
+            beats: BTreeMap::new(),
+            line: None,
+            was_resetting: false,
+            has_ended: false,
+        }
     }
 
     fn step(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let area = Area(input.int_in_range(0..=3)?);
         let slot = Slot(input.int_in_range(0..=254)?);
-        match input.int_in_range(0..=9)? {
+        match input.int_in_range(0..=11)? {
             0..=2 => self.beat(area, slot, input.int_in_range(1..=3)?),
             3 => self.fill(area),
             4 if self.state.accepting().is_ok() => {
@@ -71,7 +80,12 @@ impl Keeper {
             }
             6 => self.state.seen(self.now),
             7 => self.state.lost(self.now),
-            8 => {
+            8 => self.hold(input.int_in_range(1..=2)?),
+            9 if self.state.accepting().is_ok() => {
+                self.state.let_go();
+                self.line = None;
+            }
+            10 => {
                 if input.ratio(1, 32)? {
                     self.state.reset(self.now);
                 }
@@ -105,6 +119,21 @@ impl Keeper {
         }
     }
 
+    fn hold(&mut self, node: u32) {
+        let line = Line { node, major: 1, minor: 0 };
+        let expected = match self.line {
+            _ if self.state.is_resetting() => Err(Status::Resetting),
+            Some(held) if held == line => Ok(false),
+            Some(_) => Err(Status::OtherLine),
+            None => Ok(true),
+        };
+        assert_eq!(self.state.admit_line(line), expected);
+        if expected == Ok(true) {
+            self.state.keep(line, self.now);
+            self.line = Some(line);
+        }
+    }
+
     fn fill(&mut self, area: Area) {
         for slot in 0..=254 {
             self.beat(area, Slot(slot), 1);
@@ -121,7 +150,9 @@ impl Keeper {
                         self.state.may_beat(self.now),
                         "a round after the kernel may have buried"
                     );
-                    assert!(!self.beats.is_empty());
+                    // With a line alone a round writes nothing, and a reset has no use for it.
+                    let guards = self.line.is_some() && !self.state.is_resetting();
+                    assert!(guards || !self.beats.is_empty());
                     self.now = self.now.plus(input.int_in_range(0..=longest_ms)?);
                     if !input.ratio(1, 8)? {
                         self.state.round_completed(self.now);
@@ -130,6 +161,7 @@ impl Keeper {
                 Due::Reset(_) => assert!(self.state.is_resetting()),
                 Due::End => {
                     assert!(self.beats.is_empty(), "it ends while slots would fall silent");
+                    assert_eq!(self.line, None, "its end would reset the node");
                     self.has_ended = true;
                     return Ok(());
                 }
@@ -146,6 +178,8 @@ impl Keeper {
         assert_eq!(found, self.beats.clone().into_iter().collect::<Vec<_>>());
         assert!(!self.was_resetting || self.state.is_resetting(), "no way out of a reset");
         self.was_resetting = self.state.is_resetting();
-        assert_eq!(self.state.stop().is_ok(), self.beats.is_empty() && !self.was_resetting);
+        assert_eq!(self.state.line(), self.line);
+        let is_free = self.beats.is_empty() && self.line.is_none();
+        assert_eq!(self.state.stop().is_ok(), is_free && !self.was_resetting);
     }
 }
