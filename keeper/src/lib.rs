@@ -12,7 +12,7 @@
 //!        └─ replaces it, replays the table
 //! ```
 //!
-//! For a kernel of a user stack there is nothing to beat: there the keeper holds a [`line`] to the kernel
+//! For a kernel of a user stack there is nothing to beat: there the keeper holds a [line](mod@line) to the kernel
 //! that must not be cut.
 //!
 //! [`Keeper`] is the daemon's handle. [`state`] decides in the process, and does nothing else;
