@@ -307,7 +307,8 @@ impl World {
             return self.violate("rest", || format!("n{node} is not there"));
         };
         // Who died needs no answer.
-        if daemon.requests.values().any(|tool| machine.tools.contains_key(tool)) {
+        let waiting = daemon.requests.values().filter_map(|tool| machine.tools.get(tool));
+        if waiting.into_iter().any(|tool| !self.is_held_up(tool.group)) {
             let open = format!("n{node}: {:?} of {:?}", daemon.requests, machine.tools);
             self.violate("rest", || open);
             return;

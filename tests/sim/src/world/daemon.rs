@@ -1,6 +1,6 @@
 //! Events into a core, actions out of it.
 
-use o2bridge_core::{Action, Channel, Event, NodeId, Note, Now};
+use o2bridge_core::{Action, Channel, Event, GroupId, NodeId, Note, Now};
 
 use super::{Job, World};
 use crate::check::Violation;
@@ -130,7 +130,10 @@ impl World {
         match action {
             Action::Mcast { channel, bytes } => {
                 self.counts.messages += 1;
-                self.spoke(node);
+                match channel {
+                    Channel::Group(group) => self.spoke_in(node, group),
+                    Channel::Control => self.spoke(node),
+                }
                 let from = self.machines.get(&node).and_then(crate::machine::Machine::member);
                 if let Some(from) = from {
                     self.corosync.mcast(from, channel, bytes, self.now);
@@ -153,7 +156,7 @@ impl World {
             Action::Note(note) => self.note(&note),
             Action::Verb { op, group, verb } => {
                 self.counts.verbs += 1;
-                self.spoke(node);
+                self.spoke_in(node, group);
                 self.check_said(node, group, &verb);
                 self.begin_effect(node, life, op, Action::Verb { op, group, verb });
             }
@@ -170,6 +173,12 @@ impl World {
     fn spoke(&mut self, node: NodeId) {
         if !self.machines[&node].given_up {
             self.last_word_at = self.now;
+        }
+    }
+
+    fn spoke_in(&mut self, node: NodeId, group: GroupId) {
+        if !self.is_held_up(group) {
+            self.spoke(node);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The second half of a run: no more faults, and everything has to come to rest.
 
-use o2bridge_core::NodeId;
+use o2bridge_core::{GroupId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, World};
@@ -76,6 +76,14 @@ impl World {
             self.dice.pick(&rest).copied().into_iter().for_each(|node| self.power_off(node));
         }
         cut_off
+    }
+
+    /// Whether a daemon that hangs for good is in the middle of using a group. As long as it does not say that
+    /// its kernel knows them, nobody else can begin, and whoever must have the group tries on and on.
+    pub(crate) fn is_held_up(&self, group: GroupId) -> bool {
+        let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
+        let hanging = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
+        hanging.flat_map(|it| it.core.snapshot().groups).any(|it| it.group == group)
     }
 
     /// Brings back whatever is not there.
