@@ -178,6 +178,7 @@ impl Core {
             Event::FenceAck { request, client: _, node } => {
                 self.handle_fence_ack(request, node, out)
             }
+            Event::Stalled => self.handle_stalled(out),
             Event::Timer { timer, generation } => self.handle_timer(timer, generation, out),
             Event::Stop => self.handle_stop(out),
             Event::Reconfigure(tunables) => {
@@ -390,6 +391,16 @@ impl Core {
             Timer::Outvoted => self.handle_outvoted(out),
         }
         scope
+    }
+
+    /// Whoever we have not heard for a while may have spoken to someone who did not listen.
+    fn handle_stalled(&mut self, out: &mut Actions) -> Scope {
+        let (mut fx, _) = self.effects(out);
+        let grace_ms = fx.tunables.grace_ms;
+        for node in fx.timers.graces() {
+            fx.arm(Timer::Grace(node), grace_ms);
+        }
+        Scope::Nothing
     }
 
     fn handle_stop(&mut self, out: &mut Actions) -> Scope {

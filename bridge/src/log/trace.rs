@@ -31,6 +31,7 @@ pub fn event(log: &Logger, woke_us: u64, event: &Event) {
         | Event::Disconnected
         | Event::Quorum { .. }
         | Event::ClientGone { .. }
+        | Event::Stalled
         | Event::Timer { .. }
         | Event::Stop
         | Event::Reconfigure(_) => debug!(log, "event {event:?}"),

@@ -432,7 +432,7 @@ impl<'a> Node<'a> {
 
     /// What is rarer: corosync ends, a client dies, the configuration changes, the daemon is to end.
     fn disturb(&mut self) {
-        match self.below(6) {
+        match self.below(7) {
             0 => {
                 self.effects
                     .retain(|(_, effect)| !matches!(effect, Effect::Join(_) | Effect::Depart(_)));
@@ -459,6 +459,7 @@ impl<'a> Node<'a> {
                 let last = 1 + self.below(NODES as usize + 2) as u32;
                 self.handle(Event::Nodelist((1..=last).map(NodeId).collect()));
             }
+            5 => self.handle(Event::Stalled),
             _ => self.handle(Event::Stop),
         }
     }

@@ -321,10 +321,6 @@ impl World {
     }
 
     fn check_views_at_rest(&mut self, group: GroupId, here: &[NodeId]) {
-        let uses: BTreeMap<NodeId, Incarnation> = here
-            .iter()
-            .filter_map(|node| Some((*node, self.machines[node].kernel.own(group, *node)?)))
-            .collect();
         for node in here {
             let ring = self.corosync.ring(*node).map(|(_, nodes, _)| nodes).unwrap_or_default();
             // A daemon that hangs and has nothing to say is a user like any other.
@@ -332,10 +328,16 @@ impl World {
                 let daemon = self.machines[it].daemon.as_ref();
                 ring.contains(it) && daemon.is_some_and(|daemon| daemon.hangs)
             };
-            let region = self.machines[node].kernel.regions.get(&group).cloned();
+            // Of those that stay behind, whoever is in the ring after all, and speaks.
+            let speaks = |it: &NodeId| ring.contains(it) && self.machines[it].daemon.is_some();
             let kind = self.machines[node].foreign;
-            let mut uses = uses.clone();
-            uses.retain(|it, _| self.machines[it].foreign == kind);
+            let counted = self.machines.keys().filter(|it| {
+                (here.contains(it) || speaks(it)) && !hangs(it) && self.machines[it].foreign == kind
+            });
+            let uses: BTreeMap<NodeId, Incarnation> = counted
+                .filter_map(|it| Some((*it, self.machines[it].kernel.own(group, *it)?)))
+                .collect();
+            let region = self.machines[node].kernel.regions.get(&group).cloned();
             let known = region.map(|it| it.known).map(|mut known| {
                 known.retain(|it, _| !hangs(it));
                 known

@@ -79,6 +79,8 @@ pub struct World {
     pub(crate) dice: Dice,
     queue: BTreeMap<(Micros, u64), Job>,
     serial: u64,
+    /// What waits for a machine that stands still, and since when.
+    held: BTreeMap<NodeId, (Micros, Vec<Job>)>,
     pub(crate) corosync: Corosync,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
     pub(crate) volumes: Volumes,
@@ -135,6 +137,7 @@ impl World {
             dice,
             queue: BTreeMap::new(),
             serial: 0,
+            held: BTreeMap::new(),
             machines,
             volumes,
             fences: Mood::Good,
@@ -202,10 +205,9 @@ impl World {
     }
 
     fn run(&mut self, job: Job) {
-        if let Some(thaws) = self.is_for_frozen(&job) {
+        if let Some(node) = self.stands_still(&job) {
             // It will be done, but not before the machine goes on.
-            self.at(thaws, job);
-            return;
+            return self.hold(node, job);
         }
         match job {
             Job::Step(step) => self.take_step(&step),
@@ -229,14 +231,33 @@ impl World {
         }
     }
 
-    /// When a machine that is frozen, or a daemon that hangs, is looked at again.
-    fn is_for_frozen(&self, job: &Job) -> Option<Micros> {
+    /// The machine that is frozen, or whose daemon hangs, if the job is for it.
+    fn stands_still(&self, job: &Job) -> Option<NodeId> {
         let node = job.stands_still_with()?;
         let machine = &self.machines[&node];
         let is_for_daemon =
             matches!(job, Job::Wake(..) | Job::Do(..) | Job::Tell(..) | Job::Timer(..));
         let hangs = is_for_daemon && machine.daemon.as_ref().is_some_and(|it| it.hangs);
-        (hangs || machine.power == Power::Frozen).then(|| self.now.plus_ms(50))
+        (hangs || machine.power == Power::Frozen).then_some(node)
+    }
+
+    pub(crate) fn hold(&mut self, node: NodeId, job: Job) {
+        self.held.entry(node).or_insert((self.now, Vec::new())).1.push(job);
+    }
+
+    /// A machine or its daemon goes on with whatever it has missed. The daemon's loop looks at its clock first,
+    /// then at what corosync has for it, then at its timers.
+    pub(crate) fn go_on(&mut self, node: NodeId) {
+        let Some((since, jobs)) = self.held.remove(&node) else { return };
+        let machine = &self.machines[&node];
+        let life = machine.life;
+        if self.now.ms_since(since) > machine.tunables.grace_ms / 4 {
+            self.at(self.now, Job::Tell(node, life, Box::new(Event::Stalled)));
+        }
+        self.at(self.now, Job::Wake(node, life));
+        for job in jobs {
+            self.at(self.now, job);
+        }
     }
 
     /// Carries what corosync says to the daemons that it is for.

@@ -20,6 +20,7 @@ mod nodelist;
 mod noise;
 mod quorum;
 mod reconfigure;
+mod stalled;
 mod stop;
 mod timer;
 mod totem;

@@ -20,7 +20,7 @@ impl World {
         };
         let Some(daemon) = machine.daemon.as_mut() else { return };
         if daemon.hangs {
-            return self.at(now.plus_ms(50), Job::Tell(node, life, Box::new(event)));
+            return self.hold(node, Job::Tell(node, life, Box::new(event)));
         }
         let (mut cause, mut stale) = (None, false);
         match &event {

@@ -24,10 +24,8 @@ impl World {
     /// It did not, or something else is wrong.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.healed = true;
-        self.machines
-            .values_mut()
-            .filter_map(|it| it.daemon.as_mut())
-            .for_each(|it| it.hangs = false);
+        let ids: Vec<NodeId> = self.machines.keys().copied().collect();
+        ids.into_iter().for_each(|node| self.hang(node, false));
         let fates: BTreeMap<NodeId, u8> = self.give_up().into_iter().map(|it| (it, 2)).collect();
         self.corosync.wire(fates, self.now);
         self.fences = Mood::Good;
