@@ -419,6 +419,7 @@ impl Group {
             gate,
             attach: gate
                 && nodes.incompatible().is_none()
+                && nodes.is_locking_chosen()
                 && self.attach_waits_for(nodes).is_none(),
             users: &users,
             dead: &dead,

@@ -107,7 +107,7 @@ impl Core {
     /// A daemon that has just started, with what its predecessor in this boot left behind.
     #[must_use]
     pub fn new(config: Config, saved: Saved) -> Self {
-        let mut nodes = Nodes::new(config.boot);
+        let mut nodes = Nodes::new(config.boot, config.locking);
         let mut groups = BTreeMap::new();
         let mut unsettled = Vec::new();
         for (id, image) in saved.groups {
@@ -426,8 +426,13 @@ impl Core {
 
     /// Does whatever the new state asks for.
     fn reconcile(&mut self, scope: Scope, out: &mut Actions) {
+        if scope == Scope::Nothing {
+            return;
+        }
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.review_locking(!parts.groups.is_empty(), &mut fx);
         match scope {
-            Scope::Nothing => return,
+            Scope::Nothing => {}
             Scope::Group(id) => self.reconcile_group(id, out),
             Scope::All => {
                 let (mut fx, parts) = self.effects(out);
@@ -464,6 +469,9 @@ impl Core {
                 group.refuse_beginners(&Refusal::Incompatible { node, theirs, ours }, &mut fx);
             }
         }
+        if let Some((node, theirs, ours)) = parts.nodes.locking_mismatch() {
+            group.refuse_beginners(&Refusal::LockingMismatch { node, theirs, ours }, &mut fx);
+        }
         if group.expelled {
             group.refuse_beginners(&Refusal::Expelled, &mut fx);
         }
@@ -489,6 +497,7 @@ impl Core {
             witness: self.nodes.witness,
             ring,
             uses,
+            locking: self.nodes.locking,
             testimony: self.nodes.testimony(),
         };
         let in_use = !self.groups.is_empty();

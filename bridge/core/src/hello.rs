@@ -60,6 +60,7 @@ impl Nodes {
             witness: hello.witness,
             highest,
             foreign_use: false,
+            locking: hello.locking,
         };
         self.peers.insert(node, peer);
         consequences.push(Consequence::Seen(node, hello.boot));

@@ -75,6 +75,9 @@ impl World {
         };
         self.check_agreed(node, verb, (ring, &nodes));
         self.check_saved(node, group, verb);
+        if matches!(verb, Verb::Attach(_) | Verb::Resume(_)) {
+            self.check_locking(node);
+        }
         let Verb::NodeDown(dead, incarnation) = verb else { return };
         let (dead, incarnation) = (*dead, *incarnation);
         self.counts.node_downs += 1;
@@ -268,6 +271,29 @@ impl World {
             saved.is_some_and(|it| it.services.iter().any(|it| it.name == *service && it.live));
         if code == 0 && !live {
             self.violate("reply", || format!("n{node}: {service} is said to be kept, and is not"));
+        }
+    }
+
+    /// A kernel of a user stack is told of a group, and by that what it is to run.
+    fn check_locking(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let Some(highest) = machine.locking else { return };
+        let kind = machine.foreign;
+        let Some(ours) = machine.daemon.as_ref().and_then(|daemon| daemon.locking) else {
+            return self.violate("locking", || format!("n{node}: nothing is chosen"));
+        };
+        machine.kernel.locking = Some(ours);
+        let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+        let other = self.machines.values().find(|it| {
+            let runs = it.kernel.locking.is_some_and(|theirs| theirs != ours);
+            runs && it.foreign == kind && it.power != Power::Off && ring.contains(&it.id)
+        });
+        let other = other.map(|it| (it.id, it.kernel.locking));
+        if let Some((other, theirs)) = other {
+            self.violate("locking", || format!("n{node} runs {ours}, and n{other} {theirs:?}"));
+        }
+        if !highest.knows(ours) {
+            self.violate("locking", || format!("n{node} is to run {ours}, and knows {highest}"));
         }
     }
 

@@ -23,7 +23,7 @@ pub use explore::{Choice, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 use o2bridge_core::timer::Timer;
-use o2bridge_core::{Action, Event, GroupId, NodeId, OpId, Tunables};
+use o2bridge_core::{Action, Event, GroupId, LockingProtocol, NodeId, OpId, Tunables};
 
 use crate::check::Violation;
 use crate::corosync::{Corosync, Heard, Word};
@@ -31,7 +31,7 @@ use crate::counts::Counts;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::machine::{Machine, Power};
-use crate::options::Options;
+use crate::options::{Options, ShimKind};
 use crate::step::{Mood, Step, Timed, volume};
 use crate::time::Micros;
 use crate::trace::Trace;
@@ -128,6 +128,9 @@ impl World {
             let id = NodeId(number);
             let mut machine = Machine::new(id, options.shim, tunables(&options, &mut dice));
             machine.foreign = number > options.nodes - options.foreign;
+            let minor = if options.mixed { (number % 3) as u8 } else { 0 };
+            let tells = options.shim == ShimKind::Control;
+            machine.locking = tells.then_some(LockingProtocol { major: 1, minor });
             machines.insert(id, machine);
         }
         let volumes = (0..options.groups).map(|it| (volume(it), Default::default())).collect();

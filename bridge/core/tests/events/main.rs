@@ -14,6 +14,7 @@ mod done;
 mod errno;
 mod fence_ack;
 mod leave;
+mod locking;
 mod looked;
 mod message;
 mod nodelist;

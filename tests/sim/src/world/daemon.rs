@@ -152,6 +152,10 @@ impl World {
                 let us = 50_000 + self.dice.skewed(2_000_000);
                 self.after_us(us, Job::Reset(node, boot));
             }
+            Action::RunLocking(protocol) => {
+                let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+                daemon.into_iter().for_each(|it| it.locking = Some(protocol));
+            }
             Action::Exit => self.exit(node, life),
             Action::Note(note) => self.note(&note),
             Action::Verb { op, group, verb } => {

@@ -1,6 +1,6 @@
 //! Power, corosync, daemons and keepers come and go.
 
-use o2bridge_core::{BootId, Config, Core, Event, Incarnation, NodeId, Verb};
+use o2bridge_core::{BootId, Config, Core, Event, Incarnation, Locking, NodeId, Verb};
 
 use super::{Job, World};
 use crate::machine::{Daemon, Power};
@@ -149,6 +149,7 @@ impl World {
         let config = Config {
             boot: BootId(boot),
             first_incarnation: first,
+            locking: Locking { highest: machine.locking, running: machine.kernel.locking },
             tunables: machine.tunables.clone(),
         };
         machine.keeper.alive = true;
@@ -162,6 +163,7 @@ impl World {
             quorum: None,
             control: Vec::new(),
             armed: Default::default(),
+            locking: machine.kernel.locking,
             requests: Default::default(),
             effects: Default::default(),
         });
