@@ -430,7 +430,8 @@ impl Core {
             return;
         }
         let (mut fx, parts) = self.effects(out);
-        parts.nodes.review_locking(!parts.groups.is_empty(), &mut fx);
+        let is_attached = parts.groups.values().any(|group| !group.lane.is_let_go());
+        parts.nodes.review_locking(!parts.groups.is_empty(), is_attached, &mut fx);
         match scope {
             Scope::Nothing => {}
             Scope::Group(id) => self.reconcile_group(id, out),

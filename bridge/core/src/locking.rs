@@ -2,22 +2,23 @@
 //! kernels of a cluster must run the same version, and none runs a newer one than it knows; so the daemons
 //! agree before any of them tells its kernel.
 //!
-//! | we run | a daemon here runs | when everybody here has spoken |
+//! | we run | others here run | next |
 //! |---|---|---|
-//! | one | | stays, until nothing is in use here |
-//! | none | none | the oldest that any daemon here goes up to |
-//! | none | one | that one |
+//! | one, a group is attached | | it stays |
+//! | one, nothing is in use, or not all here have spoken | | none |
+//! | one, our word of it has not come back | another one | that one |
+//! | none, something is to be used, all here have spoken | none | the oldest that any daemon here goes up to |
+//! | none, the same | one | that one |
+//! | none, the same | two | wait: one of them gives way |
 //!
-//! If our kernel does not know that one, nothing is attached here.
-//!
-//! Two that choose at once have heard the same words, and choose alike; whoever comes later is heard by
-//! those who have not chosen, and hears what was chosen of those who have.
+//! If our kernel does not know the one to run, nothing is attached here. Nothing is before our own word of it
+//! has come back, so all see the choices in one order, and the first stands.
 
 use core::fmt;
 
 use crate::action::Action;
 use crate::effects::Effects;
-use crate::node::{Daemon, Nodes, Peer};
+use crate::node::{Daemon, Nodes};
 use crate::types::NodeId;
 
 /// A version of the locking protocol.
@@ -53,21 +54,30 @@ pub struct Locking {
 }
 
 impl Nodes {
-    /// Chooses as soon as somebody here is to use something, and forgets when nobody does any more.
-    pub(crate) fn review_locking(&mut self, in_use: bool, fx: &mut Effects<'_>) {
-        match self.locking.running {
-            Some(_) if in_use => return,
-            None if !in_use || !self.is_agreed() => return,
-            Some(_) => self.locking.running = None,
-            None => match self.choose_locking() {
-                Ok(Some(chosen)) => {
-                    self.locking.running = Some(chosen);
-                    fx.push(Action::RunLocking(chosen));
-                }
-                Ok(None) | Err(_) => return,
-            },
+    /// Chooses as soon as somebody here is to use something. `is_attached`: a kernel may run the choice already.
+    pub(crate) fn review_locking(
+        &mut self,
+        is_used: bool,
+        is_attached: bool,
+        fx: &mut Effects<'_>,
+    ) {
+        let may_choose = is_used && self.is_agreed();
+        let stands = is_attached || (may_choose && self.is_locking_heard());
+        if self.locking.running.is_some() && stands {
+            return;
         }
-        self.stale_hello = true;
+        let chosen = if may_choose { self.choose_locking().ok().flatten() } else { None };
+        if chosen != self.locking.running {
+            self.locking.running = chosen;
+            self.stale_hello = true;
+            chosen.into_iter().for_each(|chosen| fx.push(Action::RunLocking(chosen)));
+        }
+    }
+
+    /// Whether our word of what we run has come back.
+    fn is_locking_heard(&self) -> bool {
+        let own = self.me.and_then(|me| self.peers.get(&me));
+        own.is_some_and(|own| own.locking.running == self.locking.running)
     }
 
     /// The node whose kernel ours cannot work with, with its version and ours.
@@ -79,17 +89,26 @@ impl Nodes {
 
     /// Whether the kernel may be told of groups.
     pub(crate) fn is_locking_chosen(&self) -> bool {
-        self.locking.highest.is_none() || self.locking.running.is_some()
+        let Some(ours) = self.locking.running else { return self.locking.highest.is_none() };
+        self.is_locking_heard() && self.locking_of_others().all(|(theirs, _)| theirs == ours)
+    }
+
+    /// What the kernels of the others run, those of daemons that are away included.
+    fn locking_of_others(&self) -> impl Iterator<Item = (LockingProtocol, NodeId)> {
+        let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
+        let users = others.filter(|(_, peer)| peer.is_user());
+        users.filter_map(|(node, peer)| Some((peer.locking.running?, *node)))
     }
 
     fn choose_locking(&self) -> Result<Option<LockingProtocol>, (NodeId, LockingProtocol)> {
         let Some(ours) = self.locking.highest else { return Ok(None) };
-        let others = || self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
-        let speaks = |peer: &Peer| matches!(peer.daemon, Daemon::Speaking(_));
-        // The kernel of a daemon that is away runs on.
-        let running = others().find_map(|(node, peer)| Some((peer.locking.running?, *node)));
-        let highest = others().filter(|(_, peer)| speaks(peer));
-        let oldest = highest.filter_map(|(node, peer)| Some((peer.locking.highest?, *node))).min();
+        let running = self.locking_of_others().next();
+        if self.locking_of_others().any(|(theirs, _)| Some(theirs) != running.map(|it| it.0)) {
+            return Ok(None);
+        }
+        let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
+        let speak = others.filter(|(_, peer)| matches!(peer.daemon, Daemon::Speaking(_)));
+        let oldest = speak.filter_map(|(node, peer)| Some((peer.locking.highest?, *node))).min();
         match running.or(oldest.filter(|(theirs, _)| *theirs < ours)) {
             Some((theirs, node)) if !ours.knows(theirs) => Err((node, theirs)),
             Some((theirs, _)) => Ok(Some(theirs)),

@@ -16,6 +16,17 @@ fn runs(major: u8, minor: u8) -> Locking {
 
 const NOTHING: Locking = Locking { highest: None, running: None };
 
+/// The Hello of a node that uses another group, if its kernel runs anything.
+fn of(n: u32, locking: Locking) -> Event {
+    let uses = locking.running.iter().map(|_| (H, inc(n))).collect();
+    hello_of(n, Hello { uses, locking, ..hello(n, 1) })
+}
+
+fn attaches(actions: &[Action]) -> bool {
+    let is_attach = |action: &Action| matches!(action, Action::Verb { verb: Verb::Attach(_), .. });
+    actions.iter().any(is_attach)
+}
+
 /// This daemon, with these others in the ring: node 2 and up.
 fn rig_with(saved: Saved, ours: Locking, others: &[Locking]) -> Rig {
     let mut rig = Rig::new(Fencing::None, saved.clone());
@@ -28,7 +39,7 @@ fn rig_with(saved: Saved, ours: Locking, others: &[Locking]) -> Rig {
     let own = rig.handle(joined(Channel::Control, &list, &[1], Reason::Join));
     rig.pump(own);
     for (locking, n) in others.iter().zip(2..) {
-        rig.run(hello_of(n, Hello { locking: *locking, ..hello(n, 1) }));
+        rig.run(of(n, *locking));
     }
     assert!(rig.core.snapshot().settled);
     rig
@@ -88,6 +99,46 @@ fn a_kernel_that_does_not_know_it_is_kept_out() {
     let theirs = version(1, 4);
     let refusal = Refusal::LockingMismatch { node: node(2), theirs, ours: version(2, 0) };
     assert_eq!(chosen(knows(2, 0), &[knows(1, 4)]), Err(refusal));
+}
+
+/// Two chose at once. The order of their words decides, as everybody sees it alike.
+#[test]
+fn of_two_choices_the_first_word_stands() {
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[knows(1, 2)]);
+    let begun = rig.handle(Event::Begin(begin(1, &mnt())));
+    assert!(begun.contains(&Action::RunLocking(version(1, 2))), "{begun:?}");
+    let actions = rig.handle(of(2, runs(1, 1)));
+    assert!(actions.contains(&Action::RunLocking(version(1, 1))), "theirs was first: {actions:?}");
+
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[knows(1, 2)]);
+    rig.ring = vec![1];
+    let begun = rig.handle(Event::Begin(begin(1, &mnt())));
+    rig.echo(&begun);
+    let actions = rig.handle(of(2, runs(1, 1)));
+    assert!(!actions.iter().any(|it| matches!(it, Action::RunLocking(_))), "ours was: {actions:?}");
+}
+
+/// Nothing is attached beside a kernel that runs another one, nor before our own word has come back.
+#[test]
+fn nothing_is_attached_before_all_run_the_same() {
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[runs(1, 1), runs(1, 2)]);
+    rig.ring = vec![1];
+    assert!(!attaches(&rig.run(Event::Begin(begin(1, &mnt())))));
+    let actions = rig.run(of(3, runs(1, 1)));
+    assert!(actions.contains(&Action::RunLocking(version(1, 1))), "{actions:?}");
+    assert!(attaches(&actions), "{actions:?}");
+}
+
+/// What no kernel runs yet is chosen anew when others come or go.
+#[test]
+fn a_choice_ends_with_the_agreement() {
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[knows(1, 2)]);
+    rig.run(Event::Begin(begin(1, &mnt())));
+    let seq = rig.next_ring(&[1, 2]);
+    rig.run(quorum(true, seq, &[1, 2]));
+    rig.run(totem(Channel::Control, seq, &[1, 2]));
+    let actions = rig.run(hello_of(2, Hello { locking: knows(1, 0), ..hello(2, seq) }));
+    assert!(actions.contains(&Action::RunLocking(version(1, 0))), "{actions:?}");
 }
 
 /// While something is in use it stays, whatever comes; when nothing is, it is chosen anew.
