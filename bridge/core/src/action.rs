@@ -232,7 +232,7 @@ pub enum Waiting {
     Quorum,
     /// The fencing of a node.
     Fencing(NodeId),
-    /// A node's daemon that is in the ring but has not spoken.
+    /// A node's daemon that is in the ring but has not spoken, or speaks another version and uses something.
     Peer(NodeId),
     /// A verb of the shim or the state file.
     Shim(&'static str),

@@ -86,8 +86,9 @@ impl Nodes {
             return None;
         }
         let unseen = self.unseen().first().copied().map(Waiting::Fencing);
-        let absent = self.absentees().first().copied().map(Waiting::Peer);
-        unseen.or(absent).or(Some(Waiting::Nothing))
+        let absent = self.absentees().first().copied();
+        let foreign = self.peers.iter().find(|(_, peer)| peer.foreign_use).map(|(node, _)| *node);
+        unseen.or(absent.or(foreign).map(Waiting::Peer)).or(Some(Waiting::Nothing))
     }
 
     /// Nodes that nobody here has seen since quorum came have a grace period to show up: a network

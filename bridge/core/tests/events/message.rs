@@ -473,6 +473,35 @@ fn a_foreign_daemon_is_heard_while_a_tool_waits() {
     );
 }
 
+/// A daemon is restarted under a mount, and somebody whom it does not understand uses something too: what
+/// is mounted stays, and whoever begins is told in the end whom the group waited for.
+#[test]
+fn a_foreign_daemon_beside_a_mount() {
+    let groups = [(G, image(&[1], true, false))].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(Fencing::None, saved, &[1, 2]);
+    rig.handle(done(OpId(1)));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.ring = vec![1];
+    rig.pump(own);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    let more = name("/more");
+    let (save_op, again) = (rig.op(1), rig.op(2));
+    let services = [(&mnt(), true), (&more, false)];
+    let services = services.map(|(name, live)| SavedService { name: name.clone(), live });
+    let both = SavedGroup { services: services.to_vec(), ..image(&[1], true, false) };
+    let timer = rig.arm(Timer::Begin(G, more.clone()), BEGIN_MS);
+    expect(rig.handle(Event::Begin(begin(1, &more))), vec![timer, save(save_op, both)]);
+    expect(rig.handle(done(save_op)), vec![note(Note::GroupReady(G))]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    let overdue = vec![
+        refused(1, Refusal::TimedOut(Waiting::Peer(node(2)))),
+        save(again, image(&[1], true, false)),
+    ];
+    expect(rig.fire_last(Timer::Begin(G, more.clone())), overdue);
+    assert_eq!(rig.service(&mnt()), "live");
+}
+
 /// A foreign refusal of a third node is no business of ours.
 #[test]
 fn a_foreign_refusal_of_another_node() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, World};
 use crate::check::Violation;
-use crate::machine::Power;
+use crate::machine::{Machine, Power};
 use crate::options::ShimKind;
 use crate::step::{Mood, Turn};
 use crate::time::Micros;
@@ -76,12 +76,23 @@ impl World {
         cut_off
     }
 
-    /// Whether a daemon that hangs for good is in the middle of using a group. As long as it does not say that
-    /// its kernel knows them, nobody else can begin, and whoever must have the group tries on and on.
+    /// Whether whoever must have a group may have to try on and on, as nobody is told to go ahead: a daemon
+    /// that hangs for good is in the middle of using it and does not say that its kernel knows them, or nobody
+    /// knows all users.
     pub(crate) fn is_held_up(&self, group: GroupId) -> bool {
         let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
         let hanging = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
         hanging.flat_map(|it| it.core.snapshot().groups).any(|it| it.group == group)
+            || self.is_disputed(group)
+    }
+
+    /// Whether a user of a group has a node beside it that uses something too and that it does not understand.
+    /// Fencing keeps the second of them out until the first has ended.
+    fn is_disputed(&self, group: GroupId) -> bool {
+        let users = self.machines.values().filter(|it| !it.kernel.regions.is_empty());
+        let is_other = |user: &Machine| users.clone().any(|it| it.foreign != user.foreign);
+        !self.options.is_physical()
+            && users.clone().any(|it| it.kernel.regions.contains_key(&group) && is_other(it))
     }
 
     /// Brings back whatever is not there.
