@@ -436,17 +436,10 @@ impl Core {
             Scope::Nothing => {}
             Scope::Group(id) => self.reconcile_group(id, out),
             Scope::All => {
-                let (mut fx, parts) = self.effects(out);
+                let (mut fx, mut parts) = self.effects(out);
                 parts.nodes.review_witness(&fx);
                 parts.nodes.condemn(&mut fx);
-                for (node, uses) in parts.nodes.release() {
-                    for (id, old) in uses {
-                        if let Some(group) = parts.groups.get_mut(&id) {
-                            let is_old = |user: User| user.incarnation <= old;
-                            group.handle_death(node, is_old, true, &mut fx);
-                        }
-                    }
-                }
+                parts.release(&mut fx);
                 parts.nodes.advance_fencing(&mut fx);
                 let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
                 for id in ids {
@@ -535,6 +528,20 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Nodes that were buried, and have ended what they were buried in.
+    fn release(&mut self, fx: &mut Effects<'_>) {
+        for (node, lost) in self.nodes.release(fx) {
+            for (id, old) in &lost.uses {
+                let Some(group) = self.groups.get_mut(id) else { continue };
+                if lost.is_fenced() {
+                    group.handle_death(node, |user| user.incarnation <= *old, true, fx);
+                } else {
+                    group.handle_pardon(node, User { incarnation: *old, boot: lost.boot }, fx);
+                }
+            }
+        }
+    }
+
     /// A node's daemon is overdue: end its corosync, so that the ring can decide. Asked again after
     /// another grace, should it not have worked.
     fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) {

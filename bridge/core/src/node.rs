@@ -364,7 +364,7 @@ impl Nodes {
         self.is_in_force() && is_turn(&self.fencers(), turn, self.me)
     }
 
-    fn fencers(&self) -> Vec<NodeId> {
+    pub(crate) fn fencers(&self) -> Vec<NodeId> {
         let speaks = |peer: &Peer| matches!(peer.daemon, Daemon::Speaking(_));
         self.peers
             .iter()
@@ -543,7 +543,7 @@ impl Peer {
     }
 }
 
-fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
+pub(crate) fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
     let turn = usize::try_from(turn).unwrap_or(usize::MAX);
     let index = turn.checked_rem(fencers.len());
     me.is_some() && index.and_then(|index| fencers.get(index)).copied() == me

@@ -74,7 +74,8 @@ impl Nodes {
         absent.map(|(node, _)| *node).collect()
     }
 
-    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace.
+    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace, in which
+    /// its keeper resets it if it uses anything.
     pub(crate) fn unheard(&self) -> Option<NodeId> {
         let unheard = |peer: &Peer| !peer.complete && matches!(peer.daemon, Daemon::Absent);
         self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)

@@ -58,7 +58,7 @@ impl World {
             machine.given_up = true;
             match self.dice.below(5) {
                 0 => self.power_off(node),
-                1 => self.kill_daemon(node),
+                1 if self.is_missed(node) => self.kill_daemon(node),
                 // The others list it, and it is in no ring with them.
                 3 => self.turn(node, Turn::Haunt),
                 2 if self.options.shim != ShimKind::Record => self.hang(node, true),
@@ -74,6 +74,20 @@ impl World {
             self.dice.pick(&rest).copied().into_iter().for_each(|node| self.power_off(node));
         }
         cut_off
+    }
+
+    /// Whether somebody ends this node, should its daemon stay away: its keeper, or, where there is none,
+    /// all who stay, because each of them has heard what it uses and one may die.
+    fn is_missed(&self, node: NodeId) -> bool {
+        let mut others = self.machines.values().filter(|it| it.id != node && !it.given_up);
+        self.options.shim != ShimKind::Record
+            || others.all(|it| {
+                let nodes = it.daemon.as_ref().map(|daemon| daemon.core.snapshot().nodes);
+                let hears = |it: &o2bridge_core::snapshot::NodeStatus| {
+                    it.node == node && it.daemon == "speaking"
+                };
+                nodes.is_some_and(|nodes| nodes.iter().any(hears))
+            })
     }
 
     /// Whether whoever must have a group may have to try on and on, as nobody is told to go ahead: a daemon
