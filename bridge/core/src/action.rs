@@ -232,7 +232,8 @@ pub enum Waiting {
     Quorum,
     /// The fencing of a node.
     Fencing(NodeId),
-    /// A node's daemon that is in the ring but has not spoken, or speaks another version and uses something.
+    /// A node's daemon that is in the ring but has not spoken, or uses something and speaks another
+    /// version.
     Peer(NodeId),
     /// A verb of the shim or the state file.
     Shim(&'static str),

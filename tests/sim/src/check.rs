@@ -158,8 +158,8 @@ impl World {
                 format!("n{node} lets n{peer} in again, which it buried in {incarnation}")
             });
         }
-        // Without fencing it may come back when all who knew were restarted, or cannot say so any more; then it
-        // can die anew.
+        // Without fencing it may come back when all who knew were restarted, or cannot say so any
+        // more; then it can die anew.
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
         let remembers = ring.iter().filter(|it| self.is_heard_by(**it, node)).any(|it| {
             let nodes = self.machines[it].daemon.as_ref().map(|it| it.core.snapshot().nodes);

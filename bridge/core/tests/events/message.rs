@@ -557,8 +557,8 @@ fn a_foreign_daemon_is_heard_while_a_tool_waits() {
     );
 }
 
-/// A daemon is restarted under a mount, and somebody whom it does not understand uses something too: what
-/// is mounted stays, and whoever begins is told in the end whom the group waited for.
+/// A daemon is restarted under a mount, and somebody whom it does not understand uses something too:
+/// what is mounted stays, and whoever begins is told in the end whom the group waited for.
 #[test]
 fn a_foreign_daemon_beside_a_mount() {
     let groups = [(G, image(&[1], true, false))].into();

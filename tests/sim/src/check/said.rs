@@ -13,7 +13,8 @@ impl World {
         machine.boot == owner.boot && machine.power != Power::Off
     }
 
-    /// Whether a node's daemon can be heard by another's: it does not hang, and speaks the same version.
+    /// Whether a node's daemon can be heard by another's: it does not hang, and speaks the same
+    /// version.
     pub(super) fn is_heard_by(&self, speaker: NodeId, listener: NodeId) -> bool {
         let machine = &self.machines[&speaker];
         machine.daemon.as_ref().is_some_and(|it| !it.hangs)

@@ -90,9 +90,9 @@ impl World {
             })
     }
 
-    /// Whether whoever must have a group may have to try on and on, as nobody is told to go ahead: a daemon
-    /// that hangs for good is in the middle of using it and does not say that its kernel knows them, or nobody
-    /// knows all users.
+    /// Whether whoever must have a group may have to try on and on, as nobody is told to go ahead: a
+    /// daemon that hangs for good is in the middle of using it and does not say that its kernel knows
+    /// them, or nobody knows all users.
     pub(crate) fn is_held_up(&self, group: GroupId) -> bool {
         let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
         let hanging = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
@@ -100,8 +100,8 @@ impl World {
             || self.is_disputed(group)
     }
 
-    /// Whether a user of a group has a node beside it that uses something too and that it does not understand.
-    /// Fencing keeps the second of them out until the first has ended.
+    /// Whether a user of a group has a node beside it that uses something too and that it does not
+    /// understand. Fencing keeps the second of them out until the first has ended.
     fn is_disputed(&self, group: GroupId) -> bool {
         let users = self.machines.values().filter(|it| !it.kernel.regions.is_empty());
         let is_other = |user: &Machine| users.clone().any(|it| it.foreign != user.foreign);
