@@ -81,10 +81,11 @@ impl Lost {
         matches!(self.stage, Stage::Running { op: running, .. } if running == op)
     }
 
-    /// Whether others may rely on it: a policy of ours is no proof for them.
+    /// Whether others may rely on it: a policy of ours is no proof for them, nor is one from before we
+    /// were out of quorum, because whoever hears it takes it for all that the node may be doing.
     pub(crate) const fn is_proven(&self) -> bool {
         match self.stage {
-            Stage::Fenced(proof) => !matches!(proof, Proof::NotRequired),
+            Stage::Fenced(proof) => self.complete && !matches!(proof, Proof::NotRequired),
             Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => false,
         }
     }

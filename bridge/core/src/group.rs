@@ -19,6 +19,8 @@
 //! | user | refreshed | left: out of the next resume | stays a user: its daemon may return | dead | dead, proven |
 //! | dead | a later use waits as user | left, if all that its node was buried in ended unfenced | - | - | proven |
 //!
+//! Out of quorum a user whose node is known to be condemned stays one, and its LEAVE is not taken for an end.
+//!
 //! The dead leave the list when the shim has been told, and nobody is resumed before that: a node
 //! that returns gets in only after its death was delivered.
 
@@ -183,9 +185,12 @@ impl Group {
 
     fn handle_leaver(&mut self, nodes: &mut Nodes, member: Member, fx: &mut Effects<'_>) {
         let using = self.users.get(&member.node).filter(|using| using.pid == Some(member.pid));
-        if let Some(incarnation) = using.map(|using| using.user.incarnation) {
-            nodes.forget(member.node, self.id, incarnation);
-            self.handle_ended(member.node, incarnation, fx);
+        let Some(user) = using.map(|using| using.user) else { return };
+        // Whoever hears that it was buried goes with its kernel still attached: only its Hello can say that
+        // the use has ended.
+        if !nodes.is_condemned(member.node, user, self.id) {
+            nodes.forget(member.node, self.id, user.incarnation);
+            self.handle_ended(member.node, user.incarnation, fx);
         }
     }
 

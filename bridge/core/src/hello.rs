@@ -226,7 +226,8 @@ impl Nodes {
     }
 
     fn is_lost_in_another_boot(&self, testimony: &Testimony) -> bool {
-        self.lost.get(&testimony.node).is_some_and(|lost| lost.boot != testimony.boot)
+        let is_other = |lost: &Lost| lost.boot != testimony.boot && lost.boot != BootId::UNSEEN;
+        self.lost.get(&testimony.node).is_some_and(is_other)
     }
 
     /// Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both. Whoever
@@ -238,8 +239,7 @@ impl Nodes {
             Fate::Missing => {}
             Fate::Condemned { .. } => self.stale_hello |= lost.is_proven(),
             Fate::Fenced => {
-                let waits = !lost.is_fenced() && lost.boot != BootId::UNSEEN;
-                if waits && is_turn(&fencers, lost.turn, Some(from)) {
+                if !lost.is_fenced() && is_turn(&fencers, lost.turn, Some(from)) {
                     lost.turn = lost.turn.saturating_add(1);
                     self.stale_hello = true;
                 }
@@ -265,6 +265,8 @@ impl Nodes {
         if !known && self.has_ended(node, testimony.boot, &testimony.uses) {
             return None;
         }
+        // Who names the boot knows more than we do.
+        self.lost.retain(|it, lost| *it != node || lost.boot == testimony.boot);
         let new = Lost::new(testimony.boot, testimony.uses.clone());
         let lost = self.lost.entry(node).or_insert_with(|| {
             self.stale_hello = true;

@@ -265,8 +265,9 @@ fn what_a_stage_is_worth() {
         (Stage::Fenced(Proof::Testimony), "fenced", true, true),
     ];
     for (stage, name, is_fenced, is_proven) in stages {
-        let lost = Lost { stage, ..Lost::new(BOOT, uses()) };
+        let lost = Lost { stage, complete: true, ..Lost::new(BOOT, uses()) };
         assert_eq!((lost.name(), lost.is_fenced(), lost.is_proven()), (name, is_fenced, is_proven));
+        assert!(!Lost { complete: false, ..lost.clone() }.is_proven(), "out of date");
         assert_eq!(lost.owns(OP), stage == RUNNING);
         assert!(!lost.owns(OpId(69)));
     }

@@ -196,6 +196,25 @@ fn a_buried_node_left() {
     assert_eq!((rig.state(), rig.group_members()), ("ready", vec![(1, "member"), (2, "member")]));
 }
 
+/// Out of quorum we hear that node 2 was buried; it hears that too, and leaves the process group with its
+/// kernel still attached. That is no end of its use, and its death is told once we are quorate.
+#[test]
+fn the_leave_of_an_expelled_node() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(hello_of(3, Hello { testimony: vec![condemned(2)], ..hello_using(3, 1) }));
+    expect_nothing(rig.run(left(group_channel(), &[1, 3], &[2], Reason::Leave)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent"), (3, "member")]);
+    let mut all: Vec<Action> =
+        rig.loss(&[1, 3], &[2], Reason::NodeDown).into_iter().flat_map(|it| rig.run(it)).collect();
+    all.extend(rig.run(hello_of(3, hello_using(3, 2))));
+    let told = |it: &Action| {
+        matches!(it, Action::Verb { verb: Verb::NodeDown(dead, use_), .. }
+            if (*dead, *use_) == (node(2), inc(2)))
+    };
+    assert!(all.iter().any(told), "{all:?}");
+}
+
 /// A daemon that lost its memory cannot say so: its node stays condemned, and has to be reset.
 #[test]
 fn a_buried_node_without_memory_did_not_leave() {
@@ -234,6 +253,50 @@ fn a_node_lost_in_two_boots() {
         rig.handle(hello_with(2, vec![other(Fate::Condemned { turn: 0 })])),
         vec![say_hello(Hello { testimony: ours, ..hello_using(1, 1) })],
     );
+}
+
+/// We know neither boot nor uses of a node that did not show up. Who does is believed, or nobody would
+/// fence for us what that one has fenced.
+#[test]
+fn a_missed_node_is_named() {
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    rig.run(Event::Nodelist(nodes(&[1, 2, 3])));
+    let nobody = Testimony { boot: BootId::UNSEEN, uses: [].into(), ..condemned(3) };
+    let fresh = |words| hello_of(2, Hello { testimony: words, witness: false, ..hello(2, 1) });
+    rig.handle(quorum(false, 1, &[1, 2]));
+    rig.handle(quorum(true, 1, &[1, 2]));
+    rig.run(fresh(vec![nobody]));
+    assert_eq!(rig.node(3), ("absent", "running", false));
+    let fenced = rig.run(fresh(vec![testimony(3, Fate::Fenced)]));
+    let proven = note(Note::Fenced(node(3), boot(3), fence::Proof::Testimony));
+    assert!(fenced.contains(&proven), "{fenced:?}");
+}
+
+/// A proof from before we were out of quorum is none for others: its node may have come back since, in a
+/// boot that nobody here has seen.
+#[test]
+fn an_old_proof_is_not_passed_on() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, 2)));
+    let fence = rig.core.snapshot().nodes.iter().any(|it| it.fencing == "running");
+    assert!(fence, "the turn is ours");
+    let said = |actions: &[Action], fate: Fate| {
+        let words = Hello { testimony: vec![testimony(3, fate)], ..hello_using(1, 2) };
+        let fresh = Hello { witness: false, ..words.clone() };
+        actions.contains(&say_hello(words)) || actions.contains(&say_hello(fresh))
+    };
+    rig.run(hello_of(
+        2,
+        Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(2, 2) },
+    ));
+    assert_eq!(rig.node(3).1, "fenced");
+    rig.run(Event::Nodelist(nodes(&[1, 2, 3])));
+    let out = rig.run(quorum(false, 2, &[1, 2]));
+    assert!(said(&out, Fate::Condemned { turn: 0 }), "{out:?}");
+    assert!(!said(&out, Fate::Fenced), "{out:?}");
 }
 
 /// A daemon that lost its memory cannot say that what it was buried in has ended.
