@@ -33,6 +33,9 @@ impl Nodes {
         let mut peer = self.peers.remove(&node).unwrap_or(Peer::UNKNOWN);
         self.meet_other_boot(node, hello.boot, fx);
         let same_boot = peer.boot.is_none_or(|boot| boot == hello.boot);
+        // Corosync may deliver what was said in an earlier ring, and much may have happened since.
+        let is_of_now =
+            hello.ring.is_some() && hello.ring == self.ring.as_ref().map(|ring| ring.id);
         let mut uses = hello.uses.clone();
         let mut forgot = false;
         for (group, old) in peer.uses.iter().filter(|_| same_boot) {
@@ -57,7 +60,7 @@ impl Nodes {
             forgot,
             complete: true,
             memory_from: hello.memory_from,
-            witness: hello.witness,
+            witness: hello.witness && is_of_now,
             highest,
             foreign_use: false,
             locking: hello.locking,

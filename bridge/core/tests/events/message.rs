@@ -299,6 +299,21 @@ fn an_old_proof_is_not_passed_on() {
     assert!(!said(&out, Fate::Fenced), "{out:?}");
 }
 
+/// A daemon that knew all users in an earlier ring may have slept since.
+#[test]
+fn an_old_word_of_a_witness_counts_for_nothing() {
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    for quorate in [false, true] {
+        let seq = rig.next_ring(&[1, 2]);
+        rig.run(quorum(quorate, seq, &[1, 2]));
+        rig.run(totem(Channel::Control, seq, &[1, 2]));
+    }
+    for (seq, is_witness) in [(2, false), (3, true)] {
+        rig.run(hello_of(2, hello(2, seq)));
+        assert_eq!(rig.core.snapshot().witness, is_witness, "said in ring {seq}");
+    }
+}
+
 /// A daemon that lost its memory cannot say that what it was buried in has ended.
 #[test]
 fn a_buried_node_without_memory_is_not_released() {

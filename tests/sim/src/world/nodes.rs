@@ -168,6 +168,8 @@ impl World {
             effects: Default::default(),
         });
         self.trace.say(now, || format!("n{node} daemon starts as {}", pid.0));
+        let life = self.machines[&node].life;
+        self.tell(node, life, Event::Disconnected);
         self.connect(node);
     }
 

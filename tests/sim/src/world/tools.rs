@@ -248,7 +248,8 @@ impl World {
             return;
         }
         let flaky = self.options.faults.tools && self.dice.one_in(8);
-        let works = tool.service.is_mount() && !flaky;
+        let too_early = tool.how == Some(How::Plain) && self.is_settling(node, tool.group);
+        let works = tool.service.is_mount() && !flaky && !too_early;
         let mounted = works && self.try_mount(node, tool.group, &tool.service);
         match tool.how {
             Some(How::Plain) if mounted => {
@@ -267,6 +268,14 @@ impl World {
                 self.ask(node, id, request, event);
             }
         }
+    }
+
+    /// Whether the others' kernels may not know yet that this one has the volume. Nothing holds back a mount
+    /// that nobody announces then: a known gap.
+    fn is_settling(&self, node: NodeId, group: GroupId) -> bool {
+        let daemon = self.machines[&node].daemon.as_ref();
+        let groups = daemon.map(|daemon| daemon.core.snapshot().groups).unwrap_or_default();
+        groups.iter().any(|it| it.group == group && ["attaching", "settling"].contains(&it.state))
     }
 
     /// One of the node's tools dies; if it was in the kernel, what it was at may still happen.
