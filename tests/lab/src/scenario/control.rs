@@ -1,5 +1,8 @@
 //! The shim `control`: OCFS2 is told of deaths through its control device, beside a dlm_controld that asks.
 
+mod controld;
+mod fencing;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,6 +72,20 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: tools that say nothing (label pcmk)",
         kernels: SAFE,
         run: |context| dlm::tools::run(context, "pcmk", Dlm::Asks),
+    },
+    Scenario {
+        name: "controldlm",
+        guests: 2,
+        text: "control: dlm_controld is missing, then killed, then killed where the peer dies",
+        kernels: SAFE,
+        run: controld::run,
+    },
+    Scenario {
+        name: "controlfence",
+        guests: 2,
+        text: "control: dlm_controld fences, too: nothing recovers before both have, and once",
+        kernels: SAFE,
+        run: fencing::run,
     },
     Scenario {
         name: "controldeaths",
