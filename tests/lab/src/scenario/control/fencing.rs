@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::dlm::fall::{Fall, LIMIT};
-use super::super::dlm::trace::{DOWN, REPLAY, START, Trace};
+use super::super::dlm::trace::{DOWN, REPLAY, START, STOP, Trace};
 use super::super::dlm::{self, Dlm};
 use super::super::moment::Moment;
 use super::super::ordinary::cross_over;
@@ -13,8 +13,12 @@ use super::super::stock;
 use crate::ensure;
 use crate::error::{LabError, Result};
 use crate::fence::{Fenced, Switch};
+use crate::guest::Guest;
 use crate::lab::Lab;
 use crate::run::Context;
+
+/// How long nothing may start while dlm_controld has not fenced.
+const UNFENCED: Duration = Duration::from_secs(10);
 
 pub(super) fn run(context: &Context) -> Result<()> {
     let lab = dlm::mounted(context, 2, "cman", Dlm::Fences)?;
@@ -29,6 +33,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     lab.fencing.set(Switch::Works);
     fall.come_back(Dlm::Fences)?;
     agent_fails(context, &lab)?;
+    back_before_it(context, &lab)?;
     cross_over(&lab)?;
     dlm::end(&lab)
 }
@@ -65,10 +70,8 @@ fn agent_fails(context: &Context, lab: &Lab) -> Result<()> {
     one.ok("touch /run/agent-fails")?;
     let fall = Fall::strike(lab, &[2])?;
     let access = stock::access(one, two)?;
-    let told =
-        "[ $(grep -c 'the shim was told that the node died' /lab/share/log/o2bridged.log) = 2 ]";
-    one.wait_until("the second death is told", LIMIT, told)?;
-    thread::sleep(Duration::from_secs(10));
+    wait_told(one, 2)?;
+    thread::sleep(UNFENCED);
     let trace = Trace::of(one)?;
     let (downs, starts) = (trace.all(DOWN).len(), trace.all(START).len() + trace.all(REPLAY).len());
     ensure!((downs, starts) == (1, 0), "{downs} DOWN, {starts} starts and replays");
@@ -80,4 +83,36 @@ fn agent_fails(context: &Context, lab: &Lab) -> Result<()> {
     context.figure("dlm_controld's agent works again to access", answered - mended);
     fall.order(Dlm::Fences)?;
     fall.come_back(Dlm::Fences)
+}
+
+/// dlm_controld fences nobody for a while after a join. A node that is back before that counts as fenced.
+fn back_before_it(context: &Context, lab: &Lab) -> Result<()> {
+    let one = lab.guest(1);
+    let longer = "s/post_join_delay=3/post_join_delay=200/";
+    one.ok(&format!("sed -i {longer} /etc/dlm/dlm.conf && dlm_tool reload_config"))?;
+    let fall = Fall::strike(lab, &[2])?;
+    wait_told(one, 3)?;
+    thread::sleep(UNFENCED);
+    let starts = Trace::of(one)?.all(START).len();
+    ensure!(starts == 0, "started before dlm_controld was content");
+    lab.step("our daemon has fenced, dlm_controld waits, and the node comes back");
+    fall.come_back(Dlm::Fences)?;
+    fall.recovered()?;
+    let trace = Trace::of(one)?;
+    let [_, _, start, _] = trace.in_order([STOP, DOWN, START, REPLAY])?;
+    let (downs, replays) = (trace.all(DOWN).len(), trace.all(REPLAY).len());
+    ensure!((downs, replays) == (1, 1), "{downs} DOWN, {replays} replays");
+    let took = start.since(Moment::of(fall.killed)).unwrap_or_default();
+    context.figure("kill to start, the node is back before dlm_controld fences it", took);
+    let log = lab.fencing.log();
+    let again = log.iter().find(|one| one.asked >= fall.killed && one.victim == "n2");
+    ensure!(again.is_none(), "fenced when it was back: {again:?}");
+    Ok(())
+}
+
+/// So many deaths were told so far.
+fn wait_told(guest: &Guest, deaths: usize) -> Result<()> {
+    let told = "grep -c 'the shim was told that the node died' /lab/share/log/o2bridged.log";
+    let command = format!("[ $({told}) = {deaths} ]");
+    guest.wait_until(&format!("death {deaths} is told"), LIMIT, &command).map(drop)
 }
