@@ -28,8 +28,7 @@ pub(in crate::scenario) struct Fall<'a> {
 impl<'a> Fall<'a> {
     /// Kills guests that write.
     pub(in crate::scenario) fn strike(lab: &'a Lab, dead: &[u8]) -> Result<Self> {
-        let mut fall = Self::ahead(lab, dead)?;
-        fall.killed = Instant::now();
+        let fall = Self::ahead(lab, dead)?;
         fall.dead.iter().for_each(|guest| guest.kill());
         Ok(fall)
     }
