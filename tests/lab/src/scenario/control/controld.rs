@@ -15,6 +15,7 @@ use super::super::dlm::fall::{Fall, LIMIT};
 use super::super::dlm::trace::{DOWN, OPEN, REPLAY, START, STOP, Trace};
 use super::super::dlm::{self, Dlm};
 use super::super::ordinary::cross_over;
+use super::super::seen;
 use super::super::stock::{self, MOUNT};
 use crate::ensure;
 use crate::error::Result;
@@ -52,6 +53,10 @@ fn missing(lab: &Lab) -> Result<()> {
     ensure!(refused.exit != 0 && asked.elapsed() < AT_ONCE, "{:?}: {refused:?}", asked.elapsed());
     let log = one.log("o2bridged.log");
     ensure!(log.contains(ABSENT) && log.contains("attach failed"), "the log does not say why");
+    let begin = format!("o2bridge begin {} {MOUNT}", seen::uuid(one, DISK)?);
+    let refused = one.run(&begin, LIMIT)?;
+    ensure!(refused.exit == 1 && refused.stderr.contains("attach failed"), "{begin}: {refused:?}");
+    lab.step(&format!("begin without dlm_controld: {}", refused.stderr.trim_end()));
     let status = "o2bridge status | grep -q '^warning: .*dlm_controld does not run'";
     one.wait_until("status says why", LIMIT, status)?;
     let opened = Trace::of(one)?.all(OPEN).len();
