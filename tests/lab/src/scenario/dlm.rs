@@ -65,19 +65,25 @@ pub(super) fn config(dlm: Dlm) -> String {
 /// Boots guests with a shared disk and a volume of a user stack on it, traces their kernels, forms corosync
 /// among them and starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
 pub(super) fn boot(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
-    let lab = formed(context, guests, label, dlm)?;
+    let lab = formed(context, &corosync(guests), label, dlm)?;
     lab.guests().try_for_each(|guest| start(guest, dlm))?;
     lab.step("dlm_controld runs");
     Ok(lab)
 }
 
-/// [`boot`] without dlm_controld.
-pub(super) fn formed(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
+/// [`boot`] without dlm_controld, for the members of this cluster.
+pub(super) fn formed(
+    context: &Context,
+    cluster: &Corosync,
+    label: &str,
+    dlm: Dlm,
+) -> Result<Arc<Lab>> {
+    let guests = u8::try_from(cluster.members.len()).unwrap_or(u8::MAX);
     let lab = context.boot(&Plan::new(guests).disk("shared", 512))?;
     lab.guests().try_for_each(|guest| prepare(guest, dlm))?;
     lab.guests().try_for_each(trace::start)?;
     make_volume(lab.guest(1), DISK, label)?;
-    lab.form(&corosync(guests))?;
+    lab.form(cluster)?;
     Ok(lab)
 }
 
@@ -166,18 +172,24 @@ pub(super) fn fits(context: &Context, dlm: Dlm) -> Result<()> {
 pub(super) fn mounted(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     fits(context, dlm)?;
     let lab = boot(context, guests, label, dlm)?;
+    serve(&lab, dlm)?;
+    Ok(lab)
+}
+
+/// Starts our daemon and mounts, everywhere.
+pub(super) fn serve(lab: &Lab, dlm: Dlm) -> Result<()> {
+    let all = lab.guests().count();
     lab.guests().try_for_each(|guest| guest.start_o2bridged(&config(dlm)))?;
     if dlm.asks() {
-        lab.guests().try_for_each(|guest| bridge::wait_ready(guest, guests.into()))?;
+        lab.guests().try_for_each(|guest| bridge::wait_ready(guest, all))?;
     }
     lab.step("o2bridged runs");
     for guest in lab.guests() {
         stock::mount(guest, DISK)?;
         lab.step(&format!("{} has mounted", guest.name()));
     }
-    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, guests.into()))?;
-    lab.guests().try_for_each(is_in_use)?;
-    Ok(lab)
+    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, all))?;
+    lab.guests().try_for_each(is_in_use)
 }
 
 /// The daemon has seen the mount.

@@ -35,7 +35,7 @@ const ABSENT: &str = "dlm_controld does not run here: ";
 
 pub(super) fn run(context: &Context) -> Result<()> {
     dlm::fits(context, Dlm::Asks)?;
-    let lab = dlm::formed(context, 2, "cman", Dlm::Asks)?;
+    let lab = dlm::formed(context, &dlm::corosync(2), "cman", Dlm::Asks)?;
     missing(&lab)?;
     killed(context, &lab)?;
     killed_beside_the_dead(context, &lab)?;
