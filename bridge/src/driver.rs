@@ -4,6 +4,9 @@
 //! One turn: corosync first, because a death may be among its events; then what the threads
 //! finished, timers and signals; the tools last. Each is read to its bottom (the poll is
 //! edge-triggered), and its events are carried through the core before the next one is read.
+//!
+//! While a silence is measured the loop turns often enough to notice that it stood still itself: stopped,
+//! starved, or with its whole machine. The core is told before anything else.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use o2bridge_core::{Actions, Core, Event, Now};
-use slog::Logger;
+use slog::{Logger, warn};
 
 use crate::adapter::bus;
 use crate::adapter::timers::{boot_us, now};
@@ -79,8 +82,8 @@ impl Driver {
             match self.poll.poll(&mut ready, self.patience()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {
-                    self.woke_us = boot_us();
-                    self.turn(&ready);
+                    let woke_before_us = std::mem::replace(&mut self.woke_us, boot_us());
+                    self.turn(&ready, woke_before_us);
                 }
             }
         }
@@ -89,6 +92,24 @@ impl Driver {
             kernel.stop();
         }
         Ok(())
+    }
+
+    /// Whether what was said in time may not be here yet: the loop stood still for a good part of a grace, or
+    /// corosync still has more than could be read.
+    fn is_behind(&self, woke_before_us: u64) -> bool {
+        let pause_ms = self.woke_us.saturating_sub(woke_before_us) / 1_000;
+        let stood_still = pause_ms > self.grace_ms() / 4;
+        if stood_still {
+            warn!(
+                self.log,
+                "this daemon stood still for {pause_ms} ms: who was silent meanwhile has a whole grace anew"
+            );
+        }
+        stood_still || self.is_bus_busy
+    }
+
+    fn grace_ms(&self) -> u64 {
+        self.manage.facts.settings.timing.grace_ms.get()
     }
 
     /// How long nothing needs to happen.
@@ -100,7 +121,9 @@ impl Driver {
         let doors = self.hands.doors.deadline(now);
         let volumes = self.hands.volumes.as_ref().and_then(VolumeDesk::deadline);
         let kernel = self.hands.kernel.as_ref().map(Kernel::deadline);
-        let times = [self.hands.timers.next_at(), doors, volumes, kernel, self.manage.deadline()];
+        let listens = self.hands.timers.has_grace().then(|| now.after(self.grace_ms() / 8));
+        let timers = self.hands.timers.next_at();
+        let times = [timers, listens, doors, volumes, kernel, self.manage.deadline()];
         let next = times.into_iter().flatten().min();
         let ours = next.map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let bus = self.hands.bus.next_deadline();
@@ -108,7 +131,8 @@ impl Driver {
         ours.into_iter().chain(bus).min()
     }
 
-    fn turn(&mut self, ready: &Events) {
+    fn turn(&mut self, ready: &Events, woke_before_us: u64) {
+        let measures = self.hands.timers.has_grace();
         for event in ready {
             if self.hands.bus.is_token(event.token()) {
                 self.hands.bus.ready(event.token());
@@ -118,6 +142,10 @@ impl Driver {
         self.turn_bus();
         while let Some(event) = self.results.take() {
             self.inbox.push_back(event);
+        }
+        if measures && self.is_behind(woke_before_us) {
+            self.inbox.push_back(Event::Stalled);
+            self.carry();
         }
         let now = now();
         while let Some(event) = self.hands.timers.fire(now) {

@@ -124,6 +124,10 @@ impl Hands {
             Action::Reply { request, reply } => self.doors.reply(request, &reply, now),
             Action::Arm { timer, generation, at } => self.timers.arm(timer, generation, at),
             Action::Note(told) => note::note(&self.log, &self.repeats, now, &told),
+            Action::RunLocking(protocol) => {
+                info!(self.log, "OCFS2's locking protocol is {protocol} while anything is in use");
+                self.kernel.iter().for_each(|kernel| kernel.set_locking(protocol));
+            }
             Action::Exit => self.is_over = true,
         }
     }

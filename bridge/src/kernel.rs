@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use o2bridge_core::{GroupId, NodeId, Now, Saved};
+use o2bridge_core::{GroupId, Locking, LockingProtocol, NodeId, Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
-use o2bridge_shim::control::{self, Me};
+use o2bridge_shim::control::{self, Told};
 use o2bridge_shim::probe::Down;
 use o2bridge_shim::user_heartbeat::{self, BeatError, Beats, CarrierKind, Gates, Slots};
 use o2bridge_shim::{ChooseError, Shim, ShimError};
@@ -77,7 +77,7 @@ pub struct Kernel {
 #[derive(Debug)]
 enum Backing {
     O2cb { table: NodeTable, gates: Gates },
-    User { me: Me, tender: Tender },
+    User { told: Told, tender: Tender },
 }
 
 /// The kernel made ready, for the shim to stand on.
@@ -89,7 +89,7 @@ pub struct Ground {
 /// What that is made of.
 enum Base {
     O2cb { o2cb: Box<O2cb>, section: O2cbSection, slots: Slots, gates: Gates },
-    User { me: Me },
+    User { told: Told, highest: LockingProtocol },
 }
 
 impl Ground {
@@ -102,9 +102,21 @@ impl Ground {
         given: (Down, BTreeSet<GroupId>),
         log: &Logger,
     ) -> Result<(Self, control::Settings), KernelError> {
-        let me = Me::default();
-        let (keeper, wanted) = user_stack::prepare(settings, given, &me, log)?;
-        Ok((Self { keeper: user_stack::cell(keeper), base: Base::User { me } }, wanted))
+        let told = Told::default();
+        let (keeper, wanted) = user_stack::prepare(settings, given, &told, log)?;
+        let highest = control::highest_protocol(&wanted.paths.protocol)?;
+        let base = Base::User { told, highest };
+        Ok((Self { keeper: user_stack::cell(keeper), base }, wanted))
+    }
+
+    /// What the core has to know of the kernel's locking protocol.
+    #[must_use]
+    pub fn locking(&self) -> Locking {
+        let Base::User { told, highest } = &self.base else { return Locking::default() };
+        let line = self.keeper.get().and_then(|keeper| keeper.line());
+        let running = line.map(|line| LockingProtocol { major: line.major, minor: line.minor });
+        running.into_iter().for_each(|running| told.set_locking(running));
+        Locking { highest: Some(*highest), running }
     }
 
     /// Checks the times, loads the drivers, and says what the shim needs.
@@ -216,8 +228,8 @@ impl Kernel {
                 let table = NodeTable::start(*o2cb, section, (shim, slots), log.clone())?;
                 Backing::O2cb { table, gates }
             }
-            Base::User { me } => {
-                Backing::User { me, tender: Tender::start(shim, PAUSE, log.clone())? }
+            Base::User { told, .. } => {
+                Backing::User { told, tender: Tender::start(shim, PAUSE, log.clone())? }
             }
         };
         Ok(Self { keeper, backing, alive_at: now(), log: log.clone() })
@@ -226,7 +238,15 @@ impl Kernel {
     /// Corosync told which node this is.
     pub fn set_node(&self, node: NodeId) {
         match &self.backing {
-            Backing::User { me, .. } => me.set(node),
+            Backing::User { told, .. } => told.set_node(node),
+            Backing::O2cb { .. } => {}
+        }
+    }
+
+    /// The daemons chose what all kernels of the cluster run.
+    pub fn set_locking(&self, protocol: LockingProtocol) {
+        match &self.backing {
+            Backing::User { told, .. } => told.set_locking(protocol),
             Backing::O2cb { .. } => {}
         }
     }

@@ -110,7 +110,9 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let poll = Poll::new()?;
     poll.registry().register(&mut caught, SIGNALS, Interest::READABLE)?;
     let tunables = settings.tunables(facts.has_kernel());
-    let config = Config { boot, first_incarnation: loaded.first_incarnation, tunables };
+    let first_incarnation = loaded.first_incarnation;
+    let locking = ground.as_ref().map(Ground::locking).unwrap_or_default();
+    let config = Config { boot, first_incarnation, locking, tunables };
     let saved = loaded.saved.clone();
     let core = Core::new(config, loaded.saved);
     let shim: Arc<dyn Shim> = Arc::from(choice.shim);

@@ -44,23 +44,19 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
-use o2bridge_keeper::{Line, line};
+use o2bridge_core::{GroupId, Incarnation, LockingProtocol, NodeId, Peers};
+use o2bridge_keeper::line;
 
 use daemon::{Dlm, DlmControld};
 pub use error::ControlError;
 pub use lifeline::Lifeline;
-pub use settings::{Me, Paths, Settings};
+pub use settings::{Paths, Settings, Told};
 
 use crate::probe::Down;
 use crate::{Shim, ShimError};
 
 /// The backend's name, as in the configuration.
 pub const NAME: &str = "control";
-
-/// The locking protocol of OCFS2 that all daemons tell their kernels. There is no other on any kernel
-/// so far, so nothing has to be negotiated; a kernel that goes up to another major version is refused.
-const PROTOCOL: (u8, u8) = (1, 0);
 
 /// How long dlm_controld may lag behind in hearing what we heard from the same corosync, and in taking
 /// our word. More is up to the caller, who says the verb again.
@@ -70,7 +66,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// The backend.
 pub struct Control {
     paths: Paths,
-    me: Me,
+    told: Told,
     keeper: Arc<dyn Lifeline>,
     dlm: Box<dyn Dlm>,
     /// Our own end of the line, while there is one.
@@ -111,17 +107,16 @@ impl Control {
     /// Checks the kernel. Nothing is opened before a group is attached.
     ///
     /// # Errors
-    /// The kernel must not be written to, or does not know the locking protocol.
+    /// The kernel must not be written to.
     pub fn start(settings: &Settings) -> Result<Self, ShimError> {
         Self::with(settings, Box::new(DlmControld::default()))
     }
 
     fn with(settings: &Settings, dlm: Box<dyn Dlm>) -> Result<Self, ShimError> {
         check_kernel(&settings.down, settings.risk_kernel_bug)?;
-        check_protocol(&settings.paths.protocol)?;
         let control = Self {
             paths: settings.paths.clone(),
-            me: settings.me.clone(),
+            told: settings.told.clone(),
             keeper: Arc::clone(&settings.keeper),
             dlm,
             held: Mutex::new(None),
@@ -131,14 +126,9 @@ impl Control {
         Ok(control)
     }
 
-    fn wanted(&self) -> Result<Line, ControlError> {
-        let (major, minor) = PROTOCOL;
-        Ok(Line { node: self.me.get()?.0, major, minor })
-    }
-
     /// The line, held by us and by the keeper. Opening it waits for nobody but other openers.
     fn line(&self) -> Result<Arc<File>, ShimError> {
-        let wanted = self.wanted()?;
+        let wanted = self.told.line()?;
         let file = {
             let mut held = lock(&self.held);
             match &*held {
@@ -170,10 +160,11 @@ impl Control {
 
     /// The filesystem registered, the line held: a mount may begin, a death be told.
     fn ready(&self, group: GroupId) -> Result<(), ShimError> {
-        // First: where dlm_controld does not ask, the device must not even be opened.
+        // Before all: from now on no other group's end lets go of the line.
+        lock(&self.groups).insert(group);
+        // Where dlm_controld does not ask, the device must not even be opened.
         self.dlm.register(group)?;
         self.line()?;
-        lock(&self.groups).insert(group);
         Ok(())
     }
 
@@ -242,18 +233,18 @@ fn down_record(group: GroupId, node: NodeId) -> [u8; 47] {
     record
 }
 
-fn check_protocol(path: &Path) -> Result<(), ShimError> {
+/// The newest locking protocol that the kernel knows, from the file that says so.
+///
+/// # Errors
+/// It cannot be read (the module ocfs2 is not loaded), or is no version.
+pub fn highest_protocol(path: &Path) -> Result<LockingProtocol, ShimError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| ShimError::file("read", path, error))?;
-    let (major, minor) = PROTOCOL;
-    let found = text
-        .trim()
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
-    if found.is_some_and(|found| found.0 == major && found.1 >= minor) {
-        return Ok(());
-    }
-    Err(ControlError::Protocol(text.trim().into()).into())
+    let version = text.trim().split_once('.').and_then(|(major, minor)| {
+        Some(LockingProtocol { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    });
+    let version = version.filter(|version| version.major > 0);
+    version.ok_or_else(|| ControlError::Protocol(text.trim().into()).into())
 }
 
 impl Shim for Control {
@@ -270,7 +261,7 @@ impl Shim for Control {
     }
 
     fn node_down(&self, group: GroupId, node: NodeId, _: Incarnation) -> Result<(), ShimError> {
-        if self.me.get()? == node {
+        if self.told.node()? == node {
             return Err(ControlError::Ourselves(node).into());
         }
         if self.dlm.lockspace(group)?.is_none() {

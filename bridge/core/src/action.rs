@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::locking::LockingProtocol;
 use crate::saved::SavedGroup;
 use crate::timer::Timer;
 use crate::types::{
@@ -106,6 +107,8 @@ pub enum Action {
         /// Our use of it that they buried.
         incarnation: Incarnation,
     },
+    /// The locking protocol that the kernel is to run from now on, while anything is attached.
+    RunLocking(LockingProtocol),
     /// End the process: nothing is in use, every channel was left.
     Exit,
     /// Tell the log.
@@ -191,6 +194,15 @@ pub enum Refusal {
         /// The versions we speak.
         ours: (u16, u16),
     },
+    /// The kernels of the cluster run a locking protocol that ours does not know, or know none that ours does.
+    LockingMismatch {
+        /// Whose kernel.
+        node: NodeId,
+        /// The version that it runs, or goes up to.
+        theirs: LockingProtocol,
+        /// The newest that ours knows.
+        ours: LockingProtocol,
+    },
     /// The shim or the state file failed. The begin was undone.
     Failed {
         /// `attach`, or `save`.
@@ -220,7 +232,7 @@ pub enum Waiting {
     Quorum,
     /// The fencing of a node.
     Fencing(NodeId),
-    /// A node's daemon that is in the ring but has not spoken.
+    /// A node's daemon that is in the ring but has not spoken, or speaks another version and uses something.
     Peer(NodeId),
     /// A verb of the shim or the state file.
     Shim(&'static str),
@@ -314,7 +326,7 @@ impl Refusal {
             Self::NoCluster => 107,
             Self::TimedOut(_) => 110,
             Self::Expelled => 116,
-            Self::Incompatible { .. } => 71,
+            Self::Incompatible { .. } | Self::LockingMismatch { .. } => 71,
             Self::Failed { error, .. } => match error {
                 crate::event::OpError::Errno(errno) => *errno,
                 crate::event::OpError::TimedOut => 110,
@@ -342,6 +354,7 @@ impl Refusal {
             Self::TimedOut(_) => "TimedOut",
             Self::Expelled => "Expelled",
             Self::Incompatible { .. } => "Incompatible",
+            Self::LockingMismatch { .. } => "LockingMismatch",
             Self::Failed { .. } => "Failed",
             Self::TooMany { .. } => "TooMany",
             Self::NothingToAck(_) => "NothingToAck",
@@ -378,6 +391,11 @@ impl fmt::Display for Refusal {
                 f,
                 "node {node} speaks protocol {} to {}, this node {} to {}: upgrade the older one",
                 theirs.0, theirs.1, ours.0, ours.1
+            ),
+            Self::LockingMismatch { node, theirs, ours } => write!(
+                f,
+                "node {node} has OCFS2's locking protocol {theirs}, and this node's kernel knows \
+                 {ours} at most of its kind: use kernels that agree"
             ),
             Self::Failed { what, error } => write!(f, "{what} failed: {error}"),
             Self::TooMany { what, max } => write!(f, "more than {max} {what}"),

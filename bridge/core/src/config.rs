@@ -1,5 +1,6 @@
 //! What the administrator decides.
 
+use crate::locking::Locking;
 use crate::types::{BootId, Incarnation};
 
 /// What the core is made with.
@@ -10,6 +11,8 @@ pub struct Config {
     /// Incarnations that this daemon gives out are this and larger; no earlier daemon of this node
     /// gave out one as large.
     pub first_incarnation: Incarnation,
+    /// What the kernel knows of the locking protocol, and what an earlier daemon had it run.
+    pub locking: Locking,
     /// What may change while the daemon runs.
     pub tunables: Tunables,
 }

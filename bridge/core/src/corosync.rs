@@ -279,7 +279,8 @@ impl Parts<'_> {
     fn recall(&mut self, node: NodeId, boot: BootId) {
         for group in self.groups.values() {
             let using = group.users.get(&node).map(|using| using.user);
-            if let Some(user) = using.filter(|user| user.boot == boot) {
+            let dead = group.dead.get(&node).map(|death| death.user);
+            for user in using.into_iter().chain(dead).filter(|user| user.boot == boot) {
                 self.nodes.remember(node, user.boot, group.id, user.incarnation);
             }
         }

@@ -13,7 +13,8 @@ use crate::types::{
 /// Order: events of one [`Channel`] come in corosync's order. When several sources are readable at
 /// once, the adapter reads the mountgroups, then the control group, then quorum, and hands them over
 /// in the order quorum, control, mountgroups: so that whoever is judged by a group's event is judged
-/// with knowledge of the ring and of the daemons that is at least as new.
+/// with knowledge of the ring and of the daemons that is at least as new. All that corosync has is handed
+/// over before any timer fires: nobody is to be judged by a silence that only we did not hear the end of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Corosync answers. The quorum state follows as [`Event::Quorum`].
@@ -122,6 +123,8 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
+    /// This daemon stood still, or its whole machine did: what the others said meanwhile may not be here yet.
+    Stalled,
     /// A timer that [`crate::Action::Arm`] set fired.
     Timer {
         /// Which.

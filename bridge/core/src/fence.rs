@@ -8,9 +8,10 @@
 //! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Needed | - |
 //! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
 //!
-//! A node that is seen in another boot, or has ended all its buried uses once it is fenced, is lost no
-//! more. `-`: cannot happen, or changes nothing. Turns pass from daemon to daemon, because a fence device
-//! may be out of reach of one node only.
+//! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
+//! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
+//! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
+//! node only, or because that daemon has fenced another boot of the node and will not do it again.
 
 use crate::action::{Action, Note};
 use crate::config::Fencing;

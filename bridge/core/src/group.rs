@@ -17,7 +17,7 @@
 //! |---|---|---|---|---|---|
 //! | none | user | - | - | - | - |
 //! | user | refreshed | left: out of the next resume | stays a user: its daemon may return | dead | dead, proven |
-//! | dead | a later use waits as user | - | - | - | proven |
+//! | dead | a later use waits as user | left, if all that its node was buried in ended unfenced | - | - | proven |
 //!
 //! The dead leave the list when the shim has been told, and nobody is resumed before that: a node
 //! that returns gets in only after its death was delivered.
@@ -283,6 +283,19 @@ impl Group {
         }
     }
 
+    /// A condemned node says itself that it has ended this use, and nobody has fenced it: it left, and
+    /// there is no death to tell.
+    pub(crate) fn handle_pardon(&mut self, node: NodeId, last: User, fx: &mut Effects<'_>) {
+        let is_over = |user: User| user.boot == last.boot && user.incarnation <= last.incarnation;
+        if let Some(using) = self.users.get(&node).filter(|using| is_over(using.user)) {
+            self.handle_ended(node, using.user.incarnation, fx);
+        }
+        if let Some(death) = self.dead.get(&node).filter(|it| !it.proven && is_over(it.user)) {
+            fx.note(Note::UserLeft(self.id, node, death.user.incarnation));
+            self.dead.remove(&node);
+        }
+    }
+
     fn is_told(&self, node: NodeId, user: User) -> bool {
         self.lane.told.get(&node) == Some(&user)
     }
@@ -419,6 +432,7 @@ impl Group {
             gate,
             attach: gate
                 && nodes.incompatible().is_none()
+                && nodes.is_locking_chosen()
                 && self.attach_waits_for(nodes).is_none(),
             users: &users,
             dead: &dead,

@@ -107,7 +107,7 @@ impl Core {
     /// A daemon that has just started, with what its predecessor in this boot left behind.
     #[must_use]
     pub fn new(config: Config, saved: Saved) -> Self {
-        let mut nodes = Nodes::new(config.boot);
+        let mut nodes = Nodes::new(config.boot, config.locking);
         let mut groups = BTreeMap::new();
         let mut unsettled = Vec::new();
         for (id, image) in saved.groups {
@@ -178,6 +178,7 @@ impl Core {
             Event::FenceAck { request, client: _, node } => {
                 self.handle_fence_ack(request, node, out)
             }
+            Event::Stalled => self.handle_stalled(out),
             Event::Timer { timer, generation } => self.handle_timer(timer, generation, out),
             Event::Stop => self.handle_stop(out),
             Event::Reconfigure(tunables) => {
@@ -392,6 +393,16 @@ impl Core {
         scope
     }
 
+    /// Whoever we have not heard for a while may have spoken to someone who did not listen.
+    fn handle_stalled(&mut self, out: &mut Actions) -> Scope {
+        let (mut fx, _) = self.effects(out);
+        let grace_ms = fx.tunables.grace_ms;
+        for node in fx.timers.graces() {
+            fx.arm(Timer::Grace(node), grace_ms);
+        }
+        Scope::Nothing
+    }
+
     fn handle_stop(&mut self, out: &mut Actions) -> Scope {
         if !self.groups.is_empty() {
             let users = |group: &Group| group.services.keys().cloned().collect();
@@ -415,21 +426,20 @@ impl Core {
 
     /// Does whatever the new state asks for.
     fn reconcile(&mut self, scope: Scope, out: &mut Actions) {
+        if scope == Scope::Nothing {
+            return;
+        }
+        let (mut fx, parts) = self.effects(out);
+        let is_attached = parts.groups.values().any(|group| !group.lane.is_let_go());
+        parts.nodes.review_locking(!parts.groups.is_empty(), is_attached, &mut fx);
         match scope {
-            Scope::Nothing => return,
+            Scope::Nothing => {}
             Scope::Group(id) => self.reconcile_group(id, out),
             Scope::All => {
-                let (mut fx, parts) = self.effects(out);
+                let (mut fx, mut parts) = self.effects(out);
                 parts.nodes.review_witness(&fx);
                 parts.nodes.condemn(&mut fx);
-                for (node, uses) in parts.nodes.release() {
-                    for (id, old) in uses {
-                        if let Some(group) = parts.groups.get_mut(&id) {
-                            let is_old = |user: User| user.incarnation <= old;
-                            group.handle_death(node, is_old, true, &mut fx);
-                        }
-                    }
-                }
+                parts.release(&mut fx);
                 parts.nodes.advance_fencing(&mut fx);
                 let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
                 for id in ids {
@@ -452,6 +462,9 @@ impl Core {
                 let ours = proto::SPEAKS;
                 group.refuse_beginners(&Refusal::Incompatible { node, theirs, ours }, &mut fx);
             }
+        }
+        if let Some((node, theirs, ours)) = parts.nodes.locking_mismatch() {
+            group.refuse_beginners(&Refusal::LockingMismatch { node, theirs, ours }, &mut fx);
         }
         if group.expelled {
             group.refuse_beginners(&Refusal::Expelled, &mut fx);
@@ -478,6 +491,7 @@ impl Core {
             witness: self.nodes.witness,
             ring,
             uses,
+            locking: self.nodes.locking,
             testimony: self.nodes.testimony(),
         };
         let in_use = !self.groups.is_empty();
@@ -514,6 +528,20 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Nodes that were buried, and have ended what they were buried in.
+    fn release(&mut self, fx: &mut Effects<'_>) {
+        for (node, lost) in self.nodes.release(fx) {
+            for (id, old) in &lost.uses {
+                let Some(group) = self.groups.get_mut(id) else { continue };
+                if lost.is_fenced() {
+                    group.handle_death(node, |user| user.incarnation <= *old, true, fx);
+                } else {
+                    group.handle_pardon(node, User { incarnation: *old, boot: lost.boot }, fx);
+                }
+            }
+        }
+    }
+
     /// A node's daemon is overdue: end its corosync, so that the ring can decide. Asked again after
     /// another grace, should it not have worked.
     fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
-use crate::node::{Daemon, Nodes, Peer, has_room};
+use crate::node::{Daemon, Nodes, Peer, has_room, is_turn};
 use crate::proto::{self, Fate, Hello, Testimony, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
@@ -60,6 +60,7 @@ impl Nodes {
             witness: hello.witness,
             highest,
             foreign_use: false,
+            locking: hello.locking,
         };
         self.peers.insert(node, peer);
         consequences.push(Consequence::Seen(node, hello.boot));
@@ -94,22 +95,21 @@ impl Nodes {
         }
     }
 
-    /// Buried nodes that are fenced and have ended all the uses that they were buried in may start
-    /// anew: these uses died, and write no more.
-    pub(crate) fn release(&mut self) -> Vec<(NodeId, Uses)> {
+    /// Buried nodes that have ended all the uses that they were buried in may start anew. If they were
+    /// fenced these uses died, and write no more; if not, they left them as anybody does.
+    pub(crate) fn release(&mut self, fx: &mut Effects<'_>) -> Vec<(NodeId, Lost)> {
         // The others must have our proof before we forget what it was for.
         if self.stale_hello {
             return Vec::new();
         }
-        let is_released = |node: &NodeId, lost: &Lost| {
-            lost.is_fenced() && self.has_ended(*node, lost.boot, &lost.uses)
-        };
+        let is_released = |node: &NodeId, lost: &Lost| self.has_ended(*node, lost.boot, &lost.uses);
         let released = self.lost.iter().filter(|(node, lost)| is_released(node, lost));
-        let released: Vec<(NodeId, Uses)> =
-            released.map(|(node, lost)| (*node, lost.uses.clone())).collect();
+        let released: Vec<(NodeId, Lost)> =
+            released.map(|(node, lost)| (*node, lost.clone())).collect();
         for (node, _) in &released {
             self.lost.remove(node);
             self.stale_hello = true;
+            fx.cancel(&Timer::Fence(*node));
         }
         released
     }
@@ -128,7 +128,7 @@ impl Nodes {
         self.peers.get(&node).is_some_and(|peer| {
             matches!(peer.daemon, Daemon::Speaking(_))
                 && peer.boot == Some(boot)
-                && uses.iter().all(|(group, old)| peer.uses.get(group) != Some(old))
+                && uses.iter().all(|(group, old)| peer.uses.get(group).is_none_or(|it| it > old))
                 && uses.values().all(|old| *old >= peer.memory_from)
         })
     }
@@ -150,6 +150,9 @@ impl Nodes {
         }
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
+            Fate::Condemned { .. } | Fate::Fenced if self.is_lost_in_another_boot(testimony) => {
+                self.hear_of_another_boot(from, testimony);
+            }
             Fate::Condemned { turn } => {
                 if let Some(lost) = self.bury(testimony) {
                     lost.turn = lost.turn.max(turn);
@@ -222,6 +225,28 @@ impl Nodes {
         peer.complete = witness;
     }
 
+    fn is_lost_in_another_boot(&self, testimony: &Testimony) -> bool {
+        self.lost.get(&testimony.node).is_some_and(|lost| lost.boot != testimony.boot)
+    }
+
+    /// Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both. Whoever
+    /// has fenced the one does nothing about the other, and says so: the turn is another's.
+    fn hear_of_another_boot(&mut self, from: NodeId, testimony: &Testimony) {
+        let fencers = self.fencers();
+        let Some(lost) = self.lost.get_mut(&testimony.node) else { return };
+        match testimony.fate {
+            Fate::Missing => {}
+            Fate::Condemned { .. } => self.stale_hello |= lost.is_proven(),
+            Fate::Fenced => {
+                let waits = !lost.is_fenced() && lost.boot != BootId::UNSEEN;
+                if waits && is_turn(&fencers, lost.turn, Some(from)) {
+                    lost.turn = lost.turn.saturating_add(1);
+                    self.stale_hello = true;
+                }
+            }
+        }
+    }
+
     /// The entry of a node that others condemned; `None` if we know the node in a later boot.
     fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
         let node = testimony.node;
@@ -238,10 +263,6 @@ impl Nodes {
         // A word that crossed the release: what is over is not buried again.
         let known = self.lost.contains_key(&node);
         if !known && self.has_ended(node, testimony.boot, &testimony.uses) {
-            return None;
-        }
-        // Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both.
-        if self.lost.get(&node).is_some_and(|lost| lost.boot != testimony.boot) {
             return None;
         }
         let new = Lost::new(testimony.boot, testimony.uses.clone());

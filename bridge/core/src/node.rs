@@ -31,6 +31,7 @@ use alloc::vec::Vec;
 use crate::action::Note;
 use crate::effects::Effects;
 use crate::fence::Lost;
+use crate::locking::Locking;
 use crate::proto::{self, Envelope, Uses};
 use crate::saved::User;
 use crate::timer::Timer;
@@ -78,6 +79,8 @@ pub(crate) struct Peer {
     pub(crate) highest: u16,
     /// A daemon of a version that we do not understand said that it uses groups.
     pub(crate) foreign_use: bool,
+    /// What its kernel knows and runs.
+    pub(crate) locking: Locking,
 }
 
 impl Peer {
@@ -92,6 +95,7 @@ impl Peer {
         witness: false,
         highest: 0,
         foreign_use: false,
+        locking: Locking { highest: None, running: None },
     };
 
     pub(crate) fn is_user(&self) -> bool {
@@ -131,12 +135,14 @@ pub(crate) struct Nodes {
     pub(crate) doubts: bool,
     /// The nodes that were in an agreed ring since quorum came.
     pub(crate) met: BTreeSet<NodeId>,
+    /// What our kernel knows and runs.
+    pub(crate) locking: Locking,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
 
 impl Nodes {
-    pub(crate) fn new(boot: BootId) -> Self {
+    pub(crate) fn new(boot: BootId, locking: Locking) -> Self {
         Self {
             me: None,
             boot,
@@ -151,11 +157,13 @@ impl Nodes {
             witness: false,
             doubts: false,
             met: BTreeSet::new(),
+            locking,
             stale_hello: true,
         }
     }
 
-    /// What a predecessor knew: these nodes used this group when it last looked.
+    /// What a predecessor knew: these nodes used this group when it last looked. Of two boots, which it knew
+    /// from two groups, that of the later use counts; the other ends when the node is heard.
     pub(crate) fn remember(
         &mut self,
         node: NodeId,
@@ -164,6 +172,12 @@ impl Nodes {
         use_: Incarnation,
     ) {
         let peer = self.peers.entry(node).or_insert(Peer::UNKNOWN);
+        if peer.boot.is_some_and(|known| known != boot) {
+            if peer.uses.values().any(|last| *last > use_) {
+                return;
+            }
+            peer.uses.clear();
+        }
         peer.boot = Some(boot);
         peer.uses.insert(group, use_);
     }
@@ -350,7 +364,7 @@ impl Nodes {
         self.is_in_force() && is_turn(&self.fencers(), turn, self.me)
     }
 
-    fn fencers(&self) -> Vec<NodeId> {
+    pub(crate) fn fencers(&self) -> Vec<NodeId> {
         let speaks = |peer: &Peer| matches!(peer.daemon, Daemon::Speaking(_));
         self.peers
             .iter()
@@ -529,7 +543,7 @@ impl Peer {
     }
 }
 
-fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
+pub(crate) fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
     let turn = usize::try_from(turn).unwrap_or(usize::MAX);
     let index = turn.checked_rem(fencers.len());
     me.is_some() && index.and_then(|index| fencers.get(index)).copied() == me

@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! envelope  "O2BR" | kind u8 | lowest u16 | highest u16 | in use u8 | body version u16 | body
-//! Hello     boot u128 | memory from u64 | witness u8 | ring opt(u64 u32) | uses | n u16 × testimony
+//! Hello     boot u128 | memory from u64 | witness u8 | ring opt(u64 u32) | uses | locking | n u16 × testimony
 //! testimony node u32 | boot u128 | fate u8 | turn u32 | uses
 //! uses      n u16 × (group u128 | incarnation u64)
+//! locking   highest (major u8 minor u8) | running (major u8 minor u8), 0 0 for none
 //! State     incarnation u64 | boot u128 | n u16 × (node u32 | incarnation u64 | boot u128)
 //! Refuse    node u32
 //! ```
@@ -19,6 +20,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::locking::{Locking, LockingProtocol};
 use crate::saved::{User, Users};
 use crate::types::{BootId, GroupId, Incarnation, NodeId, RingId};
 
@@ -81,6 +83,8 @@ pub struct Hello {
     pub ring: Option<RingId>,
     /// The groups in use.
     pub uses: Uses,
+    /// What the sender's kernel knows of OCFS2's locking protocol, and what it runs.
+    pub locking: Locking,
     /// What the sender knows of nodes that cannot speak for themselves.
     pub testimony: Vec<Testimony>,
 }
@@ -189,6 +193,9 @@ fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
         out.extend_from_slice(&ring.node.0.to_le_bytes());
     }
     put_uses(out, &hello.uses);
+    for version in [hello.locking.highest, hello.locking.running] {
+        out.extend(version.map_or([0, 0], |version| [version.major, version.minor]));
+    }
     put_count(out, hello.testimony.len());
     for testimony in &hello.testimony {
         out.extend_from_slice(&testimony.node.0.to_le_bytes());
@@ -306,9 +313,18 @@ impl Input<'_> {
             false => None,
         };
         let uses = self.uses()?;
+        let locking = Locking { highest: self.locking()?, running: self.locking()? };
         let count = self.count(NODES_MAX)?;
         let testimony = (0..count).map(|_| self.testimony()).collect::<Result<_, _>>()?;
-        Ok(Hello { boot, memory_from, witness, ring, uses, testimony })
+        Ok(Hello { boot, memory_from, witness, ring, uses, locking, testimony })
+    }
+
+    fn locking(&mut self) -> Result<Option<LockingProtocol>, Garbage> {
+        match self.array::<2>()? {
+            [0, 0] => Ok(None),
+            [0, _] => Err(Garbage::Value),
+            [major, minor] => Ok(Some(LockingProtocol { major, minor })),
+        }
     }
 
     fn testimony(&mut self) -> Result<Testimony, Garbage> {

@@ -6,7 +6,7 @@
 //! | Granted    | - | → Completing | → Leaving | Busy if held, else → Leaving | held: → Looking | mounts: → Looking, tools: → Live | - | - |
 //! | Completing | → Live, answer | Busy | Busy | Busy | - | - | - | - |
 //! | Live       | - | NotBegun | NotBegun | → Leaving | - | - | - | - |
-//! | Additional | - | → Live, answer | → Live, answer | Busy | held: → Live | → Live | - | - |
+//! | Additional | - | → Completing | → Completing | Busy | held: → Live | → Live | - | - |
 //! | Looking    | - | Busy | Busy | Busy | - | - | → Live | → Leaving |
 //! | Leaving    | others stay: → gone, answer | NotBegun | NotBegun | Busy | - | answer, go on | - | - |
 //!
@@ -44,7 +44,6 @@ pub(crate) enum Moved {
 /// The answers that a service gives by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplyKind {
-    Done,
     Already,
     Busy,
     NotBegun,
@@ -54,7 +53,6 @@ pub(crate) enum ReplyKind {
 impl From<ReplyKind> for Reply {
     fn from(kind: ReplyKind) -> Self {
         match kind {
-            ReplyKind::Done => Self::Done,
             ReplyKind::Already => Self::Already,
             ReplyKind::Busy => Self::Refused(Refusal::Busy),
             ReplyKind::NotBegun => Self::Refused(Refusal::NotBegun),
@@ -74,6 +72,10 @@ impl Service {
             Self::Looking { .. } => "looking",
             Self::Leaving { .. } => "leaving",
         }
+    }
+
+    pub(crate) const fn is_beginning(&self) -> bool {
+        matches!(self, Self::Beginning { .. })
     }
 
     pub(crate) const fn is_leaving(&self) -> bool {
@@ -115,17 +117,14 @@ impl Service {
             {
                 Moved::Answer(request, ReplyKind::NotBegun)
             }
-            Self::Granted { .. } if code == 0 => {
-                *self = Self::Completing { request };
-                Moved::Quietly
-            }
-            Self::Granted { .. } => {
+            Self::Granted { .. } if code != 0 => {
                 *self = Self::Leaving { request: Some(request) };
                 Moved::Quietly
             }
-            Self::Additional { .. } => {
-                *self = Self::Live;
-                Moved::Answer(request, ReplyKind::Done)
+            // That it lives may not have been saved yet: a look can be all that says so.
+            Self::Granted { .. } | Self::Additional { .. } => {
+                *self = Self::Completing { request };
+                Moved::Quietly
             }
             Self::Completing { .. } | Self::Looking { .. } => {
                 Moved::Answer(request, ReplyKind::Busy)

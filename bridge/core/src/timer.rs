@@ -1,6 +1,7 @@
 //! Timers with generations: one that was set again or is no longer wanted fires into nothing.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::action::{Action, Actions};
 use crate::types::{Channel, GroupId, NodeId, Now, ServiceName};
@@ -56,6 +57,22 @@ impl Timers {
     #[must_use]
     pub fn is_latest(&self, timer: &Timer, generation: u64) -> bool {
         self.alive.get(timer) == Some(&generation)
+    }
+
+    /// The nodes whose grace runs.
+    #[must_use]
+    pub fn graces(&self) -> Vec<NodeId> {
+        let node = |timer: &Timer| match timer {
+            Timer::Grace(node) => Some(*node),
+            Timer::Begin(..)
+            | Timer::Complete(..)
+            | Timer::Leave(..)
+            | Timer::Lane(_)
+            | Timer::Channel(_)
+            | Timer::Fence(_)
+            | Timer::Outvoted => None,
+        };
+        self.alive.keys().filter_map(node).collect()
     }
 
     /// Takes a firing: true once for the latest setting, false for everything older.

@@ -3,6 +3,7 @@
 use crate::action::Waiting;
 use crate::group::{Group, Presence, Using};
 use crate::node::Nodes;
+use crate::service::Service;
 use crate::types::NodeId;
 
 impl Group {
@@ -85,7 +86,8 @@ impl Group {
         if let Some(node) = self.dead.keys().next() {
             return Waiting::Fencing(*node);
         }
-        if !self.lane.is_attached() && !self.is_closing() {
+        let begins = self.services.values().any(Service::is_beginning);
+        if begins || (!self.lane.is_attached() && !self.is_closing()) {
             if let Some(waiting) = self.attach_waits_for(nodes) {
                 return waiting;
             }

@@ -74,7 +74,8 @@ impl Nodes {
         absent.map(|(node, _)| *node).collect()
     }
 
-    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace.
+    /// A node of the ring without a daemon, of which not all is known: it is awaited for a grace, in which
+    /// its keeper resets it if it uses anything.
     pub(crate) fn unheard(&self) -> Option<NodeId> {
         let unheard = |peer: &Peer| !peer.complete && matches!(peer.daemon, Daemon::Absent);
         self.peers.iter().find(|(_, peer)| unheard(peer)).map(|(node, _)| *node)
@@ -86,8 +87,9 @@ impl Nodes {
             return None;
         }
         let unseen = self.unseen().first().copied().map(Waiting::Fencing);
-        let absent = self.absentees().first().copied().map(Waiting::Peer);
-        unseen.or(absent).or(Some(Waiting::Nothing))
+        let absent = self.absentees().first().copied();
+        let foreign = self.peers.iter().find(|(_, peer)| peer.foreign_use).map(|(node, _)| *node);
+        unseen.or(absent.or(foreign).map(Waiting::Peer)).or(Some(Waiting::Nothing))
     }
 
     /// Nodes that nobody here has seen since quorum came have a grace period to show up: a network

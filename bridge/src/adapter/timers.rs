@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::time::{ClockId, clock_gettime};
 use o2bridge_core::timer::Timer;
-use o2bridge_core::{Event, Now};
+use o2bridge_core::{Event, NodeId, Now};
 
 /// The time on the core's clock, `CLOCK_BOOTTIME`.
 #[must_use]
@@ -47,6 +47,13 @@ impl Timers {
         self.due.first().map(|(at, ..)| *at)
     }
 
+    /// Whether a silence is being measured; one that is over may still count for a while.
+    #[must_use]
+    pub fn has_grace(&self) -> bool {
+        let all = Timer::Grace(NodeId(0))..=Timer::Grace(NodeId(u32::MAX));
+        self.set.range(all).next().is_some()
+    }
+
     /// Takes the next firing that is due.
     pub fn fire(&mut self, now: Now) -> Option<Event> {
         if self.next_at()? > now {
@@ -61,7 +68,6 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use o2bridge_core::NodeId;
 
     #[test]
     fn they_fire_when_due_in_the_order_of_time() {
@@ -69,6 +75,7 @@ mod tests {
         timers.arm(Timer::Grace(NodeId(1)), 1, Now(30));
         timers.arm(Timer::Grace(NodeId(2)), 2, Now(10));
         timers.arm(Timer::Fence(NodeId(1)), 3, Now(20));
+        assert!(timers.has_grace());
         timers.arm(Timer::Grace(NodeId(3)), 4, Now(40));
         assert_eq!(timers.next_at(), Some(Now(10)));
         assert_eq!(timers.fire(Now(9)), None);
@@ -83,6 +90,10 @@ mod tests {
             ]
         );
         assert_eq!(timers.next_at(), Some(Now(40)));
+        assert!(timers.fire(Now(40)).is_some() && !timers.has_grace());
+        timers.arm(Timer::Fence(NodeId(1)), 5, Now(50));
+        timers.arm(Timer::Outvoted, 6, Now(50));
+        assert!(!timers.has_grace());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use o2bridge_core::GroupId;
 use o2bridge_keeper::Keeper;
 use o2bridge_kmod_ctl::{O2cb, Paths};
-use o2bridge_shim::control::{self, Me};
+use o2bridge_shim::control::{self, Told};
 use o2bridge_shim::probe::Down;
 use o2bridge_shim::{Shim, ShimError};
 use slog::{Logger, info, warn};
@@ -26,7 +26,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(10);
 pub(super) fn prepare(
     settings: &Settings,
     (down, groups): (Down, BTreeSet<GroupId>),
-    me: &Me,
+    told: &Told,
     log: &Logger,
 ) -> Result<(Arc<Keeper>, control::Settings), KernelError> {
     let risk_kernel_bug = settings.control.risk_kernel_bug;
@@ -46,8 +46,8 @@ pub(super) fn prepare(
     let keeper = Arc::new(
         keeper.map_err(|error| ShimError::Keeper { step: "start", source: error.into() })?,
     );
-    let (me, lifeline) = (me.clone(), Arc::clone(&keeper));
-    let wanted = control::Settings { paths, me, keeper: lifeline, groups, down, risk_kernel_bug };
+    let (told, lifeline) = (told.clone(), Arc::clone(&keeper));
+    let wanted = control::Settings { paths, told, keeper: lifeline, groups, down, risk_kernel_bug };
     Ok((keeper, wanted))
 }
 

@@ -31,6 +31,7 @@ pub fn event(log: &Logger, woke_us: u64, event: &Event) {
         | Event::Disconnected
         | Event::Quorum { .. }
         | Event::ClientGone { .. }
+        | Event::Stalled
         | Event::Timer { .. }
         | Event::Stop
         | Event::Reconfigure(_) => debug!(log, "event {event:?}"),
@@ -62,7 +63,7 @@ pub fn action(log: &Logger, action: &Action) {
             debug!(log, "action {action:?}"; "op" => op.0, "node" => node.0);
         }
         Action::FenceSelf { group, .. } => debug!(log, "action {action:?}"; "group" => %group),
-        Action::Reply { .. } | Action::Arm { .. } | Action::Exit => {
+        Action::Reply { .. } | Action::Arm { .. } | Action::RunLocking(_) | Action::Exit => {
             debug!(log, "action {action:?}");
         }
         // A note is logged as the sentence that it is.

@@ -667,6 +667,7 @@ fn snapshot(services: &[&str]) -> Snapshot {
     let config = o2bridge_core::Config {
         boot: o2bridge_core::BootId(1),
         first_incarnation: Incarnation(1),
+        locking: o2bridge_core::Locking::default(),
         tunables: with_core::tunables(),
     };
     let empty = o2bridge_core::Core::new(config, Saved::default()).snapshot();

@@ -333,6 +333,7 @@ impl Kind {
                 | Refusal::NoCluster
                 | Refusal::Expelled
                 | Refusal::Incompatible { .. }
+                | Refusal::LockingMismatch { .. }
                 | Refusal::TooMany { .. }
                 | Refusal::NothingToAck(_)
                 | Refusal::Stopping,

@@ -39,8 +39,10 @@ pub enum ControlError {
     NoNode,
     /// This node itself: to tell a kernel that it is dead itself is a kernel BUG.
     Ourselves(NodeId),
-    /// The kernel's locking protocol is not one that is known here.
+    /// What the kernel says of its locking protocol is no version.
     Protocol(String),
+    /// The daemons have not chosen the locking protocol yet.
+    NoProtocol,
 }
 
 impl ControlError {
@@ -57,7 +59,7 @@ impl ControlError {
             Self::Refused(errno) => *errno,
             Self::UnknownLockspace => libc::ENOENT,
             Self::NotStopped(_) | Self::NotTaken(_) => libc::EAGAIN,
-            Self::NoNode => libc::ENODEV,
+            Self::NoNode | Self::NoProtocol => libc::ENODEV,
             Self::Ourselves(_) => libc::EINVAL,
             Self::Protocol(_) => libc::EPROTONOSUPPORT,
         }
@@ -103,7 +105,10 @@ impl fmt::Display for ControlError {
             }
             Self::Protocol(found) => write!(
                 f,
-                "the kernel's locking protocol goes up to '{found}', and 1.0 is spoken here"
+                "the kernel says that its locking protocol goes up to '{found}', which is no version"
+            ),
+            Self::NoProtocol => f.write_str(
+                "the daemons of the cluster have not chosen OCFS2's locking protocol yet",
             ),
         }
     }
@@ -123,6 +128,7 @@ impl std::error::Error for ControlError {
             | Self::NotStopped(_)
             | Self::NotTaken(_)
             | Self::NoNode
+            | Self::NoProtocol
             | Self::Ourselves(_)
             | Self::Protocol(_) => None,
         }

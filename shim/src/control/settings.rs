@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use o2bridge_core::{GroupId, NodeId};
+use o2bridge_core::{GroupId, LockingProtocol, NodeId};
+use o2bridge_keeper::Line;
 
 use super::{ControlError, Lifeline, lock};
 use crate::probe::Down;
@@ -31,18 +32,28 @@ impl Default for Paths {
     }
 }
 
-/// Which node this is, once corosync told.
+/// What the kernel has to be told of this node and its cluster, once that is known.
 #[derive(Debug, Clone, Default)]
-pub struct Me(Arc<Mutex<Option<NodeId>>>);
+pub struct Told(Arc<Mutex<(Option<NodeId>, Option<LockingProtocol>)>>);
 
-impl Me {
-    /// Corosync told.
-    pub fn set(&self, node: NodeId) {
-        *lock(&self.0) = Some(node);
+impl Told {
+    /// Corosync told which node this is.
+    pub fn set_node(&self, node: NodeId) {
+        lock(&self.0).0 = Some(node);
     }
 
-    pub(super) fn get(&self) -> Result<NodeId, ControlError> {
-        lock(&self.0).ok_or(ControlError::NoNode)
+    /// The daemons chose the locking protocol.
+    pub fn set_locking(&self, protocol: LockingProtocol) {
+        lock(&self.0).1 = Some(protocol);
+    }
+
+    pub(super) fn node(&self) -> Result<NodeId, ControlError> {
+        lock(&self.0).0.ok_or(ControlError::NoNode)
+    }
+
+    pub(super) fn line(&self) -> Result<Line, ControlError> {
+        let protocol = lock(&self.0).1.ok_or(ControlError::NoProtocol)?;
+        Ok(Line { node: self.node()?.0, major: protocol.major, minor: protocol.minor })
     }
 }
 
@@ -51,8 +62,8 @@ impl Me {
 pub struct Settings {
     /// Where the kernel is.
     pub paths: Paths,
-    /// Which node this is.
-    pub me: Me,
+    /// Which node this is, and what its kernel is to run.
+    pub told: Told,
     /// The keeper.
     pub keeper: Arc<dyn Lifeline>,
     /// The groups that an earlier daemon left attached.
@@ -67,7 +78,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("paths", &self.paths)
-            .field("me", &self.me)
+            .field("told", &self.told)
             .field("groups", &self.groups)
             .field("down", &self.down)
             .field("risk_kernel_bug", &self.risk_kernel_bug)

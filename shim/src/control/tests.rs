@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use o2bridge_keeper::Line;
+
 use super::dlmc::{Lockspace, Node};
 use super::*;
 use crate::user_heartbeat::BeatError;
@@ -114,8 +116,9 @@ impl World {
         std::fs::write(at("device"), GREETING).unwrap();
         std::fs::write(at("protocol"), "1.0\n").unwrap();
         std::fs::create_dir(at("lockspaces")).unwrap();
-        let me = Me::default();
-        me.set(NodeId(1));
+        let told = Told::default();
+        told.set_node(NodeId(1));
+        told.set_locking(LockingProtocol { major: 1, minor: 0 });
         let keeper = Arc::<Held>::default();
         let settings = Settings {
             paths: Paths {
@@ -123,7 +126,7 @@ impl World {
                 protocol: at("protocol"),
                 lockspaces: at("lockspaces"),
             },
-            me,
+            told,
             keeper: Arc::clone(&keeper) as Arc<dyn Lifeline>,
             groups: BTreeSet::new(),
             down: Down::Safe("tried".into()),
@@ -360,22 +363,47 @@ fn kernels_that_may_crash_are_not_opened() {
 }
 
 #[test]
-fn the_locking_protocol_is_bounded_by_the_kernels() {
-    let world = World::new();
-    for (text, is_fine) in [("1.0\n", true), ("1.7", true), ("2.0\n", false), ("x", false)] {
-        std::fs::write(&world.settings.paths.protocol, text).unwrap();
-        let started = Control::with(&world.settings, Box::new(world.dlm.clone()));
-        assert_eq!(started.is_ok(), is_fine, "{text}");
+fn the_kernel_says_which_locking_protocol_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("protocol");
+    let version = |major, minor| Some(LockingProtocol { major, minor });
+    for (text, found) in [
+        ("1.0\n", version(1, 0)),
+        ("2.7", version(2, 7)),
+        ("0.1\n", None),
+        ("", None),
+        ("1", None),
+        ("1.256", None),
+        ("x.y", None),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(highest_protocol(&path).ok(), found, "{text}");
     }
+    std::fs::remove_file(&path).unwrap();
+    let error = highest_protocol(&path).unwrap_err();
+    assert!(error.to_string().contains("cannot read"), "{error}");
+}
+
+#[test]
+fn the_kernel_is_told_what_the_daemons_chose() {
+    let world = World::new();
+    world.settings.told.set_locking(LockingProtocol { major: 1, minor: 3 });
+    world.control().attach(GROUP, &Peers::new()).unwrap();
+    assert_eq!(world.keeper.line(), Some(Line { node: 1, major: 1, minor: 3 }));
+    let device = std::fs::read(&world.settings.paths.device).unwrap();
+    assert!(device.ends_with(b"SETV 01 03\n"), "{}", String::from_utf8_lossy(&device));
 }
 
 #[test]
 fn without_a_node_id_or_a_handshake_nothing_is_attached() {
     let mut world = World::new();
-    world.settings.me = Me::default();
+    world.settings.told = Told::default();
+    let error = why(world.control().attach(GROUP, &Peers::new()));
+    assert!(matches!(error, ControlError::NoProtocol), "{error}");
+    world.settings.told.set_locking(LockingProtocol { major: 1, minor: 0 });
     let error = why(world.control().attach(GROUP, &Peers::new()));
     assert!(matches!(error, ControlError::NoNode), "{error}");
-    world.settings.me.set(NodeId(1));
+    world.settings.told.set_node(NodeId(1));
     std::fs::write(&world.settings.paths.device, "T02\n").unwrap();
     let error = world.control().attach(GROUP, &Peers::new()).unwrap_err();
     assert!(error.to_string().contains("cannot shake hands with"), "{error}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use o2bridge_e2e::{GROUPS, Lab, Told};
-use o2bridge_harness::wait_until;
+use o2bridge_harness::{Signal, wait_until};
 
 const MOUNT: &str = "/srv/shared";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,6 +47,23 @@ fn back_in_time_is_nothing_at_all() {
     told.add(&[1, 2], "suspend | node_down 3a | resume 1a 2a");
     lab.expect(GROUPS[0], &again).unwrap();
     lab.expect(GROUPS[1], &told).unwrap();
+}
+
+/// Its timers say that the other was away for too long, and it was back in time.
+#[test]
+fn a_daemon_that_stood_still_judges_nobody() {
+    let (mut lab, told) = mounted(3000);
+    lab.kill_daemon(3);
+    lab.wait_logged(1, "the daemon of the node is silent").unwrap();
+    lab.daemon(1).unwrap().signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(2000));
+    lab.start_daemon(3).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    lab.daemon(1).unwrap().signal(Signal::SIGCONT);
+    lab.wait_logged(1, "this daemon stood still for").unwrap();
+    lab.wait_settled(3).unwrap();
+    lab.expect_still(&GROUPS[..2], &told, Duration::from_millis(3500)).unwrap();
+    assert!(lab.cluster().node(3).has_corosync(), "it was ended for the silence of somebody else");
 }
 
 #[test]

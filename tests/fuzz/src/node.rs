@@ -7,8 +7,8 @@ use o2bridge_core::proto::{self, Body};
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Begin, BootId, Channel, ClientId, Config, Core, Event, Fencing, Finding, GroupId,
-    Incarnation, Member, NodeId, Now, OpError, OpId, Pid, Reason, RequestId, RingId, Saved,
-    ServiceName, Tunables, Verb,
+    Incarnation, Locking, Member, NodeId, Now, OpError, OpId, Pid, Reason, RequestId, RingId,
+    Saved, ServiceName, Tunables, Verb,
 };
 
 /// Nodes in the nodelist, ourselves included.
@@ -98,7 +98,12 @@ impl<'a> Node<'a> {
             _ => Fencing::Agent { levels: 2, attempts: 2, pause_ms: 500 },
         };
         let first_incarnation = Incarnation(1_000);
-        let config = Config { boot, first_incarnation, tunables: tunables(fencing) };
+        let config = Config {
+            boot,
+            first_incarnation,
+            locking: Locking::default(),
+            tunables: tunables(fencing),
+        };
         let is_restart = !saved.groups.is_empty();
         let kernel = if is_restart { Kernel::Unclear } else { Kernel::Detached };
         let mut node = Self {
@@ -215,7 +220,7 @@ impl<'a> Node<'a> {
                 assert!(at >= Now(self.now), "{timer:?} is set for the past");
                 self.timers.insert(timer, (generation, at));
             }
-            Action::FenceSelf { .. } | Action::Note(_) => {}
+            Action::FenceSelf { .. } | Action::RunLocking(_) | Action::Note(_) => {}
             Action::Exit => self.has_ended = true,
         }
     }
@@ -432,7 +437,7 @@ impl<'a> Node<'a> {
 
     /// What is rarer: corosync ends, a client dies, the configuration changes, the daemon is to end.
     fn disturb(&mut self) {
-        match self.below(6) {
+        match self.below(7) {
             0 => {
                 self.effects
                     .retain(|(_, effect)| !matches!(effect, Effect::Join(_) | Effect::Depart(_)));
@@ -459,6 +464,7 @@ impl<'a> Node<'a> {
                 let last = 1 + self.below(NODES as usize + 2) as u32;
                 self.handle(Event::Nodelist((1..=last).map(NodeId).collect()));
             }
+            5 => self.handle(Event::Stalled),
             _ => self.handle(Event::Stop),
         }
     }

@@ -1,7 +1,9 @@
 //! What the daemons of other nodes say: well formed or not, true or not.
 
 use o2bridge_core::proto::{self, Body, Fate, Hello, State, Testimony, Uses};
-use o2bridge_core::{BootId, Event, GroupId, Incarnation, NodeId, RingId, User, Users};
+use o2bridge_core::{
+    BootId, Event, GroupId, Incarnation, Locking, LockingProtocol, NodeId, RingId, User, Users,
+};
 
 use crate::node::{GROUPS, NODES, Node, daemon, member};
 
@@ -103,8 +105,14 @@ impl Node<'_> {
             witness: self.below(4) != 0,
             ring: self.ring_said(),
             uses: self.uses(node),
+            locking: Locking { highest: self.locking(), running: self.locking() },
             testimony,
         }
+    }
+
+    fn locking(&mut self) -> Option<LockingProtocol> {
+        let version = |major, minor| Some(LockingProtocol { major, minor });
+        self.one_of(&[None, version(1, 0), version(1, 1), version(2, 0), version(u8::MAX, u8::MAX)])
     }
 
     fn testimony(&mut self) -> Testimony {

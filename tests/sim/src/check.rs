@@ -75,6 +75,9 @@ impl World {
         };
         self.check_agreed(node, verb, (ring, &nodes));
         self.check_saved(node, group, verb);
+        if matches!(verb, Verb::Attach(_) | Verb::Resume(_)) {
+            self.check_locking(node);
+        }
         let Verb::NodeDown(dead, incarnation) = verb else { return };
         let (dead, incarnation) = (*dead, *incarnation);
         self.counts.node_downs += 1;
@@ -155,9 +158,10 @@ impl World {
                 format!("n{node} lets n{peer} in again, which it buried in {incarnation}")
             });
         }
-        // Without fencing it may come back when all who knew were restarted; then it can die anew.
+        // Without fencing it may come back when all who knew were restarted, or cannot say so any more; then it
+        // can die anew.
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
-        let remembers = ring.iter().any(|it| {
+        let remembers = ring.iter().filter(|it| self.is_heard_by(**it, node)).any(|it| {
             let nodes = self.machines[it].daemon.as_ref().map(|it| it.core.snapshot().nodes);
             nodes.into_iter().flatten().any(|dead| dead.node == peer && dead.fencing != "none")
         });
@@ -271,6 +275,29 @@ impl World {
         }
     }
 
+    /// A kernel of a user stack is told of a group, and by that what it is to run.
+    fn check_locking(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let Some(highest) = machine.locking else { return };
+        let kind = machine.foreign;
+        let Some(ours) = machine.daemon.as_ref().and_then(|daemon| daemon.locking) else {
+            return self.violate("locking", || format!("n{node}: nothing is chosen"));
+        };
+        machine.kernel.locking = Some(ours);
+        let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+        let other = self.machines.values().find(|it| {
+            let runs = it.kernel.locking.is_some_and(|theirs| theirs != ours);
+            runs && it.foreign == kind && it.power != Power::Off && ring.contains(&it.id)
+        });
+        let other = other.map(|it| (it.id, it.kernel.locking));
+        if let Some((other, theirs)) = other {
+            self.violate("locking", || format!("n{node} runs {ours}, and n{other} {theirs:?}"));
+        }
+        if !highest.knows(ours) {
+            self.violate("locking", || format!("n{node} is to run {ours}, and knows {highest}"));
+        }
+    }
+
     /// A tool was told that its leave is done.
     pub(crate) fn check_left(&mut self, node: NodeId, group: GroupId, service: &ServiceName) {
         let saved = self.machines[&node].saved.groups.get(&group);
@@ -321,10 +348,6 @@ impl World {
     }
 
     fn check_views_at_rest(&mut self, group: GroupId, here: &[NodeId]) {
-        let uses: BTreeMap<NodeId, Incarnation> = here
-            .iter()
-            .filter_map(|node| Some((*node, self.machines[node].kernel.own(group, *node)?)))
-            .collect();
         for node in here {
             let ring = self.corosync.ring(*node).map(|(_, nodes, _)| nodes).unwrap_or_default();
             // A daemon that hangs and has nothing to say is a user like any other.
@@ -332,10 +355,16 @@ impl World {
                 let daemon = self.machines[it].daemon.as_ref();
                 ring.contains(it) && daemon.is_some_and(|daemon| daemon.hangs)
             };
-            let region = self.machines[node].kernel.regions.get(&group).cloned();
+            // Of those that stay behind, whoever is in the ring after all, and speaks.
+            let speaks = |it: &NodeId| ring.contains(it) && self.machines[it].daemon.is_some();
             let kind = self.machines[node].foreign;
-            let mut uses = uses.clone();
-            uses.retain(|it, _| self.machines[it].foreign == kind);
+            let counted = self.machines.keys().filter(|it| {
+                (here.contains(it) || speaks(it)) && !hangs(it) && self.machines[it].foreign == kind
+            });
+            let uses: BTreeMap<NodeId, Incarnation> = counted
+                .filter_map(|it| Some((*it, self.machines[it].kernel.own(group, *it)?)))
+                .collect();
+            let region = self.machines[node].kernel.regions.get(&group).cloned();
             let known = region.map(|it| it.known).map(|mut known| {
                 known.retain(|it, _| !hangs(it));
                 known

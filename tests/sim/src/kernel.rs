@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, ServiceName, Verb};
+use o2bridge_core::{GroupId, Incarnation, LockingProtocol, NodeId, Peers, ServiceName, Verb};
 
 use crate::options::ShimKind;
 
@@ -35,6 +35,8 @@ pub struct Kernel {
     kind: ShimKind,
     /// What the shim told it.
     pub regions: BTreeMap<GroupId, Region>,
+    /// The locking protocol that it runs as long as it has a lockspace.
+    pub locking: Option<LockingProtocol>,
     /// Where volumes are mounted.
     pub mounts: BTreeMap<GroupId, BTreeSet<ServiceName>>,
 }
@@ -43,7 +45,7 @@ impl Kernel {
     /// A kernel that has just booted.
     #[must_use]
     pub fn new(kind: ShimKind) -> Self {
-        Self { kind, regions: BTreeMap::new(), mounts: BTreeMap::new() }
+        Self { kind, regions: BTreeMap::new(), locking: None, mounts: BTreeMap::new() }
     }
 
     /// Whether a volume is mounted here.
@@ -86,6 +88,7 @@ impl Kernel {
             }
             Verb::Detach => {
                 self.regions.remove(&group);
+                self.locking = self.locking.filter(|_| !self.regions.is_empty());
             }
         }
         Ok(())

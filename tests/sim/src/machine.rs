@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
-    Action, Channel, ClientId, Core, Event, GroupId, Incarnation, Member, NodeId, OpId, Pid,
-    RequestId, RingId, Saved, ServiceName, Tunables,
+    Action, Channel, ClientId, Core, Event, GroupId, Incarnation, LockingProtocol, Member, NodeId,
+    OpId, Pid, RequestId, RingId, Saved, ServiceName, Tunables,
 };
 
 use crate::doors::Door;
@@ -47,6 +47,8 @@ pub struct Daemon {
     pub control: Vec<Member>,
     /// The latest setting of each of its timers.
     pub armed: BTreeMap<Timer, u64>,
+    /// The locking protocol that its shim was told to run.
+    pub locking: Option<LockingProtocol>,
     /// Requests that it has to answer, and whose they are.
     pub requests: BTreeMap<RequestId, u64>,
     /// The effects that have begun and not ended.
@@ -123,6 +125,8 @@ pub struct Machine {
     pub tools: BTreeMap<u64, Tool>,
     /// The configuration of its daemon.
     pub tunables: Tunables,
+    /// The newest locking protocol that its kernel knows, if it is to run one.
+    pub locking: Option<LockingProtocol>,
     /// Whether its daemon speaks a protocol of its own.
     pub foreign: bool,
     /// How its kernel answers the shim.
@@ -152,6 +156,7 @@ impl Machine {
             keeper: Keeper { alive: false, seen: Micros(0), beat: Micros(0) },
             tools: BTreeMap::new(),
             tunables,
+            locking: None,
             foreign: false,
             kernel_mood: Mood::Good,
             disk_mood: Mood::Good,
@@ -189,15 +194,16 @@ impl Machine {
     /// Whatever decides what becomes of it next. Of times nothing, and not what the keeper saw when.
     pub(crate) fn digest(&self, state: &mut impl Hasher) {
         let Self { id, power, boot, life, daemon, saved, kernel, keeper, tools, .. } = self;
-        let Self { tunables: _, foreign: _, kernel_mood, disk_mood, told_down, .. } = self;
+        let Self { tunables: _, locking: _, foreign: _, kernel_mood, disk_mood, told_down, .. } =
+            self;
         let Self { given_up, next_pid, numbers, .. } = self;
         (id, power, boot, life, saved, keeper.alive, tools).hash(state);
-        (&kernel.regions, &kernel.mounts).hash(state);
+        (&kernel.regions, &kernel.locking, &kernel.mounts).hash(state);
         (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
-            let Daemon { quorum, requests, effects, .. } = daemon;
-            (core, pid, connected, departing, quorum, requests, effects).hash(state);
+            let Daemon { quorum, locking, requests, effects, .. } = daemon;
+            (core, pid, connected, departing, quorum, locking, requests, effects).hash(state);
             inbox.len().hash(state);
             inbox.iter().for_each(|(_, event)| event.hash(state));
         }

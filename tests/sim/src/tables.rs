@@ -165,6 +165,9 @@ const SERVICE_RARE: &[[&str; 3]] = &[
     ["beginning", "client gone", "none"],
     ["beginning", "timer", "none"],
     ["granted", "complete 0", "live"],
+    // The first of the mounts is not saved yet.
+    ["additional", "complete 0", "completing"],
+    ["additional", "complete not 0", "completing"],
     ["granted", "complete not 0", "none"],
     ["granted", "leave", "none"],
     ["live", "leave", "none"],

@@ -23,7 +23,7 @@ pub use explore::{Choice, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 use o2bridge_core::timer::Timer;
-use o2bridge_core::{Action, Event, GroupId, NodeId, OpId, Tunables};
+use o2bridge_core::{Action, Event, GroupId, LockingProtocol, NodeId, OpId, Tunables};
 
 use crate::check::Violation;
 use crate::corosync::{Corosync, Heard, Word};
@@ -31,7 +31,7 @@ use crate::counts::Counts;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::machine::{Machine, Power};
-use crate::options::Options;
+use crate::options::{Options, ShimKind};
 use crate::step::{Mood, Step, Timed, volume};
 use crate::time::Micros;
 use crate::trace::Trace;
@@ -79,6 +79,8 @@ pub struct World {
     pub(crate) dice: Dice,
     queue: BTreeMap<(Micros, u64), Job>,
     serial: u64,
+    /// What waits for a machine that stands still, and since when.
+    held: BTreeMap<NodeId, (Micros, Vec<Job>)>,
     pub(crate) corosync: Corosync,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
     pub(crate) volumes: Volumes,
@@ -126,6 +128,9 @@ impl World {
             let id = NodeId(number);
             let mut machine = Machine::new(id, options.shim, tunables(&options, &mut dice));
             machine.foreign = number > options.nodes - options.foreign;
+            let minor = if options.mixed { (number % 3) as u8 } else { 0 };
+            let tells = options.shim == ShimKind::Control;
+            machine.locking = tells.then_some(LockingProtocol { major: 1, minor });
             machines.insert(id, machine);
         }
         let volumes = (0..options.groups).map(|it| (volume(it), Default::default())).collect();
@@ -135,6 +140,7 @@ impl World {
             dice,
             queue: BTreeMap::new(),
             serial: 0,
+            held: BTreeMap::new(),
             machines,
             volumes,
             fences: Mood::Good,
@@ -202,10 +208,9 @@ impl World {
     }
 
     fn run(&mut self, job: Job) {
-        if let Some(thaws) = self.is_for_frozen(&job) {
+        if let Some(node) = self.stands_still(&job) {
             // It will be done, but not before the machine goes on.
-            self.at(thaws, job);
-            return;
+            return self.hold(node, job);
         }
         match job {
             Job::Step(step) => self.take_step(&step),
@@ -229,14 +234,33 @@ impl World {
         }
     }
 
-    /// When a machine that is frozen, or a daemon that hangs, is looked at again.
-    fn is_for_frozen(&self, job: &Job) -> Option<Micros> {
+    /// The machine that is frozen, or whose daemon hangs, if the job is for it.
+    fn stands_still(&self, job: &Job) -> Option<NodeId> {
         let node = job.stands_still_with()?;
         let machine = &self.machines[&node];
         let is_for_daemon =
             matches!(job, Job::Wake(..) | Job::Do(..) | Job::Tell(..) | Job::Timer(..));
         let hangs = is_for_daemon && machine.daemon.as_ref().is_some_and(|it| it.hangs);
-        (hangs || machine.power == Power::Frozen).then(|| self.now.plus_ms(50))
+        (hangs || machine.power == Power::Frozen).then_some(node)
+    }
+
+    pub(crate) fn hold(&mut self, node: NodeId, job: Job) {
+        self.held.entry(node).or_insert((self.now, Vec::new())).1.push(job);
+    }
+
+    /// A machine or its daemon goes on with whatever it has missed. The daemon's loop looks at its clock first,
+    /// then at what corosync has for it, then at its timers.
+    pub(crate) fn go_on(&mut self, node: NodeId) {
+        let Some((since, jobs)) = self.held.remove(&node) else { return };
+        let machine = &self.machines[&node];
+        let life = machine.life;
+        if self.now.ms_since(since) > machine.tunables.grace_ms / 4 {
+            self.at(self.now, Job::Tell(node, life, Box::new(Event::Stalled)));
+        }
+        self.at(self.now, Job::Wake(node, life));
+        for job in jobs {
+            self.at(self.now, job);
+        }
     }
 
     /// Carries what corosync says to the daemons that it is for.

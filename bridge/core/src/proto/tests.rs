@@ -22,6 +22,10 @@ fn hello() -> Hello {
         memory_from: Incarnation(u64::MAX),
         ring: Some(RingId { seq: 0x0102_0304_0506_0708, node: NodeId(u32::MAX) }),
         uses: uses(3),
+        locking: Locking {
+            highest: Some(LockingProtocol { major: 1, minor: u8::MAX }),
+            running: Some(LockingProtocol { major: u8::MAX, minor: 0 }),
+        },
         testimony: vec![
             testimony(1, Fate::Missing),
             testimony(2, Fate::Condemned { turn: 0 }),
@@ -38,6 +42,7 @@ fn bare_hello() -> Hello {
         memory_from: Incarnation(0),
         ring: None,
         uses: Uses::new(),
+        locking: Locking::default(),
         testimony: vec![],
         witness: false,
     }

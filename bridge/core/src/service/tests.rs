@@ -38,6 +38,8 @@ const ALL: [Service; 10] = [
 
 /// The new request leaves the service and is answered when the group let go.
 const LEAVES_FOR_NEW: Service = Service::Leaving { request: Some(NEW) };
+/// It lives, and the new request is answered when that is saved.
+const COMPLETES_FOR_NEW: Service = Service::Completing { request: NEW };
 
 /// Checks one event against all states: what it answers, and the state after it.
 #[track_caller]
@@ -102,12 +104,12 @@ fn complete_with_success() {
         |service| service.complete(NEW, A, 0),
         [
             (answer(ReplyKind::NotBegun), BEGINNING),
-            (Moved::Quietly, Service::Completing { request: NEW }),
-            (Moved::Quietly, Service::Completing { request: NEW }),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
             (answer(ReplyKind::Busy), COMPLETING),
             (answer(ReplyKind::NotBegun), LIVE),
-            (answer(ReplyKind::Done), LIVE),
-            (answer(ReplyKind::Done), LIVE),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
             (answer(ReplyKind::Busy), LOOKING),
             (answer(ReplyKind::NotBegun), LEAVING),
             (answer(ReplyKind::NotBegun), LEAVING_MUTELY),
@@ -126,8 +128,8 @@ fn complete_with_failure() {
                 (Moved::Quietly, LEAVES_FOR_NEW),
                 (answer(ReplyKind::Busy), COMPLETING),
                 (answer(ReplyKind::NotBegun), LIVE),
-                (answer(ReplyKind::Done), LIVE),
-                (answer(ReplyKind::Done), LIVE),
+                (Moved::Quietly, COMPLETES_FOR_NEW),
+                (Moved::Quietly, COMPLETES_FOR_NEW),
                 (answer(ReplyKind::Busy), LOOKING),
                 (answer(ReplyKind::NotBegun), LEAVING),
                 (answer(ReplyKind::NotBegun), LEAVING_MUTELY),
@@ -144,11 +146,11 @@ fn complete_by_a_stranger() {
         [
             (answer(ReplyKind::NotBegun), BEGINNING),
             (answer(ReplyKind::NotBegun), GRANTED_HELD),
-            (Moved::Quietly, Service::Completing { request: NEW }),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
             (answer(ReplyKind::Busy), COMPLETING),
             (answer(ReplyKind::NotBegun), LIVE),
             (answer(ReplyKind::NotBegun), ADDITIONAL_HELD),
-            (answer(ReplyKind::Done), LIVE),
+            (Moved::Quietly, COMPLETES_FOR_NEW),
             (answer(ReplyKind::Busy), LOOKING),
             (answer(ReplyKind::NotBegun), LEAVING),
             (answer(ReplyKind::NotBegun), LEAVING_MUTELY),
@@ -258,7 +260,6 @@ fn words_and_images() {
 #[test]
 fn replies() {
     let kinds = [
-        (ReplyKind::Done, Reply::Done),
         (ReplyKind::Already, Reply::Already),
         (ReplyKind::Busy, Reply::Refused(Refusal::Busy)),
         (ReplyKind::NotBegun, Reply::Refused(Refusal::NotBegun)),

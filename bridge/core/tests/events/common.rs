@@ -92,7 +92,12 @@ pub fn tunables(fencing: Fencing) -> Tunables {
 }
 
 pub fn config(fencing: Fencing) -> Config {
-    Config { boot: boot(1), first_incarnation: inc(1), tunables: tunables(fencing) }
+    Config {
+        boot: boot(1),
+        first_incarnation: inc(1),
+        locking: Locking::default(),
+        tunables: tunables(fencing),
+    }
 }
 
 // ---- events ----
@@ -177,6 +182,7 @@ pub fn hello(n: u32, seq: u64) -> Hello {
         witness: true,
         ring: Some(ring(seq)),
         uses: BTreeMap::new(),
+        locking: Locking::default(),
         testimony: vec![],
     }
 }
@@ -347,6 +353,7 @@ impl Rig {
                 | Action::Arm { .. }
                 | Action::FenceSelf { .. }
                 | Action::Exit
+                | Action::RunLocking(_)
                 | Action::Note(_) => continue,
             };
             queue.extend(self.handle(event));
@@ -490,6 +497,7 @@ pub fn op_of(action: &Action) -> Option<OpId> {
         | Action::Arm { .. }
         | Action::FenceSelf { .. }
         | Action::Exit
+        | Action::RunLocking(_)
         | Action::Note(_) => None,
     }
 }

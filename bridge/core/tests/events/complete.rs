@@ -71,3 +71,28 @@ fn without_corosync() {
     expect(rig.handle(done(op)), vec![reply(2, Reply::Done)]);
     assert_eq!((rig.state(), rig.service(&mnt())), ("apart", "live"));
 }
+
+/// The tool of the first mount died: that it stands was seen, and is not saved yet. What the next tool
+/// is told must outlive this daemon all the same.
+#[test]
+fn one_more_before_the_first_is_saved() {
+    for code in [0, 32] {
+        let mut rig = Rig::up(Fencing::None, &[1]);
+        let ocfs2 = name(ServiceName::OCFS2);
+        rig.run(Event::Begin(begin(1, &ocfs2)));
+        let look_op = rig.op(1);
+        rig.handle(Event::ClientGone { client: ClientId(1) });
+        let save_op = rig.op(1);
+        let services = vec![SavedService { name: ocfs2.clone(), live: true }];
+        let live = SavedGroup { services, ..image(&[1], true, false) };
+        let looked = Event::Looked { op: look_op, finding: Finding::Mounted };
+        expect(rig.handle(looked), vec![save(save_op, live)]);
+        let again = Event::Begin(begin(2, &ocfs2));
+        expect(rig.handle(again), vec![reply(2, Reply::Already)]);
+        expect_nothing(rig.handle(complete(3, &ocfs2, code)));
+        assert_eq!(rig.service(&ocfs2), "completing");
+        let saved = vec![note(Note::GroupReady(G)), reply(3, Reply::Done)];
+        expect(rig.handle(done(save_op)), saved);
+        assert_eq!(rig.service(&ocfs2), "live");
+    }
+}

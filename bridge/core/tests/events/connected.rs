@@ -172,6 +172,36 @@ fn a_told_member_is_gone_from_the_ring() {
     assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(2))));
 }
 
+/// The predecessor died between two groups: in one of them a node still has the use of an earlier boot, whose
+/// death was not told. Heard in its present boot, that node owes nothing, and the death is told.
+#[test]
+fn a_node_is_remembered_in_two_boots() {
+    for (old, new) in [(G, H), (H, G)] {
+        let again = User { incarnation: inc(22), boot: boot(22) };
+        let mut present = image(&[1], true, false);
+        present.told.insert(node(2), again);
+        let groups = [(old, image(&[1, 2], true, true)), (new, present)].into();
+        let saved = Saved { memory_from: Some(inc(1)), groups };
+        let mut rig = Rig::joining(Fencing::None, saved, &[1, 2]);
+        rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        let hello = Hello {
+            boot: boot(22),
+            memory_from: inc(22),
+            uses: [(new, inc(22))].into(),
+            ..hello(2, 1)
+        };
+        let actions = rig.run(hello_of(2, hello));
+        let nodes = rig.core.snapshot().nodes;
+        let two = nodes.iter().find(|status| status.node == node(2)).unwrap();
+        assert!(!two.in_debt && two.groups == 1, "{two:?}");
+        let is_told = |action: &Action| {
+            matches!(action, Action::Verb { verb: Verb::NodeDown(dead, inc), .. }
+                if (*dead, inc.0) == (node(2), 2_000))
+        };
+        assert_eq!(actions.iter().any(is_told), old == G, "only G's CPG answers: {actions:?}");
+    }
+}
+
 /// The tool of a service that was not live may still complete, for as long as any tool may; then the
 /// mount table decides about a mount, and nobody but its user about a tool.
 #[test]

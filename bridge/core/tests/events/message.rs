@@ -152,6 +152,90 @@ fn a_buried_node_is_released() {
     assert_eq!(rig.node(3), ("speaking", "none", false));
 }
 
+/// Node 3 was condemned, our agent is after it, and it is back in the same boot, still using the group.
+fn back_before_it_is_fenced() -> (Rig, OpId, u64) {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let all: Vec<Action> =
+        rig.loss(&[1, 2], &[3], Reason::NodeDown).into_iter().flat_map(|it| rig.run(it)).collect();
+    let fence = all.iter().find(|action| matches!(action, Action::Fence { .. })).and_then(op_of);
+    rig.run(hello_of(2, hello_using(2, 2)));
+    let seq = rig.next_ring(&[1, 2, 3]);
+    for event in [
+        quorum(true, seq, &[1, 2, 3]),
+        joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2, 3]),
+        totem(group_channel(), seq, &[1, 2, 3]),
+        hello_of(2, hello_using(2, seq)),
+        hello_of(3, hello_using(3, seq)),
+    ] {
+        rig.run(event);
+    }
+    assert_eq!(rig.node(3), ("speaking", "running", false));
+    assert_eq!((rig.state(), rig.waiting()), ("suspended", Waiting::Fencing(node(3))));
+    (rig, fence.expect("the turn is ours"), seq)
+}
+
+/// It has ended what it was buried in before anybody fenced it: it left, and there is no death to tell.
+/// Those who were there have seen it leave, and would never fence it.
+#[test]
+fn a_buried_node_left() {
+    let (mut rig, fence, seq) = back_before_it_is_fenced();
+    let op = rig.op(1);
+    expect(
+        rig.handle(hello_of(3, hello(3, seq))),
+        vec![
+            note(Note::UserLeft(G, node(3), inc(3))),
+            verb(op, Verb::Resume(peers(&[1, 2]))),
+            say_hello(hello_using(1, seq)),
+        ],
+    );
+    assert_eq!(rig.node(3), ("speaking", "none", false));
+    // The agent comes too late: it proves nothing.
+    expect_nothing(rig.handle(done(fence)));
+    rig.run(done(op));
+    assert_eq!((rig.state(), rig.group_members()), ("ready", vec![(1, "member"), (2, "member")]));
+}
+
+/// A daemon that lost its memory cannot say so: its node stays condemned, and has to be reset.
+#[test]
+fn a_buried_node_without_memory_did_not_leave() {
+    let (mut rig, _, seq) = back_before_it_is_fenced();
+    let grace = rig.arm(Timer::Grace(node(3)), GRACE_MS);
+    let amnesiac = Hello { memory_from: inc(4), ..hello(3, seq) };
+    expect(rig.handle(hello_of(3, amnesiac)), vec![grace]);
+    assert_eq!(rig.node(3), ("speaking", "running", true));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member"), (3, "dead")]);
+}
+
+/// Two daemons hold node 4 for lost in different boots, which nobody can order. Who has fenced the one
+/// will not fence the other: it says so when it hears of it, and the turn passes.
+#[test]
+fn a_node_lost_in_two_boots() {
+    let other = |fate| Testimony { boot: boot(44), ..testimony(4, fate) };
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    rig.run(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 1 })]));
+    assert_eq!(rig.node(4), ("absent", "needed", false), "it is the turn of node 2");
+    expect_nothing(rig.run(hello_with(2, vec![other(Fate::Condemned { turn: 0 })])));
+    let op = rig.op(1);
+    let passed = vec![testimony(4, Fate::Condemned { turn: 2 })];
+    expect(
+        rig.handle(hello_with(2, vec![other(Fate::Fenced)])),
+        vec![
+            Action::Fence { op, node: node(4), level: 0 },
+            say_hello(Hello { testimony: passed, ..hello_using(1, 1) }),
+        ],
+    );
+    expect_nothing(rig.handle(hello_with(2, vec![other(Fate::Fenced)])));
+
+    rig.run(done(op));
+    expect_nothing(rig.handle(hello_with(2, vec![other(Fate::Fenced)])));
+    let ours = vec![testimony(4, Fate::Fenced)];
+    expect(
+        rig.handle(hello_with(2, vec![other(Fate::Condemned { turn: 0 })])),
+        vec![say_hello(Hello { testimony: ours, ..hello_using(1, 1) })],
+    );
+}
+
 /// A daemon that lost its memory cannot say that what it was buried in has ended.
 #[test]
 fn a_buried_node_without_memory_is_not_released() {
@@ -168,7 +252,7 @@ fn a_buried_node_without_memory_is_not_released() {
     ] {
         rig.run(event);
     }
-    assert_eq!(rig.node(3), ("speaking", "fenced", false));
+    assert_eq!(rig.node(3), ("speaking", "fenced", true));
 }
 
 /// Another daemon's proof is proof here.
@@ -471,6 +555,35 @@ fn a_foreign_daemon_is_heard_while_a_tool_waits() {
         rig.handle(said(Channel::Control, 2, foreign_refusal(1))),
         vec![refused(1, incompatible()), note(Note::GroupGone(G)), say_hello(hello(1, 1))],
     );
+}
+
+/// A daemon is restarted under a mount, and somebody whom it does not understand uses something too: what
+/// is mounted stays, and whoever begins is told in the end whom the group waited for.
+#[test]
+fn a_foreign_daemon_beside_a_mount() {
+    let groups = [(G, image(&[1], true, false))].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(Fencing::None, saved, &[1, 2]);
+    rig.handle(done(OpId(1)));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.ring = vec![1];
+    rig.pump(own);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    let more = name("/more");
+    let (save_op, again) = (rig.op(1), rig.op(2));
+    let services = [(&mnt(), true), (&more, false)];
+    let services = services.map(|(name, live)| SavedService { name: name.clone(), live });
+    let both = SavedGroup { services: services.to_vec(), ..image(&[1], true, false) };
+    let timer = rig.arm(Timer::Begin(G, more.clone()), BEGIN_MS);
+    expect(rig.handle(Event::Begin(begin(1, &more))), vec![timer, save(save_op, both)]);
+    expect(rig.handle(done(save_op)), vec![note(Note::GroupReady(G))]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    let overdue = vec![
+        refused(1, Refusal::TimedOut(Waiting::Peer(node(2)))),
+        save(again, image(&[1], true, false)),
+    ];
+    expect(rig.fire_last(Timer::Begin(G, more.clone())), overdue);
+    assert_eq!(rig.service(&mnt()), "live");
 }
 
 /// A foreign refusal of a third node is no business of ours.

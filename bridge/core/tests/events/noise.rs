@@ -100,7 +100,13 @@ impl Noise {
             witness: self.coin(),
             ring: Some(ring(self.ring().0)),
             uses: self.uses(n),
+            locking: Locking { highest: self.locking(), running: self.locking() },
         }
+    }
+
+    fn locking(&mut self) -> Option<LockingProtocol> {
+        let (major, minor) = (self.below(3) as u8, self.below(3) as u8);
+        (major > 0).then_some(LockingProtocol { major, minor })
     }
 
     /// A word of another node: corosync vouches for the sender, and we know what we say ourselves.

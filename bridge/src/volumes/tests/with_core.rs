@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use o2bridge_core::{
-    Action, BootId, ClientId, Config, Core, Fencing, Finding, Member, NodeId, OpError, Pid, Reason,
-    RingId, Tunables,
+    Action, BootId, ClientId, Config, Core, Fencing, Finding, Locking, Member, NodeId, OpError,
+    Pid, Reason, RingId, Tunables,
 };
 
 use super::*;
@@ -51,7 +51,12 @@ impl Daemon {
 
     fn serving(serves: Serves, saved: Saved) -> Self {
         let first_incarnation = Incarnation(1_000);
-        let config = Config { boot: BootId(1), first_incarnation, tunables: tunables() };
+        let config = Config {
+            boot: BootId(1),
+            first_incarnation,
+            locking: Locking::default(),
+            tunables: tunables(),
+        };
         let mut daemon = Self {
             core: Core::new(config, saved.clone()),
             volumes: Volumes::new(Policy { serves, ..policy(OnLoss::Reset) }),

@@ -13,6 +13,13 @@ impl World {
         machine.boot == owner.boot && machine.power != Power::Off
     }
 
+    /// Whether a node's daemon can be heard by another's: it does not hang, and speaks the same version.
+    pub(super) fn is_heard_by(&self, speaker: NodeId, listener: NodeId) -> bool {
+        let machine = &self.machines[&speaker];
+        machine.daemon.as_ref().is_some_and(|it| !it.hangs)
+            && machine.foreign == self.machines[&listener].foreign
+    }
+
     /// All daemons that can speak in a ring have seen it.
     pub(super) fn check_agreed(
         &mut self,
@@ -27,7 +34,7 @@ impl World {
             let daemon = peer.daemon.as_ref().filter(|it| it.pid == member.pid && it.connected);
             let seen = daemon.and_then(|daemon| daemon.quorum.as_ref()).map(|(_, seen, _)| *seen);
             // Who hangs is not awaited for ever.
-            let speaks = daemon.is_some_and(|it| !it.hangs) && peer.foreign == machine.foreign;
+            let speaks = daemon.is_some() && self.is_heard_by(member.node, node);
             // One whose corosync was restarted meanwhile has seen it before.
             let is_there = self.corosync.ring(member.node).is_some_and(|(id, ..)| id == ring);
             speaks

@@ -20,7 +20,7 @@ impl World {
         };
         let Some(daemon) = machine.daemon.as_mut() else { return };
         if daemon.hangs {
-            return self.at(now.plus_ms(50), Job::Tell(node, life, Box::new(event)));
+            return self.hold(node, Job::Tell(node, life, Box::new(event)));
         }
         let (mut cause, mut stale) = (None, false);
         match &event {
@@ -151,6 +151,10 @@ impl World {
                 let boot = self.machines[&node].boot;
                 let us = 50_000 + self.dice.skewed(2_000_000);
                 self.after_us(us, Job::Reset(node, boot));
+            }
+            Action::RunLocking(protocol) => {
+                let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+                daemon.into_iter().for_each(|it| it.locking = Some(protocol));
             }
             Action::Exit => self.exit(node, life),
             Action::Note(note) => self.note(&note),

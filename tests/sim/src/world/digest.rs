@@ -27,6 +27,7 @@ impl World {
         (volumes, fences, spared, healed).hash(&mut state);
         corosync.digest(self.now, &mut state);
         machines.values().for_each(|machine| machine.digest(&mut state));
+        self.held.values().for_each(|(_, jobs)| jobs.hash(&mut state));
         let mut lanes: BTreeMap<Lane, Vec<(u64, &Job)>> = BTreeMap::new();
         for ((at, _), job) in &self.queue {
             if let Some(lane) = job.lane() {

@@ -89,6 +89,7 @@ impl World {
             | Action::Reply { .. }
             | Action::Arm { .. }
             | Action::FenceSelf { .. }
+            | Action::RunLocking(_)
             | Action::Exit
             | Action::Note(_) => {}
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, World};
 use crate::check::Violation;
-use crate::machine::Power;
+use crate::machine::{Machine, Power};
 use crate::options::ShimKind;
 use crate::step::{Mood, Turn};
 use crate::time::Micros;
@@ -24,10 +24,8 @@ impl World {
     /// It did not, or something else is wrong.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.healed = true;
-        self.machines
-            .values_mut()
-            .filter_map(|it| it.daemon.as_mut())
-            .for_each(|it| it.hangs = false);
+        let ids: Vec<NodeId> = self.machines.keys().copied().collect();
+        ids.into_iter().for_each(|node| self.hang(node, false));
         let fates: BTreeMap<NodeId, u8> = self.give_up().into_iter().map(|it| (it, 2)).collect();
         self.corosync.wire(fates, self.now);
         self.fences = Mood::Good;
@@ -60,7 +58,7 @@ impl World {
             machine.given_up = true;
             match self.dice.below(5) {
                 0 => self.power_off(node),
-                1 => self.kill_daemon(node),
+                1 if self.is_missed(node) => self.kill_daemon(node),
                 // The others list it, and it is in no ring with them.
                 3 => self.turn(node, Turn::Haunt),
                 2 if self.options.shim != ShimKind::Record => self.hang(node, true),
@@ -78,12 +76,37 @@ impl World {
         cut_off
     }
 
-    /// Whether a daemon that hangs for good is in the middle of using a group. As long as it does not say that
-    /// its kernel knows them, nobody else can begin, and whoever must have the group tries on and on.
+    /// Whether somebody ends this node, should its daemon stay away: its keeper, or, where there is none,
+    /// all who stay, because each of them has heard what it uses and one may die.
+    fn is_missed(&self, node: NodeId) -> bool {
+        let mut others = self.machines.values().filter(|it| it.id != node && !it.given_up);
+        self.options.shim != ShimKind::Record
+            || others.all(|it| {
+                let nodes = it.daemon.as_ref().map(|daemon| daemon.core.snapshot().nodes);
+                let hears = |it: &o2bridge_core::snapshot::NodeStatus| {
+                    it.node == node && it.daemon == "speaking"
+                };
+                nodes.is_some_and(|nodes| nodes.iter().any(hears))
+            })
+    }
+
+    /// Whether whoever must have a group may have to try on and on, as nobody is told to go ahead: a daemon
+    /// that hangs for good is in the middle of using it and does not say that its kernel knows them, or nobody
+    /// knows all users.
     pub(crate) fn is_held_up(&self, group: GroupId) -> bool {
         let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
         let hanging = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
         hanging.flat_map(|it| it.core.snapshot().groups).any(|it| it.group == group)
+            || self.is_disputed(group)
+    }
+
+    /// Whether a user of a group has a node beside it that uses something too and that it does not understand.
+    /// Fencing keeps the second of them out until the first has ended.
+    fn is_disputed(&self, group: GroupId) -> bool {
+        let users = self.machines.values().filter(|it| !it.kernel.regions.is_empty());
+        let is_other = |user: &Machine| users.clone().any(|it| it.foreign != user.foreign);
+        !self.options.is_physical()
+            && users.clone().any(|it| it.kernel.regions.contains_key(&group) && is_other(it))
     }
 
     /// Brings back whatever is not there.

@@ -1,6 +1,6 @@
 //! Power, corosync, daemons and keepers come and go.
 
-use o2bridge_core::{BootId, Config, Core, Event, Incarnation, NodeId, Verb};
+use o2bridge_core::{BootId, Config, Core, Event, Incarnation, Locking, NodeId, Verb};
 
 use super::{Job, World};
 use crate::machine::{Daemon, Power};
@@ -41,6 +41,7 @@ impl World {
         };
         let boot = machine.boot;
         machine.lose_power(shim);
+        self.held.remove(&node);
         self.counts.crashes += 1;
         self.trace.say(self.now, || format!("n{node} loses power"));
         for volume in self.volumes.values_mut() {
@@ -83,12 +84,16 @@ impl World {
         };
         machine.power = Power::On;
         self.corosync.resume(node, self.now);
+        self.go_on(node);
     }
 
     /// A daemon stands still, or goes on.
     pub(super) fn hang(&mut self, node: NodeId, hangs: bool) {
         let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
         daemon.into_iter().for_each(|daemon| daemon.hangs = hangs);
+        if !hangs {
+            self.go_on(node);
+        }
     }
 
     pub(super) fn start_corosync(&mut self, node: NodeId, boot: u128) {
@@ -144,6 +149,7 @@ impl World {
         let config = Config {
             boot: BootId(boot),
             first_incarnation: first,
+            locking: Locking { highest: machine.locking, running: machine.kernel.locking },
             tunables: machine.tunables.clone(),
         };
         machine.keeper.alive = true;
@@ -157,6 +163,7 @@ impl World {
             quorum: None,
             control: Vec::new(),
             armed: Default::default(),
+            locking: machine.kernel.locking,
             requests: Default::default(),
             effects: Default::default(),
         });

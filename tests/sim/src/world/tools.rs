@@ -13,7 +13,7 @@ use o2bridge_wire::varlink::Method;
 
 use super::{Job, World};
 use crate::doors::{self, CLUSTER, Door, Read};
-use crate::machine::{Doing, Power, Tool};
+use crate::machine::{Doing, Machine, Power, Tool};
 use crate::options::ShimKind;
 use crate::step::How;
 use crate::volume::Journal;
@@ -343,13 +343,18 @@ impl World {
         let Some(owner) = self.owner(node, group) else { return false };
         let region = &self.machines[&node].kernel.regions[&group];
         let already = self.machines[&node].kernel.is_mounted(group);
-        // The lock manager of each mounted peer must know us, or it does not let us in.
-        let strangers = region.known.keys().any(|peer| {
-            let peer = &self.machines[peer];
-            peer.id != node
-                && peer.power != Power::Off
-                && peer.kernel.is_mounted(group)
-                && !peer.kernel.knows(group, node, owner.incarnation)
+        // The lock manager of each mounted peer must know us, or it does not let us in; nor does it if we do not
+        // know all those whom it knows.
+        let is_in = |peer: &Machine| {
+            peer.id != node && peer.power != Power::Off && peer.kernel.is_mounted(group)
+        };
+        let unknown =
+            |third: &NodeId| is_in(&self.machines[third]) && !region.known.contains_key(third);
+        let strangers = region.known.keys().map(|peer| &self.machines[peer]).any(|peer| {
+            let theirs = peer.kernel.regions.get(&group);
+            is_in(peer)
+                && (!peer.kernel.knows(group, node, owner.incarnation)
+                    || theirs.is_some_and(|theirs| theirs.known.keys().any(unknown)))
         });
         if region.suspended || (strangers && self.options.shim != ShimKind::Record) {
             return false;
