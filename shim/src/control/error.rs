@@ -70,7 +70,7 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str(
-                "dlm_controld does not run here; if a volume is mounted this node must be reset, \
+                "dlm_controld does not run here: start it, or, if a volume is mounted, reset this node, \
                  because a new one takes no lockspace over",
             ),
             Self::Slow { for_ms } => write!(f, "dlm_controld has not answered for {for_ms} ms"),

@@ -1,5 +1,6 @@
 //! Runs scenarios on kernels, keeps what a failure left, and prints the table.
 
+mod asked;
 mod table;
 
 use std::fs::{self, File};
@@ -18,12 +19,8 @@ use crate::kernel::{self, Kernel};
 use crate::lab::{Lab, Places, Plan};
 use crate::power::lock;
 
+pub use asked::{AND_NEWEST, Asked, USUAL};
 pub use table::table;
-
-/// The kernels that every scenario is run on, unless it says otherwise.
-pub const USUAL: [&str; 2] = ["6.1", "6.12"];
-/// These, and the newest that boots.
-pub const AND_NEWEST: &[&str] = &["6.1", "6.12", "sid"];
 
 /// A script with steps and expectations.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +31,8 @@ pub struct Scenario {
     pub guests: u8,
     /// What it shows, in one line.
     pub text: &'static str,
-    /// The kernels it is run on when none is asked for; empty means [`USUAL`]. The newest is for the
-    /// few scenarios that tell most; a scenario can be asked for on any kernel.
+    /// The kernels it is run on unless it is asked for by name; empty means [`USUAL`]. The newest is for
+    /// the few scenarios that tell most; a scenario can be asked for on any kernel.
     pub kernels: &'static [&'static str],
     /// The script.
     pub run: fn(&Context) -> Result<()>,
@@ -122,17 +119,16 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs each scenario on each of these kernels, or, if there are none, on those that it is for.
+    /// Runs what was asked for, kernel by kernel.
     ///
     /// # Errors
     /// The directory of the run cannot be made.
-    pub fn run(&self, kernels: &[String], scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
+    pub fn run(&self, asked: &Asked) -> Result<Vec<Outcome>> {
         let _alone = self.alone()?;
         let mut outcomes = Vec::new();
         for name in kernel::names() {
-            let asked = kernels.iter().any(|kernel| kernel == name);
-            let wanted = |s: &&Scenario| asked || (kernels.is_empty() && is_for(s, name));
-            let scenarios: Vec<&Scenario> = scenarios.iter().filter(wanted).collect();
+            let wanted = asked.scenarios.iter().filter(|scenario| asked.wants(scenario, name));
+            let scenarios: Vec<&Scenario> = wanted.collect();
             if scenarios.is_empty() {
                 continue;
             }
@@ -280,11 +276,6 @@ fn drop_images(run: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn is_for(scenario: &Scenario, kernel: &str) -> bool {
-    let own = scenario.kernels;
-    if own.is_empty() { USUAL.contains(&kernel) } else { own.contains(&kernel) }
 }
 
 fn skipped(kernel: &str, scenario: &Scenario, why: &str) -> Outcome {

@@ -62,6 +62,17 @@ impl Failure {
         }
     }
 
+    /// Where the reason is that a refusal has no room for.
+    fn whole_reason(&self) -> Option<String> {
+        let Self::Client(ClientError::Refused(refused)) = self else { return None };
+        let error = io::Error::from_raw_os_error(refused.errno);
+        (refused.code == "Failed").then(|| {
+            format!(
+                "{error}; the whole reason is in 'journalctl -u o2bridged' and 'o2bridge status'"
+            )
+        })
+    }
+
     /// Whether the daemon may still go on with the call.
     fn leaves_something(&self) -> bool {
         matches!(self, Self::Client(ClientError::TimedOut { .. } | ClientError::Lost { .. }))
@@ -79,6 +90,9 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             eprintln!("o2bridge: {failure}");
+            if let Some(reason) = failure.whole_reason() {
+                eprintln!("{reason}");
+            }
             if let Some(hint) = hint.filter(|_| failure.leaves_something()) {
                 eprintln!("{hint}");
             }
@@ -218,4 +232,23 @@ fn write(bytes: &[u8]) -> Result<(), Failure> {
     output.write_all(bytes)?;
     output.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use o2bridge::client::Refused;
+
+    use super::*;
+
+    #[test]
+    fn what_failed_in_the_daemon_is_in_its_log() {
+        let refused = |code: &str| {
+            let message = "attach failed: errno 111".to_owned();
+            Failure::from(ClientError::from(Refused { code: code.into(), errno: 111, message }))
+        };
+        let reason = refused("Failed").whole_reason().unwrap();
+        assert!(reason.starts_with("Connection refused"), "{reason}");
+        assert!(reason.contains("journalctl -u o2bridged"), "{reason}");
+        assert_eq!(refused("Busy").whole_reason(), None);
+    }
 }

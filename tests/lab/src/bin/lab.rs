@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use o2bridge_lab::run::{Outcome, Runner, USUAL, Verdict, table};
+use o2bridge_lab::run::{Asked, Outcome, Runner, USUAL, Verdict, table};
 use o2bridge_lab::{Kernel, LabError, Result, Scenario, kernel, scenario};
 
 /// Runs scenarios on real kernels in QEMU, and prints a table kernel x scenario.
@@ -16,7 +16,7 @@ struct Arguments {
     /// Only this kernel; may be repeated [default: those that each scenario is for]
     #[arg(long)]
     kernel: Vec<String>,
-    /// Only this scenario; may be repeated [default: all]
+    /// Only this scenario; may be repeated [default: all that are for the kernel]
     #[arg(long)]
     scenario: Vec<String>,
     /// QEMU's accelerator [default: kvm if it works here, else tcg]
@@ -87,7 +87,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         None => {
             let runner = runner(binaries, directory, arguments);
-            let outcomes = runner.run(&known(&arguments.kernel)?, &chosen(&arguments.scenario)?)?;
+            let outcomes = runner.run(&Asked {
+                kernels: known(&arguments.kernel)?,
+                scenarios: chosen(&arguments.scenario)?,
+                by_name: !arguments.scenario.is_empty(),
+            })?;
             report(&outcomes, arguments.format)
         }
     }

@@ -8,6 +8,11 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t debugfs debugfs /sys/kernel/debug
+# As the package of the kernel has it: what the host has there is of another one. Before the host's /tmp is
+# hidden, for the lab may lie there.
+mkdir -p /boot
+mount -t tmpfs tmpfs /boot
+cp "$LAB_BOOT"/config-* /boot/ 2>/dev/null
 for place in /run /tmp /var /etc/corosync /etc/ocfs2 /etc/o2bridge; do
     mkdir -p $place
     mount -t tmpfs -o size=50% tmpfs $place
@@ -20,11 +25,6 @@ ln -sf ../proc/self/mounts /etc/mtab
 ln -s /proc/self/fd /dev/fd 2>/dev/null
 rm -f /etc/resolv.conf /etc/default/o2cb
 : >/etc/fstab
-
-# As the package of the kernel has it: what the host has there is of another one.
-mkdir -p /boot
-mount -t tmpfs tmpfs /boot
-cp "$LAB_BOOT"/config-* /boot/ 2>/dev/null
 
 echo "$LAB_NAME" >/etc/hostname
 echo "$LAB_MACHINE" >/etc/machine-id

@@ -1,5 +1,9 @@
 //! The shim `control`: OCFS2 is told of deaths through its control device, beside a dlm_controld that asks.
 
+mod controld;
+mod fencing;
+mod kills;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +12,6 @@ use super::dlm::fall::{self, Fall, LIMIT};
 use super::dlm::trace::{DOWN, REPLAY, START, STOP, Trace};
 use super::dlm::{self, Dlm};
 use super::ordinary::cross_over;
-use super::restart::{RESPAWN, STALL_LIMIT, pid, replace, writes_on};
 use super::seen;
 use super::stock::{self, MOUNT};
 use crate::ensure;
@@ -47,7 +50,7 @@ pub(super) const ALL: &[Scenario] = &[
         guests: 2,
         text: "control: o2bridged is killed 20 times under load: no reset; with its keeper: reset at once",
         kernels: SAFE,
-        run: killed,
+        run: kills::run,
     },
     Scenario {
         name: "controlbegin",
@@ -69,6 +72,20 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: tools that say nothing (label pcmk)",
         kernels: SAFE,
         run: |context| dlm::tools::run(context, "pcmk", Dlm::Asks),
+    },
+    Scenario {
+        name: "controldlm",
+        guests: 2,
+        text: "control: dlm_controld is missing, then killed, then killed where the peer dies",
+        kernels: SAFE,
+        run: controld::run,
+    },
+    Scenario {
+        name: "controlfence",
+        guests: 2,
+        text: "control: dlm_controld fences, too: nothing recovers before both have, and once",
+        kernels: SAFE,
+        run: fencing::run,
     },
     Scenario {
         name: "controldeaths",
@@ -147,63 +164,7 @@ fn nothing_recovered(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-const KILLS: u32 = 20;
 pub(super) const DEATHS: usize = 20;
-
-fn killed(context: &Context) -> Result<()> {
-    let lab = dlm::mounted(context, 2, "cman", Dlm::Asks)?;
-    for guest in lab.guests() {
-        guest.kill_program("o2bridged")?;
-        guest.daemon("o2bridged", RESPAWN)?;
-    }
-    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, 2))?;
-    let loads = lab.guests().map(stock::start_load).collect::<Result<Vec<_>>>()?;
-    lab.step("both nodes write");
-    let keeper = |guest| pid(guest, "o2bridge-keeper");
-    let before = lab.guests().map(keeper).collect::<Result<Vec<_>>>()?;
-    let mut longest = Duration::ZERO;
-    for kill in 0..KILLS {
-        let is_first = kill % 2 == 0;
-        replace(lab.guest(if is_first { 1 } else { 2 }), &["o2bridged"])?;
-        let since = Instant::now();
-        lab.guests().try_for_each(|guest| writes_on(guest, STALL_LIMIT))?;
-        longest = longest.max(since.elapsed());
-        if !is_first {
-            lab.guests().try_for_each(|guest| bridge::wait_ready(guest, 2))?;
-        }
-    }
-    context.figure("longest wait for the loads after a kill", longest);
-    ensure!(before == lab.guests().map(keeper).collect::<Result<Vec<_>>>()?, "another keeper");
-    for guest in lab.guests() {
-        ensure!(guest.is_on(), "{} was reset: {:?}", guest.name(), guest.off());
-        let told = Trace::of(guest)?.all(DOWN).len();
-        ensure!(told == 0, "{} was told of {told} deaths", guest.name());
-    }
-    lab.step(&format!("{KILLS} kills: the same keepers, no death, no reset"));
-    loads[0].kill()?;
-    reset_without_keeper(context, &lab)
-}
-
-/// The kernel promises it: the last holder of its control device is gone.
-fn reset_without_keeper(context: &Context, lab: &Lab) -> Result<()> {
-    let (one, two) = (lab.guest(1), lab.guest(2));
-    let killed = Instant::now();
-    // Its kernel may be gone before it answers.
-    let _ = two.run("killall -KILL o2bridged o2bridge-keeper", Duration::from_secs(10));
-    let reset = two.wait_reset(Duration::from_secs(20))?;
-    context.figure(
-        "daemon and keeper killed to the node's reset",
-        reset.saturating_duration_since(killed),
-    );
-    let said = two.console();
-    ensure!(said.contains("Unexpected release of ocfs2_control"), "the kernel did not say why");
-    let answered = stock::first_access(one, two, LIMIT)?;
-    context.figure("reset to access", answered.saturating_duration_since(reset));
-    let whole = stock::check_load(one, two)?;
-    lab.step(&format!("n1 reads on: {whole}"));
-    Trace::of(one)?.in_order([STOP, DOWN, START])?;
-    Ok(())
-}
 
 /// A tool of the old door that begins, and then does what it is told.
 const BEGINNER: &str = r#"

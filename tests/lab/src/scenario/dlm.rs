@@ -23,8 +23,20 @@ pub(super) const SAFE_KERNEL: &str = "5.10";
 pub(super) enum Dlm {
     /// It asks filesystems before a lockspace starts again; the kernel is told of deaths by others.
     Asks,
+    /// It asks, and fences by itself, beside our daemon that fences, too.
+    Fences,
     /// fs/dlm tells OCFS2 of deaths itself: its default.
     Default,
+}
+
+impl Dlm {
+    /// Whether the shim beside it is `control`.
+    pub(super) fn asks(self) -> bool {
+        match self {
+            Self::Asks | Self::Fences => true,
+            Self::Default => false,
+        }
+    }
 }
 
 /// The shim `control`, with peers that the lab fences, however long it takes.
@@ -45,7 +57,7 @@ level = \"debug\"
 /// Our daemon's configuration beside it.
 pub(super) fn config(dlm: Dlm) -> String {
     match dlm {
-        Dlm::Asks => control(),
+        Dlm::Asks | Dlm::Fences => control(),
         Dlm::Default => OBSERVE.to_owned(),
     }
 }
@@ -53,13 +65,25 @@ pub(super) fn config(dlm: Dlm) -> String {
 /// Boots guests with a shared disk and a volume of a user stack on it, traces their kernels, forms corosync
 /// among them and starts dlm_controld. With two guests n1 has two votes, with three all three: it goes on alone.
 pub(super) fn boot(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
+    let lab = formed(context, &corosync(guests), label, dlm)?;
+    lab.guests().try_for_each(|guest| start(guest, dlm))?;
+    lab.step("dlm_controld runs");
+    Ok(lab)
+}
+
+/// [`boot`] without dlm_controld, for the members of this cluster.
+pub(super) fn formed(
+    context: &Context,
+    cluster: &Corosync,
+    label: &str,
+    dlm: Dlm,
+) -> Result<Arc<Lab>> {
+    let guests = u8::try_from(cluster.members.len()).unwrap_or(u8::MAX);
     let lab = context.boot(&Plan::new(guests).disk("shared", 512))?;
     lab.guests().try_for_each(|guest| prepare(guest, dlm))?;
     lab.guests().try_for_each(trace::start)?;
     make_volume(lab.guest(1), DISK, label)?;
-    lab.form(&corosync(guests))?;
-    lab.guests().try_for_each(|guest| start(guest, dlm))?;
-    lab.step("dlm_controld runs");
+    lab.form(cluster)?;
     Ok(lab)
 }
 
@@ -83,7 +107,7 @@ pub(super) fn prepare(guest: &Guest, dlm: Dlm) -> Result<()> {
         .ok("mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config")?;
     guest.ok("mkdir -p /dlm /dev/misc")?;
     match dlm {
-        Dlm::Asks => {
+        Dlm::Asks | Dlm::Fences => {
             guest.ok("modprobe ocfs2_dlmfs && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm")?;
         }
         Dlm::Default => guest.daemon("links", LINKS)?,
@@ -97,18 +121,33 @@ pub(super) fn prepare(guest: &Guest, dlm: Dlm) -> Result<()> {
 const LINKS: &str = "bash -c 'while sleep 0.05; do for d in /dev/dlm_*; do \
                      [ -e /dev/misc/${d##*/} ] || ln -sf ../${d##*/} /dev/misc/; done; done'";
 
-/// Starts dlm_controld; fencing is ours. What it does is in `dlm_controld.log`.
+/// The lab's power switch as dlm_controld knows it; it names no action to an agent, whose default is `reboot`.
+const FENCES: &str = "enable_fencing=1\npost_join_delay=3\n\ndevice lab /tmp/fence_dlm\n\
+                      connect lab node=1 plug=n1\nconnect lab node=2 plug=n2\n";
+
+/// dlm_controld's agent, which can be made to fail.
+const AGENT: &str = "#!/bin/sh\n[ ! -e /run/agent-fails ] && exec /lab/bin/fence_lab\n";
+
+/// Starts dlm_controld and waits until it answers.
 pub(super) fn start(guest: &Guest, dlm: Dlm) -> Result<()> {
-    let asks = u8::from(dlm == Dlm::Asks);
-    let config = format!("enable_fencing=0\nenable_fscontrol={asks}\nlog_debug=1\n");
+    launch(guest, dlm)?;
+    let limit = Duration::from_secs(30);
+    guest.wait_until("dlm_controld answers", limit, "dlm_tool status").map(drop)
+}
+
+/// Starts dlm_controld. What it does is in `dlm_controld.log`.
+pub(super) fn launch(guest: &Guest, dlm: Dlm) -> Result<()> {
+    let asks = u8::from(dlm.asks());
+    let fencing = if dlm == Dlm::Fences { FENCES } else { "enable_fencing=0\n" };
+    let config = format!("enable_fscontrol={asks}\nlog_debug=1\n{fencing}");
     guest.put("/etc/dlm/dlm.conf", &config)?;
+    guest.put("/tmp/fence_dlm", AGENT)?;
+    guest.ok("chmod +x /tmp/fence_dlm")?;
     guest.ok("mkdir -p /var/log/dlm_controld /run/dlm_controld")?;
     // As systemd starts its services: without the signal that kills who answers a client that is gone.
     let stamped = "bash -c 'trap \"\" PIPE; dlm_controld -D 2>&1 | while IFS= read -r line; do \
                    echo \"$EPOCHREALTIME $line\"; done'";
-    guest.daemon("dlm_controld", stamped)?;
-    let limit = Duration::from_secs(30);
-    guest.wait_until("dlm_controld answers", limit, "dlm_tool status").map(drop)
+    guest.daemon("dlm_controld", stamped)
 }
 
 /// A volume of a user stack for four nodes.
@@ -123,7 +162,7 @@ pub(super) fn make_volume(guest: &Guest, device: &str, label: &str) -> Result<()
 /// `control` is for kernels where DOWN is no bug. Elsewhere the scenario `refused` shows that it is refused.
 pub(super) fn fits(context: &Context, dlm: Dlm) -> Result<()> {
     let name = &context.kernel.name;
-    if dlm == Dlm::Asks && name != SAFE_KERNEL {
+    if dlm.asks() && name != SAFE_KERNEL {
         return Err(LabError::Skip(format!("control is refused on {name}: DOWN is a bug there")));
     }
     Ok(())
@@ -133,18 +172,24 @@ pub(super) fn fits(context: &Context, dlm: Dlm) -> Result<()> {
 pub(super) fn mounted(context: &Context, guests: u8, label: &str, dlm: Dlm) -> Result<Arc<Lab>> {
     fits(context, dlm)?;
     let lab = boot(context, guests, label, dlm)?;
+    serve(&lab, dlm)?;
+    Ok(lab)
+}
+
+/// Starts our daemon and mounts, everywhere.
+pub(super) fn serve(lab: &Lab, dlm: Dlm) -> Result<()> {
+    let all = lab.guests().count();
     lab.guests().try_for_each(|guest| guest.start_o2bridged(&config(dlm)))?;
-    if dlm == Dlm::Asks {
-        lab.guests().try_for_each(|guest| bridge::wait_ready(guest, guests.into()))?;
+    if dlm.asks() {
+        lab.guests().try_for_each(|guest| bridge::wait_ready(guest, all))?;
     }
     lab.step("o2bridged runs");
     for guest in lab.guests() {
         stock::mount(guest, DISK)?;
         lab.step(&format!("{} has mounted", guest.name()));
     }
-    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, guests.into()))?;
-    lab.guests().try_for_each(is_in_use)?;
-    Ok(lab)
+    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, all))?;
+    lab.guests().try_for_each(is_in_use)
 }
 
 /// The daemon has seen the mount.

@@ -28,6 +28,13 @@ pub(in crate::scenario) struct Fall<'a> {
 impl<'a> Fall<'a> {
     /// Kills guests that write.
     pub(in crate::scenario) fn strike(lab: &'a Lab, dead: &[u8]) -> Result<Self> {
+        let fall = Self::ahead(lab, dead)?;
+        fall.dead.iter().for_each(|guest| guest.kill());
+        Ok(fall)
+    }
+
+    /// Guests that write, and are to die now by what the caller does.
+    pub(in crate::scenario) fn ahead(lab: &'a Lab, dead: &[u8]) -> Result<Self> {
         let mut survivors = Vec::new();
         for guest in lab.guests().filter(|guest| !dead.contains(&guest.number())) {
             trace::mark(guest)?;
@@ -40,9 +47,7 @@ impl<'a> Fall<'a> {
         }
         let names: Vec<&str> = dead.iter().map(|guest| guest.name()).collect();
         lab.step(&format!("{} write", names.join(" and ")));
-        let killed = Instant::now();
-        dead.iter().for_each(|guest| guest.kill());
-        Ok(Self { lab, dead, killed, survivors })
+        Ok(Self { lab, dead, killed: Instant::now(), survivors })
     }
 
     pub(in crate::scenario) fn guests(&self) -> impl Iterator<Item = &'a Guest> + '_ {
@@ -103,7 +108,7 @@ impl<'a> Fall<'a> {
             ensure!(guest.is_on() && guest.boot_id()? == *boot, "{name} was reset");
             let trace = Trace::of(guest)?;
             match dlm {
-                Dlm::Asks => drop(trace.in_order([STOP, DOWN, START])?),
+                Dlm::Asks | Dlm::Fences => drop(trace.in_order([STOP, DOWN, START])?),
                 Dlm::Default => drop(trace.in_order([STOP, START, DOWN])?),
             }
             for dead in &self.dead {
@@ -112,14 +117,14 @@ impl<'a> Fall<'a> {
                 ensure!(told == 1, "{name} was told {told} times of {node}");
                 let word = format!("Begin replay journal (node {},", dead.number());
                 replays += trace.all(&word).len();
-                if dlm == Dlm::Asks {
+                if dlm.asks() {
                     let [down] = trace.in_order([node.as_str()])?;
                     let fenced = Moment::of(self.fenced(dead)?);
                     ensure!(down.since(fenced).is_some(), "{name}: {node} before it was fenced");
                 }
             }
             ensure!(trace.all(DOWN).len() == self.dead.len(), "{:?}", trace.all(DOWN));
-            if dlm == Dlm::Asks {
+            if dlm.asks() {
                 daemon_order(guest, &self.dead)?;
             }
         }
@@ -169,7 +174,7 @@ impl<'a> Fall<'a> {
             guest.start_o2bridged(&config(dlm))?;
         }
         for guest in &self.dead {
-            if dlm == Dlm::Asks {
+            if dlm.asks() {
                 bridge::wait_ready(guest, usize::from(all))?;
             }
             stock::mount(guest, DISK)?;

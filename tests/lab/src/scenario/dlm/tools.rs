@@ -18,8 +18,7 @@ pub(in crate::scenario) fn run(context: &Context, label: &str, dlm: Dlm) -> Resu
     let lab = boot(context, 1, label, dlm)?;
     let guest = lab.guest(1);
     guest.start_o2bridged(&config(dlm))?;
-    let has_groups = matches!(dlm, Dlm::Asks);
-    if has_groups {
+    if dlm.asks() {
         super::super::bridge::wait_ready(guest, 1)?;
     }
     for _ in 0..2 {
