@@ -248,9 +248,7 @@ impl World {
             return;
         }
         let flaky = self.options.faults.tools && self.dice.one_in(8);
-        let too_early = tool.how == Some(How::Plain) && self.is_settling(node, tool.group);
-        let works = tool.service.is_mount() && !flaky && !too_early;
-        let mounted = works && self.try_mount(node, tool.group, &tool.service);
+        let mounted = !flaky && self.try_mount(node, &tool);
         match tool.how {
             Some(How::Plain) if mounted => {
                 // The daemon's own eyes on the mount table say begin and complete for it.
@@ -287,8 +285,8 @@ impl World {
         let Some(id) = self.dice.pick(&ids).copied() else { return };
         let Some(tool) = machine.tools.get(&id).cloned() else { return };
         self.counts.tool_deaths += 1;
-        if tool.doing == Doing::Mounting && self.dice.one_in(2) && tool.service.is_mount() {
-            self.try_mount(node, tool.group, &tool.service);
+        if tool.doing == Doing::Mounting && self.dice.one_in(2) {
+            self.try_mount(node, &tool);
         }
         self.end_tool(node, id);
     }
@@ -348,7 +346,13 @@ impl World {
     }
 
     /// The system call. Whether it works is the kernel's to say; what it may find is checked.
-    fn try_mount(&mut self, node: NodeId, group: GroupId, service: &ServiceName) -> bool {
+    fn try_mount(&mut self, node: NodeId, tool: &Tool) -> bool {
+        let Tool { group, service, how, .. } = tool;
+        let group = *group;
+        let too_early = *how == Some(How::Plain) && self.is_settling(node, group);
+        if !service.is_mount() || too_early {
+            return false;
+        }
         let Some(owner) = self.owner(node, group) else { return false };
         let region = &self.machines[&node].kernel.regions[&group];
         let already = self.machines[&node].kernel.is_mounted(group);
