@@ -116,7 +116,7 @@ impl Ground {
         let line = self.keeper.get().and_then(|keeper| keeper.line());
         let running = line.map(|line| LockingProtocol { major: line.major, minor: line.minor });
         running.into_iter().for_each(|running| told.set_locking(running));
-        Locking { highest: Some(*highest), running }
+        Locking { highest: Some(*highest), running, choice: 0 }
     }
 
     /// Checks the times, loads the drivers, and says what the shim needs.

@@ -51,6 +51,8 @@ pub struct Locking {
     pub highest: Option<LockingProtocol>,
     /// The one that it runs.
     pub running: Option<LockingProtocol>,
+    /// Which choice of its daemon that is, so that an old word of the same version is not taken for the new.
+    pub choice: u16,
 }
 
 impl Nodes {
@@ -69,6 +71,7 @@ impl Nodes {
         let chosen = if may_choose { self.choose_locking().ok().flatten() } else { None };
         if chosen != self.locking.running {
             self.locking.running = chosen;
+            self.locking.choice = self.locking.choice.wrapping_add(1);
             self.stale_hello = true;
             chosen.into_iter().for_each(|chosen| fx.push(Action::RunLocking(chosen)));
         }
@@ -77,7 +80,7 @@ impl Nodes {
     /// Whether our word of what we run has come back.
     fn is_locking_heard(&self) -> bool {
         let own = self.me.and_then(|me| self.peers.get(&me));
-        own.is_some_and(|own| own.locking.running == self.locking.running)
+        own.is_some_and(|own| own.locking == self.locking)
     }
 
     /// The node whose kernel ours cannot work with, with its version and ours.

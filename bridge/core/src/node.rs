@@ -95,7 +95,7 @@ impl Peer {
         witness: false,
         highest: 0,
         foreign_use: false,
-        locking: Locking { highest: None, running: None },
+        locking: Locking { highest: None, running: None, choice: 0 },
     };
 
     pub(crate) fn is_user(&self) -> bool {

@@ -9,7 +9,7 @@
 //! Hello     boot u128 | memory from u64 | witness u8 | ring opt(u64 u32) | uses | locking | n u16 × testimony
 //! testimony node u32 | boot u128 | fate u8 | turn u32 | uses
 //! uses      n u16 × (group u128 | incarnation u64)
-//! locking   highest (major u8 minor u8) | running (major u8 minor u8), 0 0 for none
+//! locking   highest (major u8 minor u8) | running (major u8 minor u8), 0 0 for none | choice u16
 //! State     incarnation u64 | boot u128 | n u16 × (node u32 | incarnation u64 | boot u128)
 //! Refuse    node u32
 //! ```
@@ -196,6 +196,7 @@ fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
     for version in [hello.locking.highest, hello.locking.running] {
         out.extend(version.map_or([0, 0], |version| [version.major, version.minor]));
     }
+    out.extend_from_slice(&hello.locking.choice.to_le_bytes());
     put_count(out, hello.testimony.len());
     for testimony in &hello.testimony {
         out.extend_from_slice(&testimony.node.0.to_le_bytes());
@@ -313,7 +314,8 @@ impl Input<'_> {
             false => None,
         };
         let uses = self.uses()?;
-        let locking = Locking { highest: self.locking()?, running: self.locking()? };
+        let (highest, running) = (self.locking()?, self.locking()?);
+        let locking = Locking { highest, running, choice: self.u16()? };
         let count = self.count(NODES_MAX)?;
         let testimony = (0..count).map(|_| self.testimony()).collect::<Result<_, _>>()?;
         Ok(Hello { boot, memory_from, witness, ring, uses, locking, testimony })

@@ -105,7 +105,11 @@ impl Node<'_> {
             witness: self.below(4) != 0,
             ring: self.ring_said(),
             uses: self.uses(node),
-            locking: Locking { highest: self.locking(), running: self.locking() },
+            locking: Locking {
+                highest: self.locking(),
+                running: self.locking(),
+                choice: self.one_of(&[0, 1, u16::MAX]),
+            },
             testimony,
         }
     }

@@ -161,7 +161,11 @@ impl World {
         // Without fencing it may come back when all who knew were restarted, or cannot say so any
         // more; then it can die anew.
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
-        let remembers = ring.iter().filter(|it| self.is_heard_by(**it, node)).any(|it| {
+        let listed = machine.daemon.as_ref().map(|it| it.control.clone()).unwrap_or_default();
+        let heard = |it: &&NodeId| {
+            self.is_heard_by(**it, node) && listed.iter().any(|member| member.node == **it)
+        };
+        let remembers = ring.iter().filter(heard).any(|it| {
             let nodes = self.machines[it].daemon.as_ref().map(|it| it.core.snapshot().nodes);
             nodes.into_iter().flatten().any(|dead| dead.node == peer && dead.fencing != "none")
         });

@@ -25,6 +25,7 @@ fn hello() -> Hello {
         locking: Locking {
             highest: Some(LockingProtocol { major: 1, minor: u8::MAX }),
             running: Some(LockingProtocol { major: u8::MAX, minor: 0 }),
+            choice: 0x0102,
         },
         testimony: vec![
             testimony(1, Fate::Missing),

@@ -7,14 +7,14 @@ fn version(major: u8, minor: u8) -> LockingProtocol {
 }
 
 fn knows(major: u8, minor: u8) -> Locking {
-    Locking { highest: Some(version(major, minor)), running: None }
+    Locking { highest: Some(version(major, minor)), ..NOTHING }
 }
 
 fn runs(major: u8, minor: u8) -> Locking {
     Locking { running: Some(version(major, minor)), ..knows(1, 9) }
 }
 
-const NOTHING: Locking = Locking { highest: None, running: None };
+const NOTHING: Locking = Locking { highest: None, running: None, choice: 0 };
 
 /// The Hello of a node that uses another group, if its kernel runs anything.
 fn of(n: u32, locking: Locking) -> Event {
@@ -65,7 +65,7 @@ fn chosen(ours: Locking, others: &[Locking]) -> Result<Option<LockingProtocol>, 
 fn alone_it_is_our_newest() {
     let mut rig = rig_with(Saved::default(), knows(1, 2), &[]);
     let overdue = rig.arm(Timer::Begin(G, mnt()), BEGIN_MS);
-    let locking = Locking { running: Some(version(1, 2)), ..knows(1, 2) };
+    let locking = Locking { running: Some(version(1, 2)), choice: 1, ..knows(1, 2) };
     let said = Hello { uses: [(G, inc(1))].into(), locking, ..hello(1, 1) };
     expect(
         rig.handle(Event::Begin(begin(1, &mnt()))),
@@ -127,6 +127,25 @@ fn nothing_is_attached_before_all_run_the_same() {
     let actions = rig.run(of(3, runs(1, 1)));
     assert!(actions.contains(&Action::RunLocking(version(1, 1))), "{actions:?}");
     assert!(attaches(&actions), "{actions:?}");
+}
+
+/// Of two choices of one version, the word of the first says nothing about the second.
+#[test]
+fn an_old_word_of_our_own_is_not_the_new_one() {
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[knows(1, 2)]);
+    let first = rig.handle(Event::Begin(begin(1, &mnt())));
+    let gone = rig.handle(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    let back = rig.handle(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    let again = rig.handle(of(2, knows(1, 2)));
+    let chosen = |actions: &[Action]| actions.contains(&Action::RunLocking(version(1, 2)));
+    assert!(chosen(&first) && chosen(&again), "{first:?}, {again:?}");
+    for actions in [&first, &gone, &back] {
+        let later = rig.echo(actions);
+        assert!(!later.iter().any(|it| matches!(it, Action::RunLocking(_))), "{later:?}");
+    }
+    // Theirs comes before our second word.
+    let actions = rig.handle(of(2, runs(1, 1)));
+    assert!(actions.contains(&Action::RunLocking(version(1, 1))), "{actions:?}");
 }
 
 /// What no kernel runs yet is chosen anew when others come or go.

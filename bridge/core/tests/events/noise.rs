@@ -100,7 +100,7 @@ impl Noise {
             witness: self.coin(),
             ring: Some(ring(self.ring().0)),
             uses: self.uses(n),
-            locking: Locking { highest: self.locking(), running: self.locking() },
+            locking: Locking { highest: self.locking(), running: self.locking(), choice: 0 },
         }
     }
 

@@ -149,7 +149,11 @@ impl World {
         let config = Config {
             boot: BootId(boot),
             first_incarnation: first,
-            locking: Locking { highest: machine.locking, running: machine.kernel.locking },
+            locking: Locking {
+                highest: machine.locking,
+                running: machine.kernel.locking,
+                choice: 0,
+            },
             tunables: machine.tunables.clone(),
         };
         machine.keeper.alive = true;
