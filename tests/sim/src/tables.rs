@@ -172,8 +172,8 @@ const SERVICE_RARE: &[[&str; 3]] = &[
     ["granted", "leave", "none"],
     ["live", "leave", "none"],
     ["looking", "looked: not mounted", "none"],
-    ["completing", "client gone", "live"],
     // Another service of the same client went first, and with it the reason to wait.
+    ["completing", "client gone", "live"],
     ["leaving", "client gone", "none"],
 ];
 
