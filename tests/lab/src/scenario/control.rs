@@ -3,6 +3,7 @@
 mod controld;
 mod fencing;
 mod kills;
+mod versions;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,6 +87,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: dlm_controld fences, too: nothing recovers before both have, and once",
         kernels: SAFE,
         run: fencing::run,
+    },
+    Scenario {
+        name: "controlversions",
+        guests: 2,
+        text: "control: kernels that know other locking protocols run the oldest, or are kept out",
+        kernels: SAFE,
+        run: versions::run,
     },
     Scenario {
         name: "controldeaths",
