@@ -135,6 +135,9 @@ pub(crate) struct Nodes {
     pub(crate) doubts: bool,
     /// The nodes that were in an agreed ring since quorum came.
     pub(crate) met: BTreeSet<NodeId>,
+    /// The last ring in force, and who parted from us since, to come back or not.
+    pub(crate) base: BTreeSet<NodeId>,
+    pub(crate) parted: BTreeSet<NodeId>,
     /// What our kernel knows and runs.
     pub(crate) locking: Locking,
     /// Whether our Hello no longer says what we know.
@@ -157,6 +160,8 @@ impl Nodes {
             witness: false,
             doubts: false,
             met: BTreeSet::new(),
+            base: BTreeSet::new(),
+            parted: BTreeSet::new(),
             locking,
             stale_hello: true,
         }
@@ -197,6 +202,8 @@ impl Nodes {
         self.forget_witness();
         self.ring = None;
         self.members.clear();
+        self.base.clear();
+        self.parted.clear();
         self.refused_by.clear();
         self.buried_by.clear();
         self.stale_hello = true;
@@ -214,6 +221,7 @@ impl Nodes {
             self.forget_witness();
         }
         self.quorum = Some(quorum);
+        self.review_base();
     }
 
     /// Whether the quorum service and the control group speak of the same ring.
@@ -270,10 +278,13 @@ impl Nodes {
     }
 
     pub(crate) fn handle_ring(&mut self, ring: Ring) {
+        let old = self.ring.iter().flat_map(|old| &old.nodes);
+        self.parted.extend(old.filter(|node| !ring.nodes.contains(node)));
         self.refused_by.retain(|node, _| ring.nodes.contains(node));
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
         self.stale_hello = true;
+        self.review_base();
         self.review_daemons();
     }
 

@@ -1,10 +1,11 @@
 //! A daemon is a *witness* when it knows all users there are. One that has just started, or comes out
-//! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. It
-//! becomes one when another witness in the ring has spoken, or when every configured node was seen
-//! or, after the grace period, fenced. Nothing is attached before that, and users that were out of the
-//! ring when quorum came have the same grace before they are lost. While a daemon whose words we do not
-//! understand uses something, nobody is a witness. With the policy `none` nodes that were never seen
-//! are not awaited.
+//! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. Nor does one
+//! that comes into a ring without enough of those who were with it before: they may have been quorate
+//! without it. It becomes one when another witness in the ring has spoken, or when every configured node
+//! was seen or, after the grace period, fenced. Nothing is attached before that, and users that were out
+//! of the ring when quorum came have the same grace before they are lost. While a daemon whose words we
+//! do not understand uses something, nobody is a witness. With the policy `none` nodes that were never
+//! seen are not awaited.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -51,6 +52,25 @@ impl Nodes {
         for peer in self.peers.values_mut() {
             peer.complete = false;
             peer.witness = false;
+        }
+    }
+
+    /// A ring in force follows another: with too few of that one to be sure that they were quorate all the
+    /// time, others may have been, and corosync does not tell us of a ring that was not ours.
+    pub(crate) fn review_base(&mut self) {
+        if !self.is_in_force() {
+            return;
+        }
+        let Some(ring) = &self.ring else { return };
+        let stays = |node: &&NodeId| ring.nodes.contains(node) && !self.parted.contains(node);
+        let stayed = self.base.iter().filter(stays).count();
+        // Whoever is quorate without newcomers was so before they came.
+        let has_newcomers = stayed < ring.nodes.len();
+        let others = stayed < self.base.len() && stayed * 2 <= self.configured.len();
+        self.base.clone_from(&ring.nodes);
+        self.parted.clear();
+        if has_newcomers && others {
+            self.forget_witness();
         }
     }
 

@@ -231,3 +231,42 @@ fn who_was_out_of_the_ring_when_quorum_came_has_a_grace() {
         fired.iter().filter(|action| matches!(action, Action::Verb { verb, .. } if *verb == down));
     assert_eq!(told.count(), 1, "{fired:?}");
 }
+
+/// Corosync was slow to find us a ring: the others had one meanwhile, and are a majority. Of what was let
+/// in there we have not heard, and whoever comes to us now may not know it either.
+#[test]
+fn a_quorate_ring_of_the_others_may_have_been_missed() {
+    let change = |parted: &[u32], back: &[u32], nodes: &[u32]| {
+        let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+        let seq = rig.next_ring(nodes);
+        let rest: Vec<u32> = [1, 2, 3].into_iter().filter(|n| !parted.contains(n)).collect();
+        rig.run(quorum(true, seq, nodes));
+        rig.run(left(Channel::Control, &rest, parted, Reason::NodeDown));
+        if !back.is_empty() {
+            rig.run(joined(Channel::Control, nodes, back, Reason::NodeUp));
+        }
+        rig.run(totem(Channel::Control, seq, nodes));
+        for n in nodes.iter().copied().filter(|n| *n != 1) {
+            rig.run(hello_of(n, Hello { witness: false, ..hello(n, seq) }));
+        }
+        rig
+    };
+    let mut rig = change(&[2, 3], &[3], &[1, 3]);
+    assert!(rig.core.snapshot().settled && !rig.core.snapshot().witness);
+    assert_eq!(verbs(&rig.run(Event::Begin(begin(1, &mnt())))), vec![]);
+    assert_eq!(rig.waiting(), Waiting::Fencing(node(2)));
+    rig.run(hello_of(3, hello(3, rig.seq)));
+    assert!(rig.core.snapshot().witness, "one who was there tells");
+
+    // A ring of our own in between, of which the quorum service had no time to speak, changes nothing.
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    rig.run(left(Channel::Control, &[1], &[2, 3], Reason::NodeDown));
+    rig.run(totem(Channel::Control, 7, &[1]));
+    rig.run(totem(Channel::Control, 8, &[1, 3]));
+    rig.run(quorum(true, 8, &[1, 3]));
+    assert!(!rig.core.snapshot().witness);
+
+    assert!(change(&[2, 3], &[2, 3], &[1, 2, 3]).core.snapshot().witness, "all are here");
+    assert!(change(&[3], &[], &[1, 2]).core.snapshot().witness, "we are the majority");
+    assert!(change(&[2, 3], &[], &[1]).core.snapshot().witness, "whose votes are enough alone");
+}

@@ -128,6 +128,8 @@ fn a_node_in_another_boot_is_admitted_after_its_death() {
         vec![
             note(Note::Condemned(G, node(2), inc(2), ring(seq))),
             save(first, image(&[1, 2], true, true)),
+            // It may have been quorate without us; now that it has spoken we know all users again.
+            say_hello(hello_using(1, seq)),
             note(Note::DebtPaid(node(2))),
         ],
     );
