@@ -101,6 +101,8 @@ struct Engine {
     alone_until: Micros,
     /// When it misses the token of a ring that lost somebody: from then on only a new ring helps.
     lost_at: Option<Micros>,
+    /// When the token of a ring that lost somebody came by for the last time.
+    visited_at: Option<Micros>,
     /// A ring that lost somebody cannot form anew before.
     settles_at: Micros,
     /// When the quorum service speaks of the ring; if that is gone by then, it does not.
@@ -281,6 +283,7 @@ impl Corosync {
             paused: false,
             alone_until: now.plus_ms(alone_ms),
             lost_at: None,
+            visited_at: None,
             settles_at: now,
             speaks_at: None,
             ends_at: None,
@@ -467,6 +470,7 @@ impl Corosync {
             for node in &members {
                 self.with(*node, |engine| {
                     engine.lost_at = None;
+                    engine.visited_at = None;
                     engine.settles_at = now;
                 });
             }
@@ -581,14 +585,16 @@ impl Corosync {
         let turns = self.turns(node);
         // A ring that meets another one holds back what comes too late for it.
         let waits = turns && self.meets_others(node) && self.dice.one_in(2);
-        // The token may still come by a node whose ring is broken.
+        // The token may still come by a node whose ring is broken, once: it does not get around any more.
         let is_lucky = !turns && self.dice.one_in(2);
         let Some(engine) = self.engines.get_mut(&node) else { return };
         let is_late = engine.lost_at.is_some_and(|at| at <= now);
-        if !engine.outbox.is_empty() || waits || !turns && (is_late || !is_lucky) {
+        let is_over = engine.visited_at.is_some_and(|at| at != now);
+        if !engine.outbox.is_empty() || waits || !turns && (is_late || is_over || !is_lucky) {
             engine.outbox.push_back(entry);
             return;
         }
+        engine.visited_at = (!turns).then_some(now);
         let (ring, sender) = (engine.ring, (node, engine.birth));
         let queue = if turns { &mut self.flights } else { &mut self.stalled };
         let last = queue.iter().filter(|flight| flight.ring == ring).map(|it| it.at).max();

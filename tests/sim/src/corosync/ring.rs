@@ -130,6 +130,7 @@ impl Corosync {
         engine.ring = change.ring;
         engine.settles_at = now;
         engine.lost_at = None;
+        engine.visited_at = None;
         let channels: BTreeSet<Channel> =
             engine.lists.keys().chain(change.came.keys()).copied().collect();
         let mut ghosts = Vec::new();
