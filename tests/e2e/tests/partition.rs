@@ -121,14 +121,13 @@ fn the_cable_is_back_before_the_acknowledgement() -> Result {
     // Node 5 is here and still uses the volume: nobody's word makes it dead.
     assert!(lab.o2bridge(3, &["fence-ack", "5"]).is_err());
     lab.expect_still(&[GROUP], &told, LONG)?;
-    // It has been waiting for its reset. It may also end all that it was buried in.
+    // It has been waiting for its reset. It may also end all that it was buried in: then it has left, and
+    // nobody has to say that it is dead.
     assert_buried(&lab, 5)?;
     lab.unmount(5, GROUP, MOUNT)?;
-    told.add(&[5], "detach");
+    told.add(&[5], "detach").add(&[1, 2, 3], "resume 1a 2a 3a");
     lab.expect(GROUP, &told)?;
-    lab.o2bridge(3, &["fence-ack", "5"])?;
-    told.add(&[1, 2, 3], "node_down 5a | resume 1a 2a 3a");
-    lab.expect(GROUP, &told)?;
+    assert!(lab.o2bridge(3, &["fence-ack", "5"]).is_err());
     lab.mount(4, GROUP, MOUNT)?;
     told.add(&[1, 2, 3], "suspend | resume 1a 2a 3a 4b").add(&[4], "attach 1a 2a 3a 4b");
     lab.expect(GROUP, &told)?;
