@@ -17,6 +17,7 @@ use crate::action::{Action, Note};
 use crate::config::Fencing;
 use crate::effects::Effects;
 use crate::event::OpError;
+use crate::locking::LockingProtocol;
 use crate::node::has_room;
 use crate::proto::Uses;
 use crate::timer::Timer;
@@ -61,13 +62,15 @@ pub(crate) struct Lost {
     /// Whether this is all that the node may be doing: known by a witness, or fenced since we have
     /// not been one.
     pub(crate) complete: bool,
+    /// The locking protocol that its kernel ran, and may still run.
+    pub(crate) running: Option<LockingProtocol>,
     pub(crate) turn: u32,
     pub(crate) stage: Stage,
 }
 
 impl Lost {
     pub(crate) fn new(boot: BootId, uses: Uses) -> Self {
-        Self { boot, uses, complete: false, turn: 0, stage: Stage::Needed }
+        Self { boot, uses, complete: false, running: None, turn: 0, stage: Stage::Needed }
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {

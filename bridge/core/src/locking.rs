@@ -96,11 +96,14 @@ impl Nodes {
         self.is_locking_heard() && self.locking_of_others().all(|(theirs, _)| theirs == ours)
     }
 
-    /// What the kernels of the others run, those of daemons that are away included.
+    /// What the kernels of the others run, those of daemons that are away and of the lost included.
     fn locking_of_others(&self) -> impl Iterator<Item = (LockingProtocol, NodeId)> {
         let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
         let users = others.filter(|(_, peer)| peer.is_user());
-        users.filter_map(|(node, peer)| Some((peer.locking.running?, *node)))
+        let users = users.map(|(node, peer)| (peer.locking.running, node));
+        let lost = self.lost.iter().filter(|(_, lost)| !lost.is_fenced());
+        let all = users.chain(lost.map(|(node, lost)| (lost.running, node)));
+        all.filter_map(|(running, node)| Some((running?, *node)))
     }
 
     fn choose_locking(&self) -> Result<Option<LockingProtocol>, (NodeId, LockingProtocol)> {

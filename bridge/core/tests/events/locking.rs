@@ -148,6 +148,21 @@ fn an_old_word_of_our_own_is_not_the_new_one() {
     assert!(actions.contains(&Action::RunLocking(version(1, 1))), "{actions:?}");
 }
 
+/// A lost node may come back with what its kernel runs, until it is fenced.
+#[test]
+fn the_lost_count_until_they_are_fenced() {
+    for (fencing, expected) in [(Fencing::Ack, version(1, 1)), (Fencing::None, version(1, 2))] {
+        let mut rig = rig_with(Saved::default(), knows(1, 2), &[runs(1, 1), knows(1, 2)]);
+        rig.handle(Event::Reconfigure(tunables(fencing)));
+        for event in rig.loss(&[1, 3], &[2], Reason::NodeDown) {
+            rig.run(event);
+        }
+        rig.run(hello_of(3, Hello { locking: knows(1, 2), ..hello(3, 2) }));
+        let begun = rig.run(Event::Begin(begin(1, &mnt())));
+        assert!(begun.contains(&Action::RunLocking(expected)), "{fencing:?}: {begun:?}");
+    }
+}
+
 /// What no kernel runs yet is chosen anew when others come or go.
 #[test]
 fn a_choice_ends_with_the_agreement() {
