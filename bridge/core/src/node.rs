@@ -350,7 +350,7 @@ impl Nodes {
         if lost.boot != boot {
             *lost = Lost::new(boot, Uses::new());
         }
-        lost.running = peer.locking.running;
+        lost.running = peer.locking.running.or(lost.running);
         if lost.add(&peer.uses) {
             self.stale_hello = true;
             lost.complete = self.witness;

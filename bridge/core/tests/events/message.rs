@@ -299,18 +299,24 @@ fn an_old_proof_is_not_passed_on() {
     assert!(!said(&out, Fate::Fenced), "{out:?}");
 }
 
-/// A daemon that knew all users in an earlier ring may have slept since.
+/// A daemon that knew all users in an earlier ring may have slept since: of another boot of a node, only what
+/// a witness says in the ring that is counts.
 #[test]
 fn an_old_word_of_a_witness_counts_for_nothing() {
-    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
     for quorate in [false, true] {
         let seq = rig.next_ring(&[1, 2]);
         rig.run(quorum(quorate, seq, &[1, 2]));
+        rig.run(left(Channel::Control, &[1, 2], &[3], Reason::NodeDown));
         rig.run(totem(Channel::Control, seq, &[1, 2]));
+        rig.run(totem(group_channel(), seq, &[1, 2]));
     }
-    for (seq, is_witness) in [(2, false), (3, true)] {
-        rig.run(hello_of(2, hello(2, seq)));
-        assert_eq!(rig.core.snapshot().witness, is_witness, "said in ring {seq}");
+    let word = Testimony { boot: boot(33), ..testimony(3, Fate::Missing) };
+    for (seq, is_believed) in [(2, false), (3, true)] {
+        let hello = Hello { testimony: vec![word.clone()], ..hello_using(2, seq) };
+        let actions = rig.run(hello_of(2, hello));
+        let dead = note(Note::Condemned(G, node(3), inc(3), ring(3)));
+        assert_eq!(actions.contains(&dead), is_believed, "said in ring {seq}: {actions:?}");
     }
 }
 
