@@ -94,18 +94,26 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether what was said in time may not be here yet: the loop stood still for a good part of a grace, or
-    /// corosync still has more than could be read.
-    fn is_behind(&self, woke_before_us: u64) -> bool {
+    /// How long the loop stood still, if for a good part of a grace.
+    fn stood_still_ms(&self, woke_before_us: u64) -> Option<u64> {
         let pause_ms = self.woke_us.saturating_sub(woke_before_us) / 1_000;
-        let stood_still = pause_ms > self.grace_ms() / 4;
-        if stood_still {
+        (pause_ms > self.grace_ms() / 4).then_some(pause_ms)
+    }
+
+    /// Tells the core that what was said in time may not be here yet: the loop stood still, or corosync has more
+    /// than could be read.
+    fn admit_delay(&mut self, woke_before_us: u64) {
+        let pause_ms = self.stood_still_ms(woke_before_us);
+        if let Some(pause_ms) = pause_ms {
             warn!(
                 self.log,
                 "this daemon stood still for {pause_ms} ms: who was silent meanwhile has a whole grace anew"
             );
         }
-        stood_still || self.is_bus_busy
+        if pause_ms.is_some() || self.is_bus_busy {
+            self.inbox.push_back(Event::Stalled);
+            self.carry();
+        }
     }
 
     fn grace_ms(&self) -> u64 {
@@ -143,9 +151,8 @@ impl Driver {
         while let Some(event) = self.results.take() {
             self.inbox.push_back(event);
         }
-        if measures && self.is_behind(woke_before_us) {
-            self.inbox.push_back(Event::Stalled);
-            self.carry();
+        if measures {
+            self.admit_delay(woke_before_us);
         }
         let now = now();
         while let Some(event) = self.hands.timers.fire(now) {

@@ -109,7 +109,7 @@ impl Ground {
         Ok((Self { keeper: user_stack::cell(keeper), base }, wanted))
     }
 
-    /// What the core has to know of the kernel's locking protocol.
+    /// What the core has to know of the kernel's locking protocol. The shim goes on with what an earlier daemon's line runs.
     #[must_use]
     pub fn locking(&self) -> Locking {
         let Base::User { told, highest } = &self.base else { return Locking::default() };
