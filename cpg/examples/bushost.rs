@@ -125,7 +125,7 @@ fn line(event: &BusEvent) -> String {
         BusEvent::Totem { channel, ring, nodes } => {
             format!("totem {} {ring} {:?}", name_of(*channel), ids(nodes))
         }
-        BusEvent::Quorum { quorate, ring, nodes } => {
+        BusEvent::Quorum { quorate, ring, nodes, .. } => {
             format!("quorum {quorate} {ring} {:?}", ids(nodes))
         }
         BusEvent::Message { channel, from, bytes } => format!(

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Registry, Token, Waker};
 use o2bridge_core::event::OpError;
-use o2bridge_core::types::{Channel, Member, NodeId, OpId};
+use o2bridge_core::types::{Channel, Member, NodeId, OpId, RingId};
 use rust_corosync::CsError;
 
 use self::nodelist::Nodelist;
@@ -109,6 +109,8 @@ pub struct Bus {
     slots: Vec<Option<Channel>>,
     nodelist: Nodelist,
     pending: Vec<BusEvent>,
+    /// Who left on the way into rings that the quorum service has yet to speak of.
+    left: Vec<(RingId, Vec<NodeId>)>,
     retry_send_at: Option<Instant>,
     told_code: Option<u32>,
     told_unsuitable: Option<Unsuitable>,
@@ -145,6 +147,7 @@ impl Bus {
             slots: vec![None; SLOTS_OF_NOBODY],
             nodelist: Nodelist::default(),
             pending: Vec::new(),
+            left: Vec::new(),
             retry_send_at: None,
             told_code: None,
             told_unsuitable: None,
@@ -321,8 +324,18 @@ impl Bus {
         let (heard, end) = quorum.dispatch();
         result = result.and(end);
         for heard in heard {
-            if let Heard::Quorum { quorate, ring, nodes } = heard {
-                first.push(BusEvent::Quorum { quorate, ring, nodes });
+            match heard {
+                Heard::Left { ring, nodes } => self.left.push((ring, nodes)),
+                Heard::Quorum { quorate, ring, nodes } => {
+                    let parted = std::mem::take(&mut self.left).into_iter();
+                    let (by_now, later) = parted.partition(|(then, _)| then.seq <= ring.seq);
+                    self.left = later;
+                    let by_now: Vec<(RingId, Vec<NodeId>)> = by_now;
+                    let left = by_now.into_iter().flat_map(|(_, nodes)| nodes).collect();
+                    first.push(BusEvent::Quorum { quorate, ring, nodes, left });
+                }
+                // No quorum handle says these.
+                Heard::Confchg { .. } | Heard::Totem { .. } | Heard::Message { .. } => (),
             }
         }
         self.pending.extend(first.into_iter().chain(control).chain(groups));

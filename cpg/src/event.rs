@@ -29,6 +29,9 @@ pub enum BusEvent {
         ring: RingId,
         /// That ring's nodes.
         nodes: Vec<NodeId>,
+        /// Which nodes did not come into it together with this one, of those of earlier rings. Some may be
+        /// in it all the same: they, or this node, were away for a while.
+        left: Vec<NodeId>,
     },
     /// The membership of a channel changed.
     Confchg {

@@ -140,7 +140,7 @@ impl Link {
                     events.push(BusEvent::Message { channel, from, bytes });
                 }
                 // No CPG handle says this.
-                Heard::Quorum { .. } => (),
+                Heard::Quorum { .. } | Heard::Left { .. } => (),
             }
         }
         false

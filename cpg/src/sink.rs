@@ -20,6 +20,7 @@ pub(crate) enum Heard {
     Totem { ring: RingId, nodes: Vec<NodeId> },
     Message { from: Member, bytes: Vec<u8> },
     Quorum { quorate: bool, ring: RingId, nodes: Vec<NodeId> },
+    Left { ring: RingId, nodes: Vec<NodeId> },
 }
 
 thread_local! {
@@ -53,13 +54,13 @@ pub(crate) fn cpg_model() -> cpg::ModelData {
     })
 }
 
-/// The callbacks of the quorum handle. The node list notification says nothing that the quorum
-/// notification after it does not say.
+/// The callbacks of the quorum handle. Of what the node list notification says, only who left is not
+/// also in the quorum notification after it.
 pub(crate) fn quorum_model() -> quorum::ModelData {
     quorum::ModelData::ModelV1(quorum::Model1Data {
         flags: quorum::Model1Flags::None,
         quorum_notification_fn: Some(on_quorum),
-        nodelist_notification_fn: None,
+        nodelist_notification_fn: Some(on_nodelist),
     })
 }
 
@@ -103,6 +104,19 @@ fn on_quorum(
 ) {
     let ring = RingId { seq: ring.seq, node: node_id(ring.nodeid) };
     hear(Heard::Quorum { quorate, ring, nodes: nodes.into_iter().map(node_id).collect() });
+}
+
+fn on_nodelist(
+    _: &quorum::Handle,
+    ring: quorum::RingId,
+    _: Vec<corosync::NodeId>,
+    _: Vec<corosync::NodeId>,
+    left: Vec<corosync::NodeId>,
+) {
+    if !left.is_empty() {
+        let ring = RingId { seq: ring.seq, node: node_id(ring.nodeid) };
+        hear(Heard::Left { ring, nodes: left.into_iter().map(node_id).collect() });
+    }
 }
 
 fn node_id(node: corosync::NodeId) -> NodeId {

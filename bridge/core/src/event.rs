@@ -39,6 +39,9 @@ pub enum Event {
         ring: RingId,
         /// That ring's nodes.
         nodes: Vec<NodeId>,
+        /// Which nodes of earlier rings did not come into it together with this one; they may be in it all
+        /// the same. Of a ring that the service never spoke of nobody may be named.
+        left: Vec<NodeId>,
     },
     /// The membership of a channel changed.
     Confchg {

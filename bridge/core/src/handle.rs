@@ -150,7 +150,10 @@ impl Core {
                 Scope::All
             }
             Event::Disconnected => self.handle_disconnected(out),
-            Event::Quorum { quorate, ring, nodes } => self.handle_quorum(quorate, ring, nodes),
+            Event::Quorum { quorate, ring, nodes, left } => {
+                self.nodes.parted.extend(left);
+                self.handle_quorum(quorate, ring, nodes)
+            }
             Event::Confchg { channel, members, left, joined } => {
                 self.handle_confchg(channel, &members, (&left, &joined), out)
             }

@@ -34,9 +34,9 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
             info!(log, "corosync's node list changed"; "nodes" => list(&ids));
             Event::Nodelist(ids)
         }
-        BusEvent::Quorum { quorate, ring, nodes } => {
+        BusEvent::Quorum { quorate, ring, nodes, left } => {
             info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes));
-            Event::Quorum { quorate, ring, nodes }
+            Event::Quorum { quorate, ring, nodes, left }
         }
         BusEvent::Confchg { channel, members, left, joined } => {
             Event::Confchg { channel, members, left, joined }

@@ -90,6 +90,7 @@ impl Bus {
             self.pending.push(BusEvent::Lost(cause));
             return;
         }
+        self.left.clear();
         (self.told_code, self.told_unsuitable, self.told_many) = (None, None, false);
         let me = Member { node: connected.node, pid: Pid(std::process::id()) };
         self.phase = Phase::Up(quorum, me);

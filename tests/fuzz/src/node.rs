@@ -270,9 +270,10 @@ impl<'a> Node<'a> {
 
     fn new_ring(&mut self, nodes: BTreeSet<NodeId>, quorate: bool) {
         self.ring_seq += 4;
+        let left = self.ring.difference(&nodes).copied().collect();
         (self.ring, self.quorate) = (nodes, quorate);
         let (ring, nodes): (_, Vec<NodeId>) = (self.ring_id(), self.ring.iter().copied().collect());
-        self.handle(Event::Quorum { quorate, ring, nodes: nodes.clone() });
+        self.handle(Event::Quorum { quorate, ring, nodes: nodes.clone(), left });
         let ours = |members: &BTreeSet<Member>| members.contains(&daemon(self.me));
         let channels: Vec<Channel> =
             self.members.iter().filter(|(_, members)| ours(members)).map(|(one, _)| *one).collect();
@@ -284,7 +285,7 @@ impl<'a> Node<'a> {
             if !left.is_empty() && self.below(8) != 7 {
                 self.set_members(channel, rest, &[], &left, Reason::NodeDown);
             }
-            self.handle(Event::Totem { channel, ring, nodes: nodes.clone() });
+            self.handle(Event::Totem { channel, ring, nodes: nodes.clone(), left });
         }
     }
 

@@ -107,6 +107,9 @@ struct Engine {
     settles_at: Micros,
     /// When the quorum service speaks of the ring; if that is gone by then, it does not.
     speaks_at: Option<Micros>,
+    /// The nodes of the ring that it spoke of last, and who of them did not come with us into this one.
+    spoken: BTreeSet<NodeId>,
+    left: Vec<NodeId>,
     /// It was told to end, and does so then.
     ends_at: Option<Micros>,
     /// What it knows of everybody's processes.
@@ -126,6 +129,8 @@ pub struct Corosync {
     configured: usize,
     pace: Pace,
     dice: Dice,
+    /// In which order the handles of a process end that is gone.
+    ends: Dice,
     births: u64,
     /// The highest number of a ring that each node was in; a file keeps it.
     ring_seqs: BTreeMap<NodeId, u64>,
@@ -154,6 +159,7 @@ impl Corosync {
             configured,
             pace,
             dice: Dice::new(seed, 0xC020),
+            ends: Dice::new(seed, 0xC021),
             births: 0,
             ring_seqs: BTreeMap::new(),
             engines: BTreeMap::new(),
@@ -171,12 +177,12 @@ impl Corosync {
 
     /// Leaves nothing to chance from now on.
     pub(crate) fn be_still(&mut self) {
-        self.dice = Dice::still();
+        (self.dice, self.ends) = (Dice::still(), Dice::still());
     }
 
     /// From here on chance is another one.
     pub fn reseed(&mut self, seed: u64) {
-        self.dice = Dice::new(seed, 0xC020);
+        (self.dice, self.ends) = (Dice::new(seed, 0xC020), Dice::new(seed, 0xC021));
     }
 
     /// What clients were told since the last call.
@@ -286,6 +292,8 @@ impl Corosync {
             visited_at: None,
             settles_at: now,
             speaks_at: None,
+            spoken: BTreeSet::from([node]),
+            left: Vec::new(),
             ends_at: None,
             lists: BTreeMap::new(),
             clients: BTreeMap::new(),

@@ -107,7 +107,7 @@ pub fn connected(nodelist: &[u32]) -> Event {
 }
 
 pub fn quorum(quorate: bool, seq: u64, list: &[u32]) -> Event {
-    Event::Quorum { quorate, ring: ring(seq), nodes: nodes(list) }
+    Event::Quorum { quorate, ring: ring(seq), nodes: nodes(list), left: Vec::new() }
 }
 
 pub fn totem(channel: Channel, seq: u64, list: &[u32]) -> Event {

@@ -133,8 +133,9 @@ fn quorum_of_another_ring_tells_nothing() {
     assert_eq!(rig.node(3), ("absent", "none", false));
     assert_eq!((rig.state(), rig.waiting()), ("settling", Waiting::Quorum));
     // The same number of another representative names another ring.
-    let other = RingId { seq: 2, node: node(2) };
-    expect_nothing(rig.handle(Event::Quorum { quorate: true, ring: other, nodes: nodes(&[1, 2]) }));
+    let ring = RingId { seq: 2, node: node(2) };
+    let other = Event::Quorum { quorate: true, ring, nodes: nodes(&[1, 2]), left: Vec::new() };
+    expect_nothing(rig.handle(other));
     assert!(!rig.core.snapshot().quorate);
 }
 
@@ -209,7 +210,9 @@ fn who_was_out_of_the_ring_when_quorum_came_has_a_grace() {
         let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
         for event in rig.loss(&[1], &[2, 3], Reason::NodeDown) {
             let event = match event {
-                Event::Quorum { ring, nodes, .. } => Event::Quorum { quorate: false, ring, nodes },
+                Event::Quorum { ring, nodes, left, .. } => {
+                    Event::Quorum { quorate: false, ring, nodes, left }
+                }
                 other => other,
             };
             assert_eq!(verbs(&rig.run(event)), vec![]);
@@ -265,6 +268,19 @@ fn a_quorate_ring_of_the_others_may_have_been_missed() {
     rig.run(totem(Channel::Control, 8, &[1, 3]));
     rig.run(quorum(true, 8, &[1, 3]));
     assert!(!rig.core.snapshot().witness);
+
+    // Where a daemon is away, only the quorum service can tell that its node went and came back.
+    let daemonless = |gone: &[u32]| {
+        let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+        rig.run(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+        let seq = rig.next_ring(&[1, 3]);
+        rig.run(left(Channel::Control, &[1], &[2], Reason::NodeDown));
+        rig.run(totem(Channel::Control, seq, &[1, 3]));
+        let (nodes_here, left) = (nodes(&[1, 3]), nodes(gone));
+        rig.run(Event::Quorum { quorate: true, ring: ring(seq), nodes: nodes_here, left });
+        rig.core.snapshot().witness
+    };
+    assert!(daemonless(&[2]) && !daemonless(&[2, 3]));
 
     assert!(change(&[2, 3], &[2, 3], &[1, 2, 3]).core.snapshot().witness, "all are here");
     assert!(change(&[3], &[], &[1, 2]).core.snapshot().witness, "we are the majority");

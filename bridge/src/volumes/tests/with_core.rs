@@ -12,6 +12,10 @@ use super::*;
 const ME: Member = Member { node: NodeId(1), pid: Pid(100) };
 const RING: RingId = RingId { seq: 4, node: NodeId(1) };
 
+fn quorum(quorate: bool) -> Event {
+    Event::Quorum { quorate, ring: RING, nodes: vec![NodeId(1)], left: Vec::new() }
+}
+
 pub(super) fn tunables() -> Tunables {
     Tunables {
         grace_ms: 10_000,
@@ -96,7 +100,7 @@ impl Daemon {
         let nodelist = vec![NodeId(1)];
         self.run(vec![
             Event::Connected { node: NodeId(1), cluster: "lab".into(), nodelist },
-            Event::Quorum { quorate: true, ring: RING, nodes: vec![NodeId(1)] },
+            quorum(true),
         ]);
         let mut out = Vec::new();
         self.volumes.set_cluster("lab", Mode::Local, self.now, &mut out);
@@ -304,7 +308,7 @@ fn stop_with_a_mount_changes_nothing() {
 fn stop_without_quorum_takes_the_begin_back() {
     let mut daemon = Daemon::new(Saved::default());
     daemon.connect();
-    daemon.run(vec![Event::Quorum { quorate: false, ring: RING, nodes: vec![NodeId(1)] }]);
+    daemon.run(vec![quorum(false)]);
     daemon.change(Change::Volumes(vec![ours(U, 1)]));
     daemon.change(Change::Mounts(vec![]));
     daemon.quiet();
@@ -319,7 +323,7 @@ fn stop_without_quorum_takes_the_begin_back() {
 fn a_vanished_volume_whose_begin_still_waits_is_taken_back() {
     let mut daemon = Daemon::new(Saved::default());
     daemon.connect();
-    daemon.run(vec![Event::Quorum { quorate: false, ring: RING, nodes: vec![NodeId(1)] }]);
+    daemon.run(vec![quorum(false)]);
     daemon.change(Change::Volumes(vec![ours(U, 1)]));
     daemon.change(Change::Mounts(vec![]));
     daemon.quiet();

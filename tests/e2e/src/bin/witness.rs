@@ -101,9 +101,11 @@ impl Client {
                 bus.connect();
             }
             BusEvent::Refused(cause) => return Err(cause.to_string().into()),
-            BusEvent::Quorum { quorate, ring, nodes } => {
+            BusEvent::Quorum { quorate, ring, nodes, left } => {
                 let quorate = if quorate { "yes" } else { "no" };
-                self.say(&format!("quorum {quorate} {ring} {}", list(&nodes, NodeId::to_string)));
+                let (nodes, left) =
+                    (list(&nodes, NodeId::to_string), list(&left, NodeId::to_string));
+                self.say(&format!("quorum {quorate} {ring} {nodes} left {left}"));
             }
             BusEvent::Confchg { channel, members, left, joined } => self.say(&format!(
                 "{} confchg {} left {} joined {}",

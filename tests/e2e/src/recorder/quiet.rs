@@ -87,8 +87,8 @@ impl View {
                 (Some("connected"), _) => view.connected = true,
                 (Some("disconnected"), _) => view.connected = false,
                 (Some("quorum"), _) => {
-                    let nodes = line.split_once('[').map_or("", |(_, nodes)| nodes);
-                    view.ring = format!("[{nodes}");
+                    let list = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+                    view.ring = format!("[{}]", list.map_or("", |(nodes, _)| nodes));
                 }
                 (Some("done"), _) => view.done += 1,
                 (Some("step"), _) => {

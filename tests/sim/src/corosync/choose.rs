@@ -50,7 +50,8 @@ impl Corosync {
     /// Whatever decides what it does next. Of times, how many milliseconds are left; of what is on
     /// its way, the order in each ring.
     pub(crate) fn digest(&self, now: Micros, state: &mut impl Hasher) {
-        let Self { configured: _, pace: _, dice: _, births, ring_seqs, engines, .. } = self;
+        let Self { configured: _, pace: _, dice: _, ends: _, births, ring_seqs, engines, .. } =
+            self;
         let Self { segments, flaky, wavers_at, flights, stalled, deadlines, told, ended, .. } =
             self;
         (births, ring_seqs, segments, flaky, told.len(), ended).hash(state);
@@ -74,8 +75,8 @@ impl Corosync {
 impl Engine {
     fn digest(&self, now: Micros, state: &mut impl Hasher) {
         let Self { birth, ring, nodes, paused, alone_until, lost_at, settles_at, .. } = self;
-        let Self { speaks_at, ends_at, lists, clients, outbox, clock: _, haunts, .. } = self;
-        (birth, ring, nodes, paused, lists, clients, outbox, haunts).hash(state);
+        let Self { speaks_at, ends_at, lists, clients, outbox, haunts, spoken, left, .. } = self;
+        (birth, ring, nodes, paused, lists, clients, outbox, haunts, spoken, left).hash(state);
         for at in [Some(alone_until), Some(settles_at), lost_at.as_ref(), speaks_at.as_ref()] {
             at.map(|at| at.ms_until(now)).hash(state);
         }

@@ -43,7 +43,7 @@ impl Corosync {
             engine.clients.entry(pid).or_default();
         });
         if self.engines.get(&node).is_some_and(|engine| engine.speaks_at.is_none()) {
-            self.tell_quorum(node, Some(pid), now);
+            self.tell_quorum(node, Some(pid), Vec::new(), now);
         }
         true
     }
@@ -95,8 +95,11 @@ impl Corosync {
     /// A process ends, with all its handles.
     pub fn part(&mut self, node: NodeId, pid: Pid, now: Micros) {
         let Some(engine) = self.engines.get_mut(&node) else { return };
-        let channels = engine.clients.remove(&pid).unwrap_or_default();
-        for channel in channels.into_keys() {
+        let handles = engine.clients.remove(&pid).unwrap_or_default();
+        let mut channels: Vec<Channel> = handles.into_keys().collect();
+        while !channels.is_empty() {
+            let next = self.ends.below(channels.len() as u64);
+            let channel = channels.remove(usize::try_from(next).unwrap_or(0));
             self.send(node, Entry::Gone(channel, Member { node, pid }), now);
         }
     }
@@ -184,16 +187,18 @@ impl Corosync {
 
     /// Tells all processes how the quorum stands, if that is still to be told.
     pub(super) fn speak(&mut self, node: NodeId) {
-        let engine = self.engines.get_mut(&node);
-        if let Some(at) = engine.and_then(|engine| engine.speaks_at.take()) {
-            self.tell_quorum(node, None, at);
+        let Some(engine) = self.engines.get_mut(&node) else { return };
+        if let Some(at) = engine.speaks_at.take() {
+            engine.spoken = engine.nodes.keys().copied().collect();
+            let left = std::mem::take(&mut engine.left);
+            self.tell_quorum(node, None, left, at);
         }
     }
 
     /// Tells one process, or all, how the quorum stands.
-    pub(super) fn tell_quorum(&mut self, node: NodeId, whom: Option<Pid>, at: Micros) {
+    fn tell_quorum(&mut self, node: NodeId, whom: Option<Pid>, left: Vec<NodeId>, at: Micros) {
         let Some((ring, nodes, quorate)) = self.ring(node) else { return };
-        let event = Event::Quorum { quorate, ring, nodes };
+        let event = Event::Quorum { quorate, ring, nodes, left };
         let pids: Vec<Pid> =
             self.engines.get(&node).into_iter().flat_map(|it| it.clients.keys()).copied().collect();
         for pid in pids.into_iter().filter(|pid| whom.is_none_or(|whom| whom == *pid)) {

@@ -184,7 +184,11 @@ impl Corosync {
             self.tell_handles(node, channel, &event, at);
         }
         let speaks_at = at.plus_us(200 + self.dice.skewed(2_500));
-        self.with(node, |engine| engine.speaks_at = Some(speaks_at));
+        self.with(node, |engine| {
+            engine.speaks_at = Some(speaks_at);
+            let left = engine.spoken.iter().filter(|it| !change.stayed.contains(it));
+            engine.left = left.copied().collect();
+        });
     }
 }
 

@@ -140,7 +140,8 @@ impl Reader {
             "no" => false,
             other => return Err(format!("'{other}' is neither yes nor no")),
         };
-        Ok(Event::Quorum { quorate, ring: self.ring(words)?, nodes: nodes(words)? })
+        let (ring, in_ring) = (self.ring(words)?, nodes(words)?);
+        Ok(Event::Quorum { quorate, ring, nodes: in_ring, left: nodes(words.skip("left")?)? })
     }
 
     fn of_channel(&self, channel: Channel, words: &mut Words<'_>) -> Result<Event, String> {

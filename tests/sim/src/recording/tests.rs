@@ -38,7 +38,7 @@ fn what_is_told() {
     let ring = RingId { seq: 0x1c, node: NodeId(2) };
     let nodes = vec![NodeId(1), NodeId(2)];
     let lines = read(
-        "1a connected @20\n1b quorum no r2 [1 2]\n\
+        "1a connected @20\n1b quorum no r2 [1 2] left [3]\n\
          2a A confchg [1a 2a] left [3b NODEDOWN 3c PROCDOWN] joined [] @12.5\n\
          2a control confchg [2a] left [] joined [2a JOIN]\n1a A totem r2 [1 2]\n\
          1a A message 2a on-my-way @3\n1a disconnected\n",
@@ -57,11 +57,13 @@ fn what_is_told() {
         left: vec![],
         joined: vec![(member(2, 1), Reason::Join)],
     };
+    let quorum =
+        Event::Quorum { quorate: false, ring, nodes: nodes.clone(), left: vec![NodeId(3)] };
     let message = Event::Message { channel: a, from: member(2, 1), bytes: b"on-my-way".to_vec() };
     let group = Source::Channel(a);
     let expected = [
         told(1, 1, Source::Connection, connected),
-        told(1, 2, Source::Quorum, Event::Quorum { quorate: false, ring, nodes: nodes.clone() }),
+        told(1, 2, Source::Quorum, quorum),
         told(2, 1, group, confchg),
         told(2, 1, Source::Channel(Channel::Control), own),
         told(1, 1, group, Event::Totem { channel: a, ring, nodes }),

@@ -24,7 +24,7 @@ impl World {
         }
         let (mut cause, mut stale) = (None, false);
         match &event {
-            Event::Quorum { quorate, ring, nodes } => {
+            Event::Quorum { quorate, ring, nodes, .. } => {
                 daemon.quorum = Some((*quorate, *ring, nodes.clone()));
             }
             Event::Confchg { channel: Channel::Control, members, .. } => {

@@ -170,9 +170,17 @@ impl Replay {
         match (told, recorded) {
             (Event::Connected { .. }, Event::Connected { .. }) => true,
             (
-                Event::Quorum { quorate, ring, nodes },
-                Event::Quorum { quorate: quorate_then, ring: ring_then, nodes: nodes_then },
-            ) => (quorate, nodes) == (quorate_then, nodes_then) && self.is_ring(*ring, *ring_then),
+                Event::Quorum { quorate, ring, nodes, left },
+                Event::Quorum {
+                    quorate: quorate_then,
+                    ring: ring_then,
+                    nodes: nodes_then,
+                    left: left_then,
+                },
+            ) => {
+                (quorate, nodes, left) == (quorate_then, nodes_then, left_then)
+                    && self.is_ring(*ring, *ring_then)
+            }
             (
                 Event::Totem { ring, nodes, .. },
                 Event::Totem { ring: ring_then, nodes: nodes_then, .. },
