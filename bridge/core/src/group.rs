@@ -11,6 +11,8 @@
 //! | Departing | - | - | - | - | - | → Out | → Out |
 //! | Pausing   | timer: → Out | - | - | - | → Out | - | → Out |
 //!
+//! A group that closes is still wanted from when its kernel refuses to let go until it does.
+//!
 //! A user of the group, seen from here:
 //!
 //! | user \ event | State | LEAVE, or a Hello without the use | PROCDOWN, NODEDOWN | node lost (condemned) | its node in another boot |
@@ -435,9 +437,9 @@ impl Group {
             closing: self.is_closing(),
             expelled: self.expelled,
             gate,
+            locking: nodes.is_locking_chosen(),
             attach: gate
                 && nodes.incompatible().is_none()
-                && nodes.is_locking_chosen()
                 && self.attach_waits_for(nodes).is_none(),
             users: &users,
             dead: &dead,
@@ -464,7 +466,8 @@ impl Group {
     }
 
     fn review_presence(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
-        let wanted = !self.is_closing() && !self.expelled;
+        // A kernel that refused to let go is to hear of deaths, although we want to leave.
+        let wanted = !self.expelled && (!self.is_closing() || self.lane.is_held());
         let let_go = self.expelled || self.lane.is_let_go();
         match self.presence {
             Presence::Out if wanted && nodes.is_announced(self.id, self.incarnation) => {

@@ -11,14 +11,14 @@
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
-//! | not attached | gate and attach open, users not saved | Save(users, unfinished) |
-//! | not attached | gate and attach open | Attach(users) |
+//! | not attached | gate and attach open, locking protocol chosen, users not saved | Save(users, unfinished) |
+//! | not attached | gate and attach open, locking protocol chosen | Attach(users) |
 //! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
 //! | taken over unfinished | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
 //! | attached, suspended | gate open, no deaths, users not saved | Save(users, unfinished) |
-//! | attached, suspended | gate open, no deaths | Resume(users) |
+//! | attached, suspended | gate open, no deaths, locking protocol chosen | Resume(users) |
 //! | any | the image changed | Save(image) |
 //!
 //! A change is marked in the state file, with the users to come, before the shim hears of it: a daemon
@@ -45,6 +45,8 @@ pub(crate) struct Want<'a> {
     pub(crate) expelled: bool,
     /// Quorum, ring and daemons agree.
     pub(crate) gate: bool,
+    /// It is known which locking protocol the kernel is to run.
+    pub(crate) locking: bool,
     /// Everyone whom an attach must name is known.
     pub(crate) attach: bool,
     pub(crate) users: &'a Users,
@@ -242,13 +244,15 @@ impl Lane {
         let ahead = || Some(Step::Save(Some(self.image(want, true))));
         let is_known = self.is_saved(want.users);
         match self.grip {
-            Grip::Detached if !want.attach => None,
+            Grip::Detached if !want.attach || !want.locking => None,
             Grip::Detached if !is_known => ahead(),
             Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
             Grip::Granting if !self.is_marked() => ahead(),
             Grip::Granting | Grip::Unfinished => Some(Step::Suspend),
             Grip::Suspended if want.dead.is_empty() && !is_known => ahead(),
+            // Who was taken over unfinished may not be attached at all.
+            Grip::Suspended if want.dead.is_empty() && !want.locking => None,
             Grip::Suspended if want.dead.is_empty() => Some(Step::Resume(want.users.clone())),
             Grip::Suspended => {
                 let settled = want.dead.iter().find(|(_, (_, settled))| *settled);

@@ -10,6 +10,7 @@
 //! | none, something is to be used, all here have spoken | none | the oldest that any daemon here goes up to |
 //! | none, the same | one | that one |
 //! | none, the same | two | wait: one of them gives way |
+//! | none, the same | nobody says, and a user's daemon is away | wait: its kernel may run one |
 //!
 //! If our kernel does not know the one to run, nothing is attached here. Nothing is before our own word of it
 //! has come back, so all see the choices in one order, and the first stands.
@@ -18,7 +19,7 @@ use core::fmt;
 
 use crate::action::Action;
 use crate::effects::Effects;
-use crate::node::{Daemon, Nodes};
+use crate::node::{Daemon, Nodes, Peer};
 use crate::types::NodeId;
 
 /// A version of the locking protocol.
@@ -106,10 +107,22 @@ impl Nodes {
         all.filter_map(|(running, node)| Some((running?, *node)))
     }
 
+    /// Whether a kernel may run one that nobody here has heard of.
+    fn is_locking_hidden(&self) -> bool {
+        let is_quiet = |peer: &Peer| !matches!(peer.daemon, Daemon::Speaking(_));
+        let is_hidden = |peer: &Peer| peer.is_user() && is_quiet(peer);
+        let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
+        others.into_iter().any(|(_, peer)| is_hidden(peer))
+            || self.lost.values().any(|lost| !lost.is_fenced())
+    }
+
     fn choose_locking(&self) -> Result<Option<LockingProtocol>, (NodeId, LockingProtocol)> {
         let Some(ours) = self.locking.highest else { return Ok(None) };
         let running = self.locking_of_others().next();
         if self.locking_of_others().any(|(theirs, _)| Some(theirs) != running.map(|it| it.0)) {
+            return Ok(None);
+        }
+        if running.is_none() && self.is_locking_hidden() {
             return Ok(None);
         }
         let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);

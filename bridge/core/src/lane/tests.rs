@@ -48,7 +48,16 @@ fn service(name: &str) -> ServiceName {
 /// What a group may want: gate and attach open, nothing closing.
 fn want<'a>(users: &'a Users, dead: &'a Dead) -> Want<'a> {
     let image = image(&[], false);
-    Want { closing: false, expelled: false, gate: true, attach: true, users, dead, image }
+    Want {
+        closing: false,
+        expelled: false,
+        gate: true,
+        locking: true,
+        attach: true,
+        users,
+        dead,
+        image,
+    }
 }
 
 /// A lane whose shim was told of these users, and whose image says the same.
@@ -226,8 +235,12 @@ fn a_detached_group_saves_then_attaches() {
 #[test]
 fn a_detached_group_waits_for_all_users_to_be_known() {
     let (all, none) = (users(&[1, 2]), dead(&[]));
-    let want = Want { attach: false, ..want(&all, &none) };
-    check(lane(Grip::Detached, &[]), &want, vec![]);
+    let waits = Want { attach: false, ..want(&all, &none) };
+    check(lane(Grip::Detached, &[]), &waits, vec![]);
+    let waits = Want { locking: false, ..want(&all, &none) };
+    check(lane(Grip::Detached, &[]), &waits, vec![]);
+    let saved = Lane { saved: Some(image(&[1, 2], true)), ..lane(Grip::Suspended, &[1, 2]) };
+    check(saved, &waits, vec![]);
 }
 
 #[test]

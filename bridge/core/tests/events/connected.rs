@@ -45,6 +45,29 @@ fn quorum_is_told_after_our_own_join() {
     expect(rig.handle(quorum(true, 1, &[1])), vec![say_hello(mute)]);
 }
 
+/// A kernel that refused to let go may still be told of deaths: the group joins again, although it closes.
+#[test]
+fn again_with_a_group_that_its_kernel_keeps() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    let (marked, detach) = (rig.op(1), rig.op(2));
+    rig.handle(leave(3, &mnt()));
+    rig.handle(done(marked));
+    rig.handle(failed(detach, 16));
+    rig.handle(Event::Disconnected);
+    let mut all = Vec::new();
+    for event in [
+        connected(&[1, 2]),
+        quorum(true, 2, &[1, 2]),
+        joined(Channel::Control, &[1, 2], &[1], Reason::Join),
+        hello_of(2, hello_using(2, 2)),
+    ] {
+        all.extend(rig.run(event));
+    }
+    let is_join =
+        |it: &&Action| matches!(it, Action::Join { channel, .. } if *channel == group_channel());
+    assert_eq!(all.iter().filter(is_join).count(), 1, "{all:?}");
+}
+
 /// What was used before corosync went is still used: the group joins again, and the shim hears
 /// nothing, because nothing changed.
 #[test]

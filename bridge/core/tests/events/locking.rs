@@ -101,6 +101,20 @@ fn a_kernel_that_does_not_know_it_is_kept_out() {
     assert_eq!(chosen(knows(2, 0), &[knows(1, 4)]), Err(refusal));
 }
 
+/// A user whose daemon is away runs something, and nobody says what.
+#[test]
+fn what_nobody_can_say_is_awaited() {
+    let mut rig = rig_with(Saved::default(), knows(1, 2), &[knows(1, 2)]);
+    let user = Hello { uses: [(H, inc(2))].into(), locking: knows(1, 2), ..hello(2, 1) };
+    rig.run(hello_of(2, user));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    let runs_any = |it: &Action| matches!(it, Action::RunLocking(_));
+    assert!(!rig.run(Event::Begin(begin(1, &mnt()))).iter().any(runs_any));
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    let chosen = rig.run(of(2, runs(1, 0)));
+    assert!(chosen.contains(&Action::RunLocking(version(1, 0))), "{chosen:?}");
+}
+
 /// Two chose at once. The order of their words decides, as everybody sees it alike.
 #[test]
 fn of_two_choices_the_first_word_stands() {
