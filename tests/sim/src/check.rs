@@ -149,10 +149,21 @@ impl World {
     /// Who was buried must not be let in again in that use.
     fn check_return(&mut self, node: NodeId, group: GroupId, peers: &Peers) {
         let machine = &self.machines[&node];
-        let back = peers.iter().find(|(peer, incarnation)| {
+        let is_buried = |(peer, incarnation): &(&NodeId, &Incarnation)| {
             machine.told_down.contains(&(group, **peer, **incarnation))
-        });
-        let Some((peer, incarnation)) = back.map(|(peer, it)| (*peer, *it)) else { return };
+        };
+        let back: Vec<_> = peers.iter().filter(is_buried).map(|(peer, it)| (*peer, *it)).collect();
+        for (peer, incarnation) in back {
+            self.check_one_return(node, group, (peer, incarnation));
+        }
+    }
+
+    fn check_one_return(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        (peer, incarnation): (NodeId, Incarnation),
+    ) {
         if self.options.is_physical() {
             return self.violate("lost death", || {
                 format!("n{node} lets n{peer} in again, which it buried in {incarnation}")
@@ -161,6 +172,7 @@ impl World {
         // Without fencing it may come back when all who knew were restarted, or cannot say so any
         // more; then it can die anew.
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
+        let machine = &self.machines[&node];
         let listed = machine.daemon.as_ref().map(|it| it.control.clone()).unwrap_or_default();
         let heard = |it: &&NodeId| {
             self.is_heard_by(**it, node) && listed.iter().any(|member| member.node == **it)

@@ -88,9 +88,14 @@ impl Kernel {
             }
             Verb::Detach => {
                 self.regions.remove(&group);
-                self.locking = self.locking.filter(|_| !self.regions.is_empty());
+                self.review_locking();
             }
         }
         Ok(())
+    }
+
+    /// Without a lockspace it runs none.
+    pub fn review_locking(&mut self) {
+        self.locking = self.locking.filter(|_| !self.regions.is_empty());
     }
 }

@@ -148,9 +148,11 @@ impl World {
         };
         if refuses {
             self.counts.errors += 1;
-            if let Verb::NodeDown(dead, incarnation) = verb {
-                let machine = self.machines.get_mut(&node);
-                machine.map(|it| it.told_down.remove(&(group, *dead, *incarnation)));
+            if let Some(machine) = self.machines.get_mut(&node) {
+                if let Verb::NodeDown(dead, incarnation) = verb {
+                    machine.told_down.remove(&(group, *dead, *incarnation));
+                }
+                machine.kernel.review_locking();
             }
             return Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }));
         }
@@ -208,7 +210,7 @@ impl World {
             }
         };
         let machine = &self.machines[&by];
-        if machine.life == life && machine.power == Power::On {
+        if machine.life == life && machine.power != Power::Off {
             self.done(by, life, op, result);
         }
     }
