@@ -30,7 +30,7 @@
 //! change of the same corosync, and `node_down` does not go on before it has.
 
 mod daemon;
-mod dlmc;
+pub mod dlmc;
 mod error;
 mod lifeline;
 mod settings;

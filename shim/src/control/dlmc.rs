@@ -18,9 +18,12 @@
 
 use o2bridge_core::{GroupId, NodeId};
 
-pub(super) const HEADER_BYTES: usize = 96;
-pub(super) const LOCKSPACE_BYTES: usize = 140;
-pub(super) const NODE_BYTES: usize = 40;
+/// The length of a request, and of an answer's header.
+pub const HEADER_BYTES: usize = 96;
+/// What follows an answer about a lockspace.
+pub const LOCKSPACE_BYTES: usize = 140;
+/// What follows an answer about a node.
+pub const NODE_BYTES: usize = 40;
 
 const MAGIC: u32 = 0xD13C_D13C;
 const VERSION: u32 = 0x0001_0001;
@@ -28,7 +31,7 @@ const NAME_BYTES: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
     /// What becomes of a lockspace.
     LockspaceInfo,
     /// What becomes of a node in a lockspace.
@@ -53,7 +56,8 @@ impl Command {
     }
 
     /// Bytes behind the header of an answer.
-    pub(super) const fn payload_bytes(self) -> usize {
+    #[must_use]
+    pub const fn payload_bytes(self) -> usize {
         match self {
             Self::LockspaceInfo => LOCKSPACE_BYTES,
             Self::NodeInfo => NODE_BYTES,
@@ -63,7 +67,8 @@ impl Command {
 }
 
 /// A request.
-pub(super) fn request(
+#[must_use]
+pub fn request(
     command: Command,
     group: GroupId,
     node: Option<NodeId>,
@@ -82,7 +87,8 @@ pub(super) fn request(
 }
 
 /// The result of an answer to this command; `None` if it is no such answer.
-pub(super) fn result(command: Command, header: &[u8; HEADER_BYTES]) -> Option<i32> {
+#[must_use]
+pub fn result(command: Command, header: &[u8; HEADER_BYTES]) -> Option<i32> {
     let field = |at| word(header, at);
     let is_ours =
         field(0)? == MAGIC && field(4)? >> 16 == VERSION >> 16 && field(8)? == command.number();
@@ -91,20 +97,20 @@ pub(super) fn result(command: Command, header: &[u8; HEADER_BYTES]) -> Option<i3
 
 /// What dlm_controld knows of a lockspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lockspace {
+pub struct Lockspace {
     /// No lock is granted.
-    pub(super) is_stopped: bool,
+    pub is_stopped: bool,
     /// It waits for its filesystem when a node dies.
-    pub(super) is_registered: bool,
+    pub is_registered: bool,
 }
 
 /// What dlm_controld knows of a node in a lockspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Node {
+pub struct Node {
     /// It is a user of the lockspace.
-    pub(super) is_member: bool,
+    pub is_member: bool,
     /// It died, and the filesystem is waited for.
-    pub(super) is_awaited: bool,
+    pub is_awaited: bool,
 }
 
 const KERNEL_STOPPED: u32 = 4;
@@ -116,13 +122,17 @@ const CHECK_FS: u32 = 0x10;
 const AT_LOCKSPACE_FLAGS: usize = 64;
 const AT_NODE_FLAGS: usize = 4;
 
-pub(super) fn lockspace(payload: &[u8]) -> Option<Lockspace> {
+/// What stands behind an answer about a lockspace; `None` if it is too short.
+#[must_use]
+pub fn lockspace(payload: &[u8]) -> Option<Lockspace> {
     let flags = word(payload, AT_LOCKSPACE_FLAGS)?;
     let (is_stopped, is_registered) = (flags & KERNEL_STOPPED != 0, flags & FS_REGISTERED != 0);
     Some(Lockspace { is_stopped, is_registered })
 }
 
-pub(super) fn node(payload: &[u8]) -> Option<Node> {
+/// What stands behind an answer about a node; `None` if it is too short.
+#[must_use]
+pub fn node(payload: &[u8]) -> Option<Node> {
     let flags = word(payload, AT_NODE_FLAGS)?;
     Some(Node { is_member: flags & MEMBER != 0, is_awaited: flags & CHECK_FS != 0 })
 }

@@ -285,7 +285,7 @@ impl<'a> Node<'a> {
             if !left.is_empty() && self.below(8) != 7 {
                 self.set_members(channel, rest, &[], &left, Reason::NodeDown);
             }
-            self.handle(Event::Totem { channel, ring, nodes: nodes.clone(), left });
+            self.handle(Event::Totem { channel, ring, nodes: nodes.clone() });
         }
     }
 
