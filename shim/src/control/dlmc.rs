@@ -68,11 +68,7 @@ impl Command {
 
 /// A request.
 #[must_use]
-pub fn request(
-    command: Command,
-    group: GroupId,
-    node: Option<NodeId>,
-) -> [u8; HEADER_BYTES] {
+pub fn request(command: Command, group: GroupId, node: Option<NodeId>) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     let data = node.map_or(0, |node| node.0);
     let length = u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX);
