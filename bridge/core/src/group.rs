@@ -496,7 +496,8 @@ impl Group {
     /// Says our State when it changed or someone new listens. Not before our Hello: of a daemon that has
     /// not said who it is, a State counts for nothing, and it would not be said again.
     pub(crate) fn speak(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
-        if self.presence != Presence::In || self.expelled || self.is_closing() {
+        let goes = self.is_closing() && !self.lane.is_held();
+        if self.presence != Presence::In || self.expelled || goes {
             return;
         }
         let told = self.lane.known.clone();

@@ -432,18 +432,20 @@ impl Core {
         if scope == Scope::Nothing {
             return;
         }
-        let (mut fx, parts) = self.effects(out);
-        let is_attached = parts.groups.values().any(|group| !group.lane.is_let_go());
-        parts.nodes.review_locking(!parts.groups.is_empty(), is_attached, &mut fx);
         match scope {
             Scope::Nothing => {}
-            Scope::Group(id) => self.reconcile_group(id, out),
+            Scope::Group(id) => {
+                let (mut fx, mut parts) = self.effects(out);
+                parts.review_locking(&mut fx);
+                self.reconcile_group(id, out);
+            }
             Scope::All => {
                 let (mut fx, mut parts) = self.effects(out);
                 parts.nodes.review_witness(&fx);
                 parts.nodes.condemn(&mut fx);
                 parts.release(&mut fx);
                 parts.nodes.advance_fencing(&mut fx);
+                parts.review_locking(&mut fx);
                 let ids: Vec<GroupId> = parts.groups.keys().copied().collect();
                 for id in ids {
                     self.reconcile_group(id, out);
@@ -531,6 +533,11 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    fn review_locking(&mut self, fx: &mut Effects<'_>) {
+        let is_attached = self.groups.values().any(|group| !group.lane.is_let_go());
+        self.nodes.review_locking(!self.groups.is_empty(), is_attached, fx);
+    }
+
     /// Nodes that were buried, and have ended what they were buried in.
     fn release(&mut self, fx: &mut Effects<'_>) {
         for (node, lost) in self.nodes.release(fx) {

@@ -15,10 +15,11 @@
 //! | not attached | gate and attach open, locking protocol chosen | Attach(users) |
 //! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
-//! | taken over unfinished | gate open | Suspend |
+//! | taken over unfinished, or while it was left | gate open, not marked | Save(users, unfinished) |
+//! | the same | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
 //! | attached, suspended | gate open, no deaths, users not saved | Save(users, unfinished) |
-//! | attached, suspended | gate open, no deaths, locking protocol chosen | Resume(users) |
+//! | attached, suspended | gate open, no deaths, locking protocol chosen if not known to be attached | Resume(users) |
 //! | any | the image changed | Save(image) |
 //!
 //! A change is marked in the state file, with the users to come, before the shim hears of it: a daemon
@@ -146,11 +147,13 @@ impl Lane {
 
     /// Goes on where a predecessor stopped. What it had not finished is told again from the start.
     pub(crate) fn restore(group: GroupId, image: SavedGroup) -> Self {
+        // Without services it was being left, and nobody knows how far that came.
+        let unfinished = image.unfinished || image.services.is_empty();
         Self {
             group,
-            grip: if image.unfinished { Grip::Unfinished } else { Grip::Granting },
+            grip: if unfinished { Grip::Unfinished } else { Grip::Granting },
             told: image.told.clone(),
-            known: if image.unfinished { Users::new() } else { image.told.clone() },
+            known: if unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
             is_held: false,
             work: Work::Idle,
@@ -181,6 +184,11 @@ impl Lane {
             Grip::Detached => false,
             Grip::Granting | Grip::Suspended | Grip::Unfinished => true,
         }
+    }
+
+    /// Whether the shim may have nothing of the group: it never granted, or a predecessor did not see it do so.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Whether the shim has nothing of the group, and nothing is under way that would give it some.
@@ -248,11 +256,10 @@ impl Lane {
             Grip::Detached if !is_known => ahead(),
             Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            Grip::Granting if !self.is_marked() => ahead(),
+            Grip::Granting | Grip::Unfinished if !self.is_marked() => ahead(),
             Grip::Granting | Grip::Unfinished => Some(Step::Suspend),
             Grip::Suspended if want.dead.is_empty() && !is_known => ahead(),
-            // Who was taken over unfinished may not be attached at all.
-            Grip::Suspended if want.dead.is_empty() && !want.locking => None,
+            Grip::Suspended if want.dead.is_empty() && !want.locking && self.is_unsure() => None,
             Grip::Suspended if want.dead.is_empty() => Some(Step::Resume(want.users.clone())),
             Grip::Suspended => {
                 let settled = want.dead.iter().find(|(_, (_, settled))| *settled);

@@ -4,20 +4,20 @@
 //!
 //! | we run | others here run | next |
 //! |---|---|---|
-//! | one, a group is attached | | it stays |
+//! | one that our word has come back of, a group is attached | | it stays |
 //! | one, nothing is in use, or not all here have spoken | | none |
 //! | one, our word of it has not come back | another one | that one |
 //! | none, something is to be used, all here have spoken | none | the oldest that any daemon here goes up to |
 //! | none, the same | one | that one |
 //! | none, the same | two | wait: one of them gives way |
-//! | none, the same | nobody says, and a user's daemon is away | wait: its kernel may run one |
+//! | none, the same | nobody says, and a user's daemon is away, or a lost node not fenced | wait: its kernel may run one |
 //!
 //! If our kernel does not know the one to run, nothing is attached here. Nothing is before our own word of it
 //! has come back, so all see the choices in one order, and the first stands.
 
 use core::fmt;
 
-use crate::action::Action;
+use crate::action::{Action, Waiting};
 use crate::effects::Effects;
 use crate::node::{Daemon, Nodes, Peer};
 use crate::types::NodeId;
@@ -65,7 +65,8 @@ impl Nodes {
         fx: &mut Effects<'_>,
     ) {
         let may_choose = is_used && self.is_agreed();
-        let stands = is_attached || (may_choose && self.is_locking_heard());
+        self.locking_heard |= self.is_locking_heard();
+        let stands = (is_attached || (may_choose && self.is_locking_heard())) && self.locking_heard;
         if self.locking.running.is_some() && stands {
             return;
         }
@@ -73,6 +74,7 @@ impl Nodes {
         if chosen != self.locking.running {
             self.locking.running = chosen;
             self.locking.choice = self.locking.choice.wrapping_add(1);
+            self.locking_heard = false;
             self.stale_hello = true;
             chosen.into_iter().for_each(|chosen| fx.push(Action::RunLocking(chosen)));
         }
@@ -97,6 +99,19 @@ impl Nodes {
         self.is_locking_heard() && self.locking_of_others().all(|(theirs, _)| theirs == ours)
     }
 
+    /// Whom a group that is not attached waits for, because it is not known what the kernels run.
+    pub(crate) fn locking_waits_for(&self) -> Option<Waiting> {
+        if self.is_locking_chosen() {
+            return None;
+        }
+        let lost = self.lost.iter().find(|(_, lost)| !lost.is_fenced());
+        let differs =
+            |(theirs, _): &(LockingProtocol, NodeId)| Some(*theirs) != self.locking.running;
+        let other = self.hidden_user().or(self.locking_of_others().find(differs).map(|it| it.1));
+        let lost = lost.map(|(node, _)| Waiting::Fencing(*node));
+        lost.or(other.or(self.me).map(Waiting::Peer))
+    }
+
     /// What the kernels of the others run, those of daemons that are away and of the lost included.
     fn locking_of_others(&self) -> impl Iterator<Item = (LockingProtocol, NodeId)> {
         let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
@@ -107,13 +122,12 @@ impl Nodes {
         all.filter_map(|(running, node)| Some((running?, *node)))
     }
 
-    /// Whether a kernel may run one that nobody here has heard of.
-    fn is_locking_hidden(&self) -> bool {
+    /// A user that cannot say what its kernel runs.
+    fn hidden_user(&self) -> Option<NodeId> {
         let is_quiet = |peer: &Peer| !matches!(peer.daemon, Daemon::Speaking(_));
         let is_hidden = |peer: &Peer| peer.is_user() && is_quiet(peer);
-        let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
-        others.into_iter().any(|(_, peer)| is_hidden(peer))
-            || self.lost.values().any(|lost| !lost.is_fenced())
+        let mut others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);
+        others.find(|(_, peer)| is_hidden(peer)).map(|(node, _)| *node)
     }
 
     fn choose_locking(&self) -> Result<Option<LockingProtocol>, (NodeId, LockingProtocol)> {
@@ -122,7 +136,8 @@ impl Nodes {
         if self.locking_of_others().any(|(theirs, _)| Some(theirs) != running.map(|it| it.0)) {
             return Ok(None);
         }
-        if running.is_none() && self.is_locking_hidden() {
+        let is_lost = self.lost.values().any(|lost| !lost.is_fenced());
+        if running.is_none() && (is_lost || self.hidden_user().is_some()) {
             return Ok(None);
         }
         let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);

@@ -10,6 +10,7 @@
 //! | Incompatible | -      | Speaking | Incompatible | Absent | - |
 //! | Ignored      | Silent | Speaking | Incompatible | Ignored | killed if in use, else - |
 //!
+//! "Ignored" only once a word of ours has come back after the grace: a ring that does not turn is silent, too.
 //! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon
 //! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything
 //! (of a ring that has just become quorate: after a grace, see [`crate::witness`]).
@@ -49,6 +50,15 @@ pub(crate) struct Ring {
 pub(crate) struct Quorum {
     pub(crate) quorate: bool,
     pub(crate) ring: Ring,
+}
+
+/// Whether the ring turns: a ring that broke and does not form anew is quorate, and silent, for as long as
+/// that takes, and nobody is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Turning {
+    Unknown,
+    Asked,
+    Proven,
 }
 
 /// Who speaks for a node.
@@ -107,6 +117,9 @@ impl Peer {
 /// one did and this one has forgotten.
 const USES_MAX: usize = 2 * proto::GROUPS_MAX;
 
+/// In which part of the grace our own word has to come back before somebody's silence is judged.
+const ECHO_PER_GRACE: u64 = 8;
+
 /// Whether one more use of a node is kept.
 pub(crate) fn has_room(uses: &Uses, group: &GroupId) -> bool {
     uses.len() < USES_MAX || uses.contains_key(group)
@@ -140,6 +153,10 @@ pub(crate) struct Nodes {
     pub(crate) parted: BTreeSet<NodeId>,
     /// What our kernel knows and runs.
     pub(crate) locking: Locking,
+    /// Whether our word of what it runs has ever come back: only then may it run that.
+    pub(crate) locking_heard: bool,
+    /// Whether the ring turns, as our own word shows that comes back: asked before silence is judged.
+    pub(crate) turning: Turning,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
@@ -162,7 +179,9 @@ impl Nodes {
             met: BTreeSet::new(),
             base: BTreeSet::new(),
             parted: BTreeSet::new(),
+            locking_heard: locking.running.is_some(),
             locking,
+            turning: Turning::Unknown,
             stale_hello: true,
         }
     }
@@ -283,6 +302,7 @@ impl Nodes {
         self.refused_by.retain(|node, _| ring.nodes.contains(node));
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
+        self.turning = Turning::Unknown;
         self.stale_hello = true;
         self.review_base();
         self.review_daemons();
@@ -398,6 +418,9 @@ impl Nodes {
                 && peer.owes(&ring.id);
             if owes && !fx.timers.is_armed(&timer) {
                 let grace_ms = fx.tunables.grace_ms;
+                if self.turning == Turning::Proven {
+                    self.turning = Turning::Unknown;
+                }
                 fx.arm(timer, grace_ms);
                 if matches!(peer.daemon, Daemon::Absent) && peer.is_user() {
                     fx.note(Note::Debt(*node, fx.now.after(grace_ms)));
@@ -420,7 +443,11 @@ impl Nodes {
         }
         let Some(peer) = self.peers.get_mut(&node) else { return false };
         let in_use = peer.is_user();
-        if !in_use {
+        if !in_use && self.turning != Turning::Proven {
+            self.stale_hello |= self.turning != Turning::Asked;
+            self.turning = Turning::Asked;
+            fx.arm(Timer::Grace(node), fx.tunables.grace_ms / ECHO_PER_GRACE);
+        } else if !in_use {
             peer.daemon = match peer.daemon {
                 Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
                 Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,

@@ -35,7 +35,8 @@ pub fn translate(log: &Logger, event: BusEvent) -> Option<Event> {
             Event::Nodelist(ids)
         }
         BusEvent::Quorum { quorate, ring, nodes, left } => {
-            info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes));
+            info!(log, "quorum"; "quorate" => quorate, "ring" => %ring, "nodes" => list(&nodes),
+                "left" => list(&left));
             Event::Quorum { quorate, ring, nodes, left }
         }
         BusEvent::Confchg { channel, members, left, joined } => {

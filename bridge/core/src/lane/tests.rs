@@ -239,8 +239,10 @@ fn a_detached_group_waits_for_all_users_to_be_known() {
     check(lane(Grip::Detached, &[]), &waits, vec![]);
     let waits = Want { locking: false, ..want(&all, &none) };
     check(lane(Grip::Detached, &[]), &waits, vec![]);
-    let saved = Lane { saved: Some(image(&[1, 2], true)), ..lane(Grip::Suspended, &[1, 2]) };
-    check(saved, &waits, vec![]);
+    // Suspended, and once granted: it runs what it runs. Taken over unfinished it may not be attached.
+    let granted = Lane { saved: Some(image(&[1, 2], true)), ..lane(Grip::Suspended, &[1, 2]) };
+    check(granted.clone(), &waits, verb(Verb::Resume(peers_of(&[1, 2]))));
+    check(Lane { known: Users::new(), ..granted }, &waits, vec![]);
 }
 
 #[test]

@@ -68,6 +68,38 @@ fn again_with_a_group_that_its_kernel_keeps() {
     assert_eq!(all.iter().filter(is_join).count(), 1, "{all:?}");
 }
 
+/// A predecessor died while it left the group: how far the kernel got is not known. Kept by it, the group says so
+/// to the others; begun again, it is told everything anew.
+#[test]
+fn a_saved_group_that_was_being_left() {
+    let being_left = SavedGroup { services: vec![], ..image(&[1, 2], true, false) };
+    let mut rig = Rig::new(Fencing::None, saved(being_left));
+    expect(rig.handle(Event::Disconnected), vec![verb(OpId(1), Verb::Detach)]);
+    let paused = rig.handle(failed(OpId(1), 5));
+    rig.ring = vec![1, 2];
+    for event in [
+        connected(&[1, 2]),
+        quorum(true, 1, &[1, 2]),
+        joined(Channel::Control, &[1, 2], &[1], Reason::Join),
+        hello_of(2, hello_using(2, 1)),
+    ] {
+        rig.run(event);
+    }
+    let said = rig.run(joined(group_channel(), &[1, 2], &[1], Reason::Join));
+    assert!(said.contains(&say_state(&[])), "{said:?}");
+    rig.run(state_of(2, &[1, 2]));
+    rig.run(Event::Begin(begin(1, &mnt())));
+    let retried = rig.fire_armed(&paused, &Timer::Lane(G));
+    let all = rig.pump(retried);
+    let verb_of = |action: &Action| match action {
+        Action::Verb { verb, .. } => Some(verb.clone()),
+        _ => None,
+    };
+    let told: Vec<Verb> = all.iter().filter_map(verb_of).collect();
+    assert_eq!(told, [Verb::Suspend, Verb::Resume(peers(&[1, 2]))], "{all:?}");
+    assert!(all.contains(&reply(1, Reply::Done)), "{all:?}");
+}
+
 /// What was used before corosync went is still used: the group joins again, and the shim hears
 /// nothing, because nothing changed.
 #[test]
