@@ -398,7 +398,8 @@ impl Core {
 
     /// Whoever we have not heard for a while may have spoken to someone who did not listen.
     fn handle_stalled(&mut self, out: &mut Actions) -> Scope {
-        let (mut fx, _) = self.effects(out);
+        let (mut fx, parts) = self.effects(out);
+        parts.nodes.asked.clear();
         let grace_ms = fx.tunables.grace_ms;
         for node in fx.timers.graces() {
             fx.arm(Timer::Grace(node), grace_ms);

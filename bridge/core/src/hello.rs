@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::effects::Effects;
 use crate::fence::{Lost, Proof};
-use crate::node::{Daemon, Nodes, Peer, Turning, has_room, is_turn};
+use crate::node::{Daemon, Nodes, Peer, has_room, is_turn};
 use crate::proto::{self, Fate, Hello, Testimony, Uses};
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
@@ -68,8 +68,8 @@ impl Nodes {
         self.peers.insert(node, peer);
         consequences.push(Consequence::Seen(node, hello.boot));
         if Some(node) == self.me {
-            if self.turning == Turning::Asked && is_of_now {
-                self.turning = Turning::Proven;
+            if is_of_now {
+                self.asked.values_mut().for_each(|proven| *proven = true);
             }
         } else {
             self.refused_by.remove(&node);

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | busy, or pausing after a failure | | nothing |
 //! | attached | the group closes, services are saved | Save(no services) |
-//! | attached | the group closes, a detach was refused, gate open, a death is settled | mark it, Suspend, NodeDown, as below |
+//! | attached | the group closes, a detach was refused, gate open, a death is settled; or no deaths, and users ≠ told, suspended, or not known to be attached | mark it, Suspend, NodeDown, Resume, as below |
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
@@ -28,7 +28,8 @@
 //! service that has gone.
 //!
 //! A detach is refused while the kernel still uses the group: somebody mounted in the last moment. That
-//! can last, and a kernel that uses a group must hear of its dead whether we want to leave or not.
+//! can last, and a kernel that uses a group must hear of its dead, and of whoever else comes to use it, whether we
+//! want to leave or not. Half of it may have been done: begun again, the group is told anew.
 
 use alloc::collections::BTreeMap;
 
@@ -87,8 +88,8 @@ pub(crate) enum Grip {
     Detached,
     Granting,
     Suspended,
-    /// A predecessor died in the middle of a change, or an attach failed: the shim may hear a verb
-    /// twice.
+    /// A predecessor died in the middle of a change or of a leave, or an attach or a detach failed: the shim may
+    /// hear a verb twice.
     Unfinished,
 }
 
@@ -241,10 +242,13 @@ impl Lane {
         verb.or_else(|| self.save_if_changed(want))
     }
 
-    /// The deaths that a kernel must hear although we want to leave the group.
+    /// What a kernel must hear although we want to leave the group.
     fn next_of_a_held_group(&self, want: &Want<'_>) -> Option<Step> {
         let is_settled = want.dead.values().any(|(_, settled)| *settled);
-        let must_tell = self.is_held && want.gate && !want.expelled && is_settled;
+        // Nor may it keep waiting whoever comes to use the group beside it.
+        let is_change = self.grip == Grip::Suspended || self.told != *want.users;
+        let is_due = is_settled || (want.dead.is_empty() && (is_change || self.is_unsure()));
+        let must_tell = self.is_held && want.gate && !want.expelled && is_due;
         if must_tell { self.next_verb(want) } else { None }
     }
 
@@ -286,7 +290,8 @@ impl Lane {
         let unfinished = match self.grip {
             Grip::Detached => return None,
             Grip::Granting => false,
-            Grip::Suspended | Grip::Unfinished => self.is_marked(),
+            Grip::Suspended => self.is_marked(),
+            Grip::Unfinished => true,
         };
         let mut image = self.image(want, false);
         image.unfinished = unfinished;
@@ -335,7 +340,10 @@ impl Lane {
             match &step {
                 // Half of it may have been done, and must be undone.
                 Step::Attach(_) => self.grip = Grip::Unfinished,
-                Step::Detach => self.is_held = true,
+                Step::Detach => {
+                    self.is_held = true;
+                    self.grip = Grip::Unfinished;
+                }
                 Step::Save(_) | Step::Suspend | Step::NodeDown(..) | Step::Resume(_) => {}
             }
             fx.note(Note::OpFailed(self.group, step.name(), error));

@@ -104,12 +104,13 @@ impl Nodes {
         if self.is_locking_chosen() {
             return None;
         }
-        let lost = self.lost.iter().find(|(_, lost)| !lost.is_fenced());
-        let differs =
-            |(theirs, _): &(LockingProtocol, NodeId)| Some(*theirs) != self.locking.running;
-        let other = self.hidden_user().or(self.locking_of_others().find(differs).map(|it| it.1));
-        let lost = lost.map(|(node, _)| Waiting::Fencing(*node));
-        lost.or(other.or(self.me).map(Waiting::Peer))
+        let Some(ours) = self.locking.running else {
+            let lost = self.lost.iter().find(|(_, lost)| !lost.is_fenced());
+            let lost = lost.map(|(node, _)| Waiting::Fencing(*node));
+            return lost.or(self.hidden_user().or(self.me).map(Waiting::Peer));
+        };
+        let other = self.locking_of_others().find(|(theirs, _)| *theirs != ours);
+        other.map(|(_, node)| node).or(self.me).map(Waiting::Peer)
     }
 
     /// What the kernels of the others run, those of daemons that are away and of the lost included.

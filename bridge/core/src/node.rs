@@ -52,15 +52,6 @@ pub(crate) struct Quorum {
     pub(crate) ring: Ring,
 }
 
-/// Whether the ring turns: a ring that broke and does not form anew is quorate, and silent, for as long as
-/// that takes, and nobody is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Turning {
-    Unknown,
-    Asked,
-    Proven,
-}
-
 /// Who speaks for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Daemon {
@@ -117,7 +108,7 @@ impl Peer {
 /// one did and this one has forgotten.
 const USES_MAX: usize = 2 * proto::GROUPS_MAX;
 
-/// In which part of the grace our own word has to come back before somebody's silence is judged.
+/// How often within a grace it is looked whether our own word has come back, before silence is judged.
 const ECHO_PER_GRACE: u64 = 8;
 
 /// Whether one more use of a node is kept.
@@ -153,10 +144,11 @@ pub(crate) struct Nodes {
     pub(crate) parted: BTreeSet<NodeId>,
     /// What our kernel knows and runs.
     pub(crate) locking: Locking,
-    /// Whether our word of what it runs has ever come back: only then may it run that.
+    /// Whether our word of what it runs has ever come back, or a predecessor's: only then may it run that.
     pub(crate) locking_heard: bool,
-    /// Whether the ring turns, as our own word shows that comes back: asked before silence is judged.
-    pub(crate) turning: Turning,
+    /// Whose silence is to be judged, and whether a word of ours has come back since: a ring that broke and does
+    /// not form anew is quorate, and silent, for as long as that takes, and nobody is told.
+    pub(crate) asked: BTreeMap<NodeId, bool>,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
@@ -181,7 +173,7 @@ impl Nodes {
             parted: BTreeSet::new(),
             locking_heard: locking.running.is_some(),
             locking,
-            turning: Turning::Unknown,
+            asked: BTreeMap::new(),
             stale_hello: true,
         }
     }
@@ -302,7 +294,7 @@ impl Nodes {
         self.refused_by.retain(|node, _| ring.nodes.contains(node));
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
-        self.turning = Turning::Unknown;
+        self.asked.clear();
         self.stale_hello = true;
         self.review_base();
         self.review_daemons();
@@ -418,14 +410,13 @@ impl Nodes {
                 && peer.owes(&ring.id);
             if owes && !fx.timers.is_armed(&timer) {
                 let grace_ms = fx.tunables.grace_ms;
-                if self.turning == Turning::Proven {
-                    self.turning = Turning::Unknown;
-                }
+                self.asked.remove(node);
                 fx.arm(timer, grace_ms);
                 if matches!(peer.daemon, Daemon::Absent) && peer.is_user() {
                     fx.note(Note::Debt(*node, fx.now.after(grace_ms)));
                 }
             } else if !owes && fx.timers.is_armed(&timer) {
+                self.asked.remove(node);
                 fx.cancel(&timer);
                 let speaks = matches!(peer.daemon, Daemon::Speaking(_));
                 if in_force && ring.nodes.contains(node) && speaks {
@@ -443,11 +434,12 @@ impl Nodes {
         }
         let Some(peer) = self.peers.get_mut(&node) else { return false };
         let in_use = peer.is_user();
-        if !in_use && self.turning != Turning::Proven {
-            self.stale_hello |= self.turning != Turning::Asked;
-            self.turning = Turning::Asked;
+        if !in_use && self.asked.get(&node) != Some(&true) {
+            self.stale_hello |= !self.asked.contains_key(&node);
+            self.asked.entry(node).or_insert(false);
             fx.arm(Timer::Grace(node), fx.tunables.grace_ms / ECHO_PER_GRACE);
         } else if !in_use {
+            self.asked.remove(&node);
             peer.daemon = match peer.daemon {
                 Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
                 Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,

@@ -92,7 +92,9 @@ impl Group {
                 return waiting;
             }
         }
-        if let Some(waiting) = nodes.locking_waits_for().filter(|_| self.lane.is_unsure()) {
+        if let Some(waiting) =
+            nodes.locking_waits_for().filter(|_| self.lane.is_unsure() && !self.is_closing())
+        {
             return waiting;
         }
         self.unaware(nodes.me).map_or(Waiting::Nothing, Waiting::Peer)

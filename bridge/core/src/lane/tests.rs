@@ -175,7 +175,12 @@ fn a_group_that_cannot_be_left_hears_of_its_dead() {
     let (ended, _) = with(|fx| held.handle_done(Err(ERROR), fx));
     assert_eq!(ended, Some(Ended::Failed(Step::Detach, ERROR)));
     held.handle_timer();
-    check(held.clone(), &closing(&none), verb(Verb::Detach));
+    // Whoever comes, or leaves, is told as well; without any change the detach is tried again.
+    check(held.clone(), &closing(&none), save(Some(saved(true))));
+    let everybody = users(&[1, 2, 3]);
+    let unchanged = Want { users: &everybody, ..closing(&none) };
+    check(held.clone(), &unchanged, verb(Verb::Detach));
+    check(Lane { known: Users::new(), ..held.clone() }, &unchanged, save(Some(saved(true))));
     check(held.clone(), &closing(&unsettled), verb(Verb::Detach));
     check(held.clone(), &Want { gate: false, ..closing(&gone) }, verb(Verb::Detach));
     check(held.clone(), &Want { expelled: true, ..closing(&gone) }, verb(Verb::Detach));
@@ -185,7 +190,7 @@ fn a_group_that_cannot_be_left_hears_of_its_dead() {
     let suspended = Lane { grip: Grip::Suspended, saved: Some(saved(true)), ..held.clone() };
     let down = verb(Verb::NodeDown(NodeId(3), user(3).incarnation));
     check(suspended.clone(), &closing(&gone), down);
-    check(suspended.clone(), &closing(&none), verb(Verb::Detach));
+    check(suspended.clone(), &closing(&none), verb(Verb::Resume(peers_of(&[1, 2]))));
     let mut left = Lane { work: Work::Busy(OpId(1), Step::Detach), ..suspended };
     with(|fx| left.handle_done(Ok(()), fx));
     assert!(!left.is_held);
@@ -337,6 +342,7 @@ fn the_image_changed() {
         (Grip::Suspended, old(false), image(&[1, 2], false)),
         (Grip::Suspended, old(true), image(&[1, 2, 3], true)),
         (Grip::Unfinished, old(true), image(&[1, 2, 3], true)),
+        (Grip::Unfinished, old(false), image(&[1, 2], true)),
     ];
     for (grip, saved, expected) in cases {
         let lane = Lane { saved: Some(saved), ..lane(grip, &[1, 2]) };
@@ -419,8 +425,9 @@ fn steps_that_fail() {
         assert_eq!((lane.busy_with(), lane.work.clone()), (Some("retry"), Work::Pausing));
         let unchanged = (&lane.known, &lane.saved);
         assert_eq!(unchanged, (&before.known, &before.saved));
-        // Half an attach must be undone.
-        assert_eq!(lane.grip, if name == "attach" { Grip::Unfinished } else { before.grip });
+        // Half an attach must be undone, and half a detach told anew.
+        let is_half = ["attach", "detach"].contains(&name);
+        assert_eq!(lane.grip, if is_half { Grip::Unfinished } else { before.grip });
         if name == "attach" {
             continue;
         }
