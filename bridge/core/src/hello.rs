@@ -161,9 +161,12 @@ impl Nodes {
                 self.hear_of_another_boot(from, testimony);
             }
             Fate::Condemned { turn } => {
-                if let Some(lost) = self.bury(testimony) {
+                let is_proven = self.bury(testimony).is_some_and(|lost| {
                     lost.turn = lost.turn.max(turn);
-                }
+                    lost.is_proven()
+                });
+                // Our word of the proof came when they held another boot of it for lost.
+                self.stale_hello |= is_proven;
             }
             Fate::Fenced => {
                 let proven =

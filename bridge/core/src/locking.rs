@@ -10,7 +10,7 @@
 //! | none, something is to be used, all here have spoken | none | the oldest that any daemon here goes up to |
 //! | none, the same | one | that one |
 //! | none, the same | two | wait: one of them gives way |
-//! | none, the same | nobody says, and a user's daemon is away, or a lost node not fenced | wait: its kernel may run one |
+//! | none, the same | nobody says, and we do not know all users, a user's daemon is away, or a lost node is not fenced | wait: its kernel may run one |
 //!
 //! If our kernel does not know the one to run, nothing is attached here. Nothing is before our own word of it
 //! has come back, so all see the choices in one order, and the first stands.
@@ -138,7 +138,7 @@ impl Nodes {
             return Ok(None);
         }
         let is_lost = self.lost.values().any(|lost| !lost.is_fenced());
-        if running.is_none() && (is_lost || self.hidden_user().is_some()) {
+        if running.is_none() && (!self.witness || is_lost || self.hidden_user().is_some()) {
             return Ok(None);
         }
         let others = self.peers.iter().filter(|(node, _)| Some(**node) != self.me);

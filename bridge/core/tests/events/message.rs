@@ -251,6 +251,11 @@ fn a_node_lost_in_two_boots() {
     let ours = vec![testimony(4, Fate::Fenced)];
     expect(
         rig.handle(hello_with(2, vec![other(Fate::Condemned { turn: 0 })])),
+        vec![say_hello(Hello { testimony: ours.clone(), ..hello_using(1, 1) })],
+    );
+    // They come to hold the boot for lost that we have fenced: our word of that was about another one then.
+    expect(
+        rig.handle(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 0 })])),
         vec![say_hello(Hello { testimony: ours, ..hello_using(1, 1) })],
     );
 }
