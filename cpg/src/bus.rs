@@ -327,11 +327,10 @@ impl Bus {
             match heard {
                 Heard::Left { ring, nodes } => self.left.push((ring, nodes)),
                 Heard::Quorum { quorate, ring, nodes } => {
-                    let parted = std::mem::take(&mut self.left).into_iter();
-                    let (by_now, later) = parted.partition(|(then, _)| then.seq <= ring.seq);
-                    self.left = later;
-                    let by_now: Vec<(RingId, Vec<NodeId>)> = by_now;
-                    let left = by_now.into_iter().flat_map(|(_, nodes)| nodes).collect();
+                    let is_by_now = |(then, _): &(RingId, Vec<NodeId>)| then.seq <= ring.seq;
+                    let by_now = self.left.iter().filter(|it| is_by_now(it));
+                    let left = by_now.flat_map(|(_, nodes)| nodes.iter().copied()).collect();
+                    self.left.retain(|it| !is_by_now(it));
                     first.push(BusEvent::Quorum { quorate, ring, nodes, left });
                 }
                 // No quorum handle says these.

@@ -115,6 +115,30 @@ fn what_nobody_can_say_is_awaited() {
     assert!(chosen.contains(&Action::RunLocking(version(1, 0))), "{chosen:?}");
 }
 
+/// Taken over in the middle of an attach, with a node in the ring that nobody has heard of.
+#[test]
+fn nothing_is_chosen_before_all_users_are_known() {
+    let saved = Saved { memory_from: Some(inc(1)), groups: [(G, image(&[1], true, true))].into() };
+    let mut rig = Rig::new(Fencing::Ack, saved.clone());
+    rig.core = Core::new(Config { locking: knows(1, 2), ..config(Fencing::Ack) }, saved);
+    rig.ring = vec![1, 2];
+    let tells = |it: &Action| {
+        matches!(it, Action::RunLocking(_) | Action::Verb { verb: Verb::Resume(_), .. })
+    };
+    for event in [
+        connected(&[1, 2]),
+        quorum(true, 1, &[1, 2]),
+        joined(Channel::Control, &[1], &[1], Reason::Join),
+        joined(group_channel(), &[1], &[1], Reason::Join),
+    ] {
+        let actions = rig.run(event);
+        assert!(!actions.iter().any(tells), "{actions:?}");
+    }
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    let chosen = rig.run(of(2, knows(1, 1)));
+    assert!(chosen.contains(&Action::RunLocking(version(1, 1))), "{chosen:?}");
+}
+
 /// Two chose at once. The order of their words decides, as everybody sees it alike.
 #[test]
 fn of_two_choices_the_first_word_stands() {
