@@ -53,6 +53,8 @@ pub struct Daemon {
     pub requests: BTreeMap<RequestId, u64>,
     /// The effects that have begun and not ended.
     pub effects: BTreeMap<OpId, Action>,
+    /// Those of them that ask a corosync that is gone.
+    pub severed: BTreeSet<OpId>,
 }
 
 /// The keeper.
@@ -202,8 +204,9 @@ impl Machine {
         (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
-            let Daemon { quorum, locking, requests, effects, .. } = daemon;
-            (core, pid, connected, departing, quorum, locking, requests, effects).hash(state);
+            let Daemon { quorum, locking, requests, effects, severed, .. } = daemon;
+            (core, pid, connected, departing, quorum, locking).hash(state);
+            (requests, effects, severed).hash(state);
             inbox.len().hash(state);
             inbox.iter().for_each(|(_, event)| event.hash(state));
         }

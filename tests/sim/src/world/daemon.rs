@@ -2,7 +2,7 @@
 
 use o2bridge_core::{Action, Channel, Event, GroupId, NodeId, Note, Now};
 
-use super::{Job, World};
+use super::{Job, World, effects};
 use crate::check::Violation;
 use crate::coverage::Seen;
 use crate::protocol;
@@ -34,12 +34,14 @@ impl World {
                 daemon.connected = false;
                 daemon.quorum = None;
                 daemon.control.clear();
+                daemon.severed.extend(daemon.effects.values().filter_map(effects::call));
             }
             Event::Timer { timer, generation } => {
                 stale = daemon.armed.get(timer) != Some(generation);
             }
             Event::Done { op, .. } | Event::Looked { op, .. } => {
                 cause = daemon.effects.remove(op);
+                daemon.severed.remove(op);
             }
             _ => {}
         }

@@ -15,8 +15,18 @@ use crate::step::Mood;
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOSPC: i32 = 28;
+/// `CS_ERR_LIBRARY`.
+const LIBRARY: u32 = 2;
 /// `CS_ERR_TRY_AGAIN`.
 const TRY_AGAIN: u32 = 6;
+
+/// The operation, if the action is a call that waits for corosync's answer.
+pub(super) const fn call(action: &Action) -> Option<OpId> {
+    match action {
+        Action::Join { op, .. } | Action::KillNode { op, .. } => Some(*op),
+        _ => None,
+    }
+}
 
 impl World {
     /// An effect begins. How long it takes depends on what it is.
@@ -47,11 +57,15 @@ impl World {
         if self.machines[&node].life != life {
             return;
         }
-        let is_call = matches!(action, Action::Join { .. } | Action::KillNode { .. });
-        if is_call && self.corosync.is_up(node) && !self.corosync.answers(node) {
-            // The call blocks until corosync goes on.
-            self.after_us(100_000, Job::Do(node, life, Box::new(action)));
-            return;
+        if let Some(op) = call(&action) {
+            let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+            if daemon.is_some_and(|it| it.severed.remove(&op)) {
+                return self.done(node, life, op, Err(OpError::Corosync(LIBRARY)));
+            }
+            if self.corosync.is_up(node) && !self.corosync.answers(node) {
+                // The call blocks until corosync goes on.
+                return self.after_us(100_000, Job::Do(node, life, Box::new(action)));
+            }
         }
         match action {
             Action::Join { op, channel } => self.join(node, life, op, channel),

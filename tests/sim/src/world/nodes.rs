@@ -170,6 +170,7 @@ impl World {
             locking: machine.kernel.locking,
             requests: Default::default(),
             effects: Default::default(),
+            severed: Default::default(),
         });
         self.trace.say(now, || format!("n{node} daemon starts as {}", pid.0));
         let life = self.machines[&node].life;
