@@ -59,8 +59,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Lost {
     pub(crate) boot: BootId,
     pub(crate) uses: Uses,
-    /// Whether this is all that the node may be doing: known by a witness, or fenced since we have
-    /// not been one.
+    /// Whether this is all that the node may be doing: known by a witness, or fenced in a ring in force since
+    /// we have not been one.
     pub(crate) complete: bool,
     /// The locking protocol that its kernel ran, and may still run.
     pub(crate) running: Option<LockingProtocol>,
@@ -93,16 +93,31 @@ impl Lost {
         }
     }
 
-    /// Takes a proof; the first one stands. Says whether it was the first.
-    pub(crate) fn prove(&mut self, node: NodeId, proof: Proof, fx: &mut Effects<'_>) -> bool {
+    /// Takes a proof; the first one stands. Says whether it was the first. Out of a ring in force (`in_force`)
+    /// it is one of this boot, but others may have let the node in again since.
+    pub(crate) fn prove(
+        &mut self,
+        node: NodeId,
+        (proof, in_force): (Proof, bool),
+        fx: &mut Effects<'_>,
+    ) -> bool {
         if self.is_fenced() {
             return false;
         }
         self.stage = Stage::Fenced(proof);
-        self.complete = true;
+        self.complete |= in_force;
         fx.cancel(&Timer::Fence(node));
         fx.note(Note::Fenced(node, self.boot, proof));
         true
+    }
+
+    /// Another daemon has a proof, and said so in the ring that is (`is_of_now`) or in one long gone. Says
+    /// whether that is news.
+    pub(crate) fn believe(&mut self, node: NodeId, is_of_now: bool, fx: &mut Effects<'_>) -> bool {
+        let is_first = self.prove(node, (Proof::Testimony, false), fx);
+        let completes = is_of_now && !self.complete;
+        self.complete |= is_of_now;
+        is_first || completes
     }
 
     /// It used these groups too; of one group, the latest use counts, so that daemons that knew
@@ -134,7 +149,7 @@ impl Lost {
     pub(crate) fn advance(&mut self, node: NodeId, ours: bool, fx: &mut Effects<'_>) {
         match (self.stage, fx.tunables.fencing) {
             (Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. }, Fencing::None) => {
-                self.prove(node, Proof::NotRequired, fx);
+                self.prove(node, (Proof::NotRequired, true), fx);
             }
             (Stage::Needed, Fencing::Agent { .. }) if ours => {
                 self.run(node, Attempt { level: 0, number: 1 }, fx);
@@ -159,7 +174,7 @@ impl Lost {
         &mut self,
         node: NodeId,
         op: OpId,
-        result: Result<(), OpError>,
+        (result, in_force): (Result<(), OpError>, bool),
         fx: &mut Effects<'_>,
     ) -> bool {
         let attempt = match self.stage {
@@ -169,7 +184,7 @@ impl Lost {
             }
         };
         match result {
-            Ok(()) => self.prove(node, Proof::Agent, fx),
+            Ok(()) => self.prove(node, (Proof::Agent, in_force), fx),
             Err(error) => {
                 fx.note(Note::FenceFailed(node, error));
                 self.fail(node, attempt, fx)

@@ -241,9 +241,11 @@ impl Core {
             return Scope::All;
         }
         let mut scope = Scope::Nothing;
+        let in_force = parts.nodes.is_in_force();
         for (node, lost) in &mut parts.nodes.lost {
             if lost.owns(op) {
-                parts.nodes.stale_hello |= lost.handle_done(*node, op, result, &mut fx);
+                let ended = (result, in_force);
+                parts.nodes.stale_hello |= lost.handle_done(*node, op, ended, &mut fx);
                 scope = Scope::All;
             }
         }
@@ -332,12 +334,9 @@ impl Core {
     fn handle_fence_ack(&mut self, request: RequestId, node: NodeId, out: &mut Actions) -> Scope {
         let (mut fx, parts) = self.effects(out);
         let is_undead = parts.nodes.is_undead(node);
+        let proof = (Proof::Ack, parts.nodes.is_in_force());
         let proven = !is_undead
-            && parts
-                .nodes
-                .lost
-                .get_mut(&node)
-                .is_some_and(|lost| lost.prove(node, Proof::Ack, &mut fx));
+            && parts.nodes.lost.get_mut(&node).is_some_and(|lost| lost.prove(node, proof, &mut fx));
         let refused = Reply::Refused(Refusal::NothingToAck(node));
         fx.reply(request, if proven { Reply::Done } else { refused });
         parts.nodes.stale_hello |= proven;

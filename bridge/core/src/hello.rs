@@ -75,7 +75,7 @@ impl Nodes {
             self.refused_by.remove(&node);
             self.buried_by.remove(&node);
             for testimony in &hello.testimony {
-                self.handle_testimony(node, testimony, consequences, fx);
+                self.handle_testimony((node, is_of_now), testimony, consequences, fx);
             }
         }
     }
@@ -88,7 +88,7 @@ impl Nodes {
             fx.cancel(&Timer::Fence(node));
         } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
-                lost.prove(node, Proof::Reboot, fx);
+                lost.prove(node, (Proof::Reboot, true), fx);
                 self.stale_hello = true;
             }
         }
@@ -142,7 +142,7 @@ impl Nodes {
 
     fn handle_testimony(
         &mut self,
-        from: NodeId,
+        (from, is_of_now): (NodeId, bool),
         testimony: &Testimony,
         consequences: &mut Vec<Consequence>,
         fx: &mut Effects<'_>,
@@ -165,13 +165,14 @@ impl Nodes {
                     lost.turn = lost.turn.max(turn);
                     lost.is_proven()
                 });
-                // Our word of the proof came when they held another boot of it for lost.
-                self.stale_hello |= is_proven;
+                if is_proven {
+                    self.remind(from, testimony);
+                }
             }
             Fate::Fenced => {
-                let proven =
-                    self.bury(testimony).is_some_and(|lost| lost.prove(node, Proof::Testimony, fx));
-                self.stale_hello |= proven;
+                let is_news =
+                    self.bury(testimony).is_some_and(|lost| lost.believe(node, is_of_now, fx));
+                self.stale_hello |= is_news;
             }
         }
     }
@@ -247,7 +248,11 @@ impl Nodes {
         let Some(lost) = self.lost.get_mut(&testimony.node) else { return };
         match testimony.fate {
             Fate::Missing => {}
-            Fate::Condemned { .. } => self.stale_hello |= lost.is_proven(),
+            Fate::Condemned { .. } => {
+                if lost.is_proven() {
+                    self.remind(from, testimony);
+                }
+            }
             Fate::Fenced => {
                 if !lost.is_fenced() && is_turn(&fencers, lost.turn, Some(from)) {
                     lost.turn = lost.turn.saturating_add(1);
@@ -257,11 +262,19 @@ impl Nodes {
         }
     }
 
+    /// Somebody waits for a proof that we have said, perhaps when another boot counted there: it is said once
+    /// more. Once, because who cannot take it says the same again with each word that it says, and may wait
+    /// in vain for one node while we do for another: each would answer the other for ever.
+    fn remind(&mut self, from: NodeId, testimony: &Testimony) {
+        let last = self.reminded.insert((from, testimony.node), testimony.clone());
+        self.stale_hello |= last.as_ref() != Some(testimony);
+    }
+
     /// The entry of a node that others condemned; `None` if we know the node in a later boot.
     fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
         let node = testimony.node;
-        if self.witness && testimony.boot == BootId::UNSEEN {
-            // We know what they do not: a word that crossed ours must not fence the node once more.
+        if testimony.boot == BootId::UNSEEN && (self.witness || self.is_in_ring(node)) {
+            // We know what they do not, or the node can say it: a word that crossed ours must not fence it once more.
             return None;
         }
         let known = self.peers.get(&node).and_then(|peer| peer.boot);

@@ -33,7 +33,7 @@ use crate::action::Note;
 use crate::effects::Effects;
 use crate::fence::Lost;
 use crate::locking::Locking;
-use crate::proto::{self, Envelope, Uses};
+use crate::proto::{self, Envelope, Testimony, Uses};
 use crate::saved::User;
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
@@ -149,6 +149,8 @@ pub(crate) struct Nodes {
     /// Whose silence is to be judged, and whether a word of ours has come back since: a ring that broke and does
     /// not form anew is quorate, and silent, for as long as that takes, and nobody is told.
     pub(crate) asked: BTreeMap<NodeId, bool>,
+    /// Who was told once more of a proof, about whom, and what it had said.
+    pub(crate) reminded: BTreeMap<(NodeId, NodeId), Testimony>,
     /// Whether our Hello no longer says what we know.
     pub(crate) stale_hello: bool,
 }
@@ -174,6 +176,7 @@ impl Nodes {
             locking_heard: locking.running.is_some(),
             locking,
             asked: BTreeMap::new(),
+            reminded: BTreeMap::new(),
             stale_hello: true,
         }
     }
@@ -276,6 +279,7 @@ impl Nodes {
         self.members = members.iter().copied().collect();
         self.stale_hello |= !came.is_empty();
         for node in came {
+            self.reminded.retain(|(from, _), _| from != node);
             let Some(peer) = self.peers.get_mut(node) else { continue };
             match peer.daemon {
                 Daemon::Ignored => peer.daemon = Daemon::Absent,
@@ -295,6 +299,7 @@ impl Nodes {
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
         self.asked.clear();
+        self.reminded.clear();
         self.stale_hello = true;
         self.review_base();
         self.review_daemons();

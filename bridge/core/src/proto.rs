@@ -90,7 +90,7 @@ pub struct Hello {
 }
 
 /// A statement about a node whose daemon is not there to make it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Testimony {
     /// The node.
     pub node: NodeId,
@@ -103,7 +103,7 @@ pub struct Testimony {
 }
 
 /// What became of a node that does not speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// In the ring, without its daemon.
     Missing,

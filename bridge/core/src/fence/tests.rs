@@ -123,12 +123,42 @@ fn the_first_proof_stands() {
     for policy in POLICIES {
         for proof in PROOFS {
             for stage in [Stage::Needed, RUNNING, PAUSING] {
-                let outcome = call(stage, policy, |lost, fx| lost.prove(NODE, proof, fx));
+                let outcome = call(stage, policy, |lost, fx| lost.prove(NODE, (proof, true), fx));
                 let after = Stage::Fenced(proof);
                 assert_eq!(outcome, (true, after, 0, vec![fenced(proof)]), "{stage:?}");
             }
-            let outcome = call(FENCED, policy, |lost, fx| lost.prove(NODE, proof, fx));
+            let outcome = call(FENCED, policy, |lost, fx| lost.prove(NODE, (proof, true), fx));
             assert_eq!(outcome, (false, FENCED, 0, vec![]));
+        }
+    }
+}
+
+/// Out of a ring in force a proof is one of that boot, and does not make what we know of the node complete;
+/// another daemon's does, if it is said in the ring that is.
+#[test]
+fn what_a_proof_says_of_the_node() {
+    for stage in ALL {
+        for in_force in [true, false] {
+            let by = |proof| {
+                move |lost: &mut Lost, fx: &mut Effects<'_>| {
+                    lost.prove(NODE, (proof, in_force), fx);
+                    (lost.is_fenced(), lost.complete)
+                }
+            };
+            let (known, ..) = call(stage, AGENT, by(Proof::Ack));
+            assert_eq!(known, (true, in_force && stage != FENCED), "{stage:?}");
+            let ended = |lost: &mut Lost, fx: &mut Effects<'_>| {
+                lost.handle_done(NODE, OP, (Ok(()), in_force), fx);
+                lost.complete
+            };
+            let (complete, ..) = call(stage, AGENT, ended);
+            assert_eq!(complete, in_force && stage == RUNNING, "{stage:?}");
+            let heard = |lost: &mut Lost, fx: &mut Effects<'_>| {
+                let is_news = lost.believe(NODE, in_force, fx);
+                (is_news, lost.believe(NODE, in_force, fx), lost.is_fenced(), lost.complete)
+            };
+            let (heard, ..) = call(stage, AGENT, heard);
+            assert_eq!(heard, (in_force || stage != FENCED, false, true, in_force), "{stage:?}");
         }
     }
 }
@@ -136,7 +166,8 @@ fn the_first_proof_stands() {
 #[test]
 fn the_agent_succeeds() {
     for policy in POLICIES {
-        let outcome = call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, Ok(()), fx));
+        let outcome =
+            call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, (Ok(()), true), fx));
         assert_eq!(outcome, (true, Stage::Fenced(Proof::Agent), 0, vec![fenced(Proof::Agent)]));
     }
 }
@@ -148,7 +179,7 @@ fn another_op_ends() {
         for (stage, op) in [(Stage::Needed, OP), (RUNNING, OpId(69)), (PAUSING, OP), (FENCED, OP)] {
             for result in [Ok(()), Err(OpError::TimedOut)] {
                 let outcome =
-                    call(stage, policy, |lost, fx| lost.handle_done(NODE, op, result, fx));
+                    call(stage, policy, |lost, fx| lost.handle_done(NODE, op, (result, true), fx));
                 assert_eq!(outcome, (false, stage, 0, vec![]));
             }
         }
@@ -167,7 +198,7 @@ fn a_failed_attempt_pauses_then_goes_up_the_levels() {
     for (attempt, next, turn_over) in attempts {
         let stage = Stage::Running { op: OP, attempt };
         let result = Err(OpError::Agent(1));
-        let outcome = call(stage, AGENT, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        let outcome = call(stage, AGENT, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
         let actions = vec![
             Action::Note(Note::FenceFailed(NODE, OpError::Agent(1))),
             Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(1_500) },
@@ -182,7 +213,8 @@ fn a_failed_attempt_pauses_then_goes_up_the_levels() {
 fn a_failed_attempt_under_a_new_policy() {
     for policy in [Fencing::None, Fencing::Ack] {
         let result = Err(OpError::TimedOut);
-        let outcome = call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        let outcome =
+            call(RUNNING, policy, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
         let actions = vec![Action::Note(Note::FenceFailed(NODE, OpError::TimedOut))];
         assert_eq!(outcome, (false, Stage::Needed, 0, actions));
     }
@@ -195,7 +227,8 @@ fn a_failed_attempt_with_fewer_levels() {
         let policy = Fencing::Agent { levels, attempts, pause_ms: 500 };
         let stage = Stage::Running { op: OP, attempt: LAST };
         let result = Err(OpError::Unconfigured);
-        let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+        let outcome =
+            call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
         assert_eq!((outcome.0, outcome.1, outcome.2), (true, Stage::Pausing { attempt: FIRST }, 1));
     }
 }
@@ -206,7 +239,7 @@ fn the_highest_numbers_do_not_overflow() {
     let last = Attempt { level: u8::MAX - 1, number: u8::MAX };
     let stage = Stage::Running { op: OP, attempt: last };
     let result = Err(OpError::TimedOut);
-    let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, result, fx));
+    let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
     let actions = vec![
         Action::Note(Note::FenceFailed(NODE, OpError::TimedOut)),
         Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(u64::MAX) },
@@ -243,9 +276,9 @@ fn the_pause_is_over_under_a_new_policy() {
 #[test]
 fn a_proof_voids_the_pause() {
     let (armed, ..) = call(RUNNING, AGENT, |lost, fx| {
-        lost.handle_done(NODE, OP, Err(OpError::TimedOut), fx);
+        lost.handle_done(NODE, OP, (Err(OpError::TimedOut), true), fx);
         assert!(fx.timers.is_armed(&Timer::Fence(NODE)));
-        lost.prove(NODE, Proof::Ack, fx);
+        lost.prove(NODE, (Proof::Ack, true), fx);
         fx.timers.is_armed(&Timer::Fence(NODE))
     });
     assert!(!armed);

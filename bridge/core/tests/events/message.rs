@@ -258,6 +258,8 @@ fn a_node_lost_in_two_boots() {
         rig.handle(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 0 })])),
         vec![say_hello(Hello { testimony: ours, ..hello_using(1, 1) })],
     );
+    // Once: who waits for one node while we wait for another would else answer each answer.
+    expect_nothing(rig.handle(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 0 })])));
 }
 
 /// We know neither boot nor uses of a node that did not show up. Who does is believed, or nobody would
@@ -302,6 +304,36 @@ fn an_old_proof_is_not_passed_on() {
     let out = rig.run(quorum(false, 2, &[1, 2]));
     assert!(said(&out, Fate::Condemned { turn: 0 }), "{out:?}");
     assert!(!said(&out, Fate::Fenced), "{out:?}");
+    // Only what is said in the ring that is makes it one again.
+    for (seq, is_news) in [(1, false), (2, true)] {
+        let word = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(2, seq) };
+        let out = rig.run(hello_of(2, word));
+        assert_eq!(said(&out, Fate::Fenced), is_news, "said in ring {seq}: {out:?}");
+    }
+}
+
+/// An agent that ends when we are out of quorum proves that this boot is over, and not that the others have not
+/// let the node in again.
+#[test]
+fn a_fencing_that_ends_out_of_quorum() {
+    for quorate in [true, false] {
+        let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+        let mut begun = Vec::new();
+        for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+            begun.extend(rig.run(event));
+        }
+        let fence = begun.iter().find_map(|it| match it {
+            Action::Fence { op, .. } => Some(*op),
+            _ => None,
+        });
+        let op = fence.expect("it is our turn");
+        rig.run(hello_of(2, hello_using(2, 2)));
+        rig.run(quorum(quorate, 2, &[1, 2]));
+        let out = rig.run(done(op));
+        assert_eq!(rig.node(3).1, "fenced");
+        let proof = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(1, 2) };
+        assert_eq!(out.contains(&say_hello(proof)), quorate, "quorate {quorate}: {out:?}");
+    }
 }
 
 /// A daemon that knew all users in an earlier ring may have slept since: of another boot of a node, only what
