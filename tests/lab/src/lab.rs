@@ -170,7 +170,7 @@ impl Lab {
         append(&self.directory.join("story"), &line);
     }
 
-    /// Plugs a new empty disk into guests that run.
+    /// Plugs a new empty disk into guests that run; by that name it can be plugged into others later.
     ///
     /// # Errors
     /// A guest is off, or QEMU refuses.

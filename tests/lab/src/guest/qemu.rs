@@ -1,6 +1,6 @@
 //! QEMU's command line for a guest.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,10 +24,11 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// An empty disk.
+    /// An empty disk; one of that name that is there already is the same disk.
     pub(crate) fn new(name: &str, size_mib: u32, directory: &Path) -> Result<Self> {
         let path = directory.join(format!("{name}.disk"));
-        let file = File::create(&path).map_err(LabError::at(&path))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(LabError::at(&path))?;
         file.set_len(u64::from(size_mib) << 20).map_err(LabError::at(&path))?;
         // Not every file system can do without the host's cache. With it all is well, too: all guests
         // are on the same host.

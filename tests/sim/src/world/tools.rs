@@ -268,14 +268,6 @@ impl World {
         }
     }
 
-    /// Whether the others' kernels may not know yet that this one has the volume. Nothing holds back a mount
-    /// that nobody announces then: a known gap.
-    fn is_settling(&self, node: NodeId, group: GroupId) -> bool {
-        let daemon = self.machines[&node].daemon.as_ref();
-        let groups = daemon.map(|daemon| daemon.core.snapshot().groups).unwrap_or_default();
-        groups.iter().any(|it| it.group == group && ["attaching", "settling"].contains(&it.state))
-    }
-
     /// One of the node's tools dies; if it was in the kernel, what it was at may still happen.
     pub(super) fn tool_dies(&mut self, node: NodeId) {
         let Some(machine) = self.machines.get_mut(&node).filter(|it| it.power == Power::On) else {
@@ -347,27 +339,27 @@ impl World {
 
     /// The system call. Whether it works is the kernel's to say; what it may find is checked.
     fn try_mount(&mut self, node: NodeId, tool: &Tool) -> bool {
-        let Tool { group, service, how, .. } = tool;
+        let Tool { group, service, .. } = tool;
         let group = *group;
-        let too_early = *how == Some(How::Plain) && self.is_settling(node, group);
-        if !service.is_mount() || too_early {
+        if !service.is_mount() {
             return false;
         }
         let Some(owner) = self.owner(node, group) else { return false };
         let region = &self.machines[&node].kernel.regions[&group];
         let already = self.machines[&node].kernel.is_mounted(group);
         // The lock manager of each mounted peer must know us, or it does not let us in; nor does it if we do not
-        // know all those whom it knows.
+        // know all those whom it knows. Those of o2cb ask whoever they know, mounted or not.
         let is_in = |peer: &Machine| {
             peer.id != node && peer.power != Power::Off && peer.kernel.is_mounted(group)
         };
+        let asks_all = self.options.shim == ShimKind::UserHeartbeat;
         let unknown =
             |third: &NodeId| is_in(&self.machines[third]) && !region.known.contains_key(third);
         let strangers = region.known.keys().map(|peer| &self.machines[peer]).any(|peer| {
-            let theirs = peer.kernel.regions.get(&group);
-            is_in(peer)
-                && (!peer.kernel.knows(group, node, owner.incarnation)
-                    || theirs.is_some_and(|theirs| theirs.known.keys().any(unknown)))
+            let theirs = peer.kernel.regions.get(&group).filter(|_| peer.power != Power::Off);
+            let answers = is_in(peer) || asks_all && peer.id != node && theirs.is_some();
+            answers && !peer.kernel.knows(group, node, owner.incarnation)
+                || is_in(peer) && theirs.is_some_and(|it| it.known.keys().any(unknown))
         });
         if region.suspended || (strangers && self.options.shim != ShimKind::Record) {
             return false;
