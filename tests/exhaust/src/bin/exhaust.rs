@@ -3,44 +3,40 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Parser;
 use o2bridge_exhaust::search::{Search, replay};
 use o2bridge_exhaust::start::{self, Start};
 use o2bridge_sim::world::World;
 
-const HELP: &str = "\
-Every order of what comes next in a small cluster, from each start.
-
-usage: exhaust [--start FILE]... [--depth N] [--settle-every K]
-       exhaust --start FILE --replay \"0 2 1 0\"
-
-  --start FILE      one of them (all in tests/exhaust/starts)
-  --depth N         look so many choices ahead (what each start says)
-  --settle-every K  leave each K-th end to itself; 0: none (200)
-  --replay CHOICES  go one way, and print all that happens
-
-Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.
-";
-
-#[derive(Default)]
+/// Every order of what comes next in a small cluster, from each start.
+#[derive(Debug, Parser)]
+#[command(after_help = "Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.")]
 struct Args {
+    /// One of the starts (all in tests/exhaust/starts)
+    #[arg(long = "start", value_name = "FILE")]
     starts: Vec<PathBuf>,
+    /// Look so many choices ahead (what each start says)
+    #[arg(long, value_name = "N")]
     depth: Option<u8>,
-    settle_every: Option<u64>,
+    /// Leave each K-th end to itself; 0: none
+    #[arg(long, value_name = "K", default_value_t = 200)]
+    settle_every: u64,
+    /// Go one way ("0 2 1 0"), and print all that happens
+    #[arg(long, value_name = "CHOICES", value_delimiter = ' ')]
     replay: Option<Vec<usize>>,
 }
 
 fn main() -> ExitCode {
-    let args = match parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("exhaust: {error}; see --help");
-            return ExitCode::from(2);
-        }
-    };
+    let mut args = Args::parse();
+    if args.starts.is_empty() {
+        args.starts = match start::all(Path::new(env!("CARGO_MANIFEST_DIR"))) {
+            Ok(starts) => starts,
+            Err(error) => {
+                eprintln!("exhaust: {error}");
+                return ExitCode::from(2);
+            }
+        };
+    }
     let mut good = true;
     for path in &args.starts {
         let result = match &args.replay {
@@ -55,37 +51,11 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let mut args = Args::default();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        match word.as_str() {
-            "--start" => args.starts.push(value()?.into()),
-            "--depth" => args.depth = Some(number(&value()?)?),
-            "--settle-every" => args.settle_every = Some(number(&value()?)?),
-            "--replay" => {
-                let way: Result<_, String> = value()?.split_whitespace().map(number).collect();
-                args.replay = Some(way?);
-            }
-            "--help" | "-h" => return Ok(None),
-            other => return Err(format!("'{other}' is no option")),
-        }
-    }
-    if args.starts.is_empty() {
-        args.starts = start::all(Path::new(env!("CARGO_MANIFEST_DIR")))?;
-    }
-    Ok(Some(args))
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("'{text}' is no number"))
-}
-
 fn search(path: &Path, args: &Args) -> Result<(), String> {
     let start = Start::read(path)?;
     let depth = args.depth.unwrap_or(start.depth);
     let began = Clock::start();
-    let mut search = Search::new(&World::choose, args.settle_every.unwrap_or(200));
+    let mut search = Search::new(&World::choose, args.settle_every);
     let result = search.run(start.world(false)?, &start, depth);
     println!(
         "exhaust: {:<20} depth {depth} from {} moments: {}, {} violations, {:.1} s",

@@ -1,8 +1,10 @@
 //! Runs the simulator: many seeds, one seed with its trace, or a scenario. See `--help`.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use clap::Parser;
 use o2bridge_sim::options::Options;
 use o2bridge_sim::plan;
 use o2bridge_sim::report::Report;
@@ -10,99 +12,70 @@ use o2bridge_sim::run::{self, Run};
 use o2bridge_sim::scenario::Scenario;
 use o2bridge_sim::shrink::shrink;
 
-const HELP: &str = "\
-Clusters in one thread, each under a seed: the real core, models of everything else.
-
-usage: sim [--seeds N] [--from SEED] [--jobs N] [--list FILE] [--complete]
-       sim --seed SEED [--trace]
-       sim --scenario FILE [--trace]
-
-  --seeds N        so many seeds (1000)
-  --from SEED      the first of them (0)
-  --list FILE      and the seeds of this file: one a line, # begins a comment
-  --jobs N         processes (one for each processor)
-  --complete       fail also if a move of the core's tables was made by no seed
-                   (always from 100000 seeds on)
-  --seed SEED      one seed; if it fails, the shortest schedule that still fails
-  --scenario FILE  a schedule that a person wrote
-  --trace          print all that happens
-  --max-failures N stop after so many (5)
-
-Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.
-";
-
 /// From so many seeds on, a move that none of them made is a failure.
 const LONG_RUN: u64 = 100_000;
 /// A process tells that it lives after so many runs.
 const TELLS_EVERY: u64 = 500;
 
-#[derive(Default)]
+/// Clusters in one thread, each under a seed: the real core, models of everything else.
+#[derive(Debug, Parser)]
+#[command(after_help = "Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.")]
 struct Args {
-    seeds: Option<u64>,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
     from: u64,
+    /// And the seeds of this file: one a line, # begins a comment
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// How many processes (one for each processor)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     jobs: Option<u64>,
-    list: Option<String>,
+    /// Fail also if a move of the core's tables was made by no seed (always from 100000 seeds on)
+    #[arg(long)]
     complete: bool,
+    /// One seed; if it fails, the shortest schedule that still fails
+    #[arg(long, value_name = "SEED", conflicts_with = "scenario")]
     seed: Option<u64>,
-    scenario: Option<String>,
+    /// A schedule that a person wrote
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Print all that happens
+    #[arg(long)]
     trace: bool,
+    /// Stop after so many
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    max_failures: usize,
+    /// One of several processes
+    #[arg(long, hide = true)]
     worker: bool,
-    failures_max: Option<usize>,
 }
 
 fn main() -> ExitCode {
-    let args = match parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("sim: {error}; see --help");
-            return ExitCode::from(2);
-        }
-    };
+    let args = Args::parse();
     let good = match (&args.scenario, args.seed) {
         (Some(path), _) => scenario(path, args.trace),
-        (None, Some(seed)) => one(seed, args.trace),
-        (None, None) if args.worker => work(&args),
+        (None, Some(seed)) => Ok(one(seed, args.trace)),
+        (None, None) if args.worker => Ok(work(&args)),
         (None, None) => many(&args),
     };
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let mut args = Args::default();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        let number =
-            |text: String| text.parse::<u64>().map_err(|_| format!("'{text}' is no number"));
-        match word.as_str() {
-            "--seeds" => args.seeds = Some(number(value()?)?),
-            "--from" => args.from = number(value()?)?,
-            "--jobs" => args.jobs = Some(number(value()?)?.max(1)),
-            "--list" => args.list = Some(value()?),
-            "--seed" => args.seed = Some(number(value()?)?),
-            "--scenario" => args.scenario = Some(value()?),
-            "--max-failures" => {
-                args.failures_max = usize::try_from(number(value()?)?).ok();
-            }
-            "--complete" => args.complete = true,
-            "--trace" => args.trace = true,
-            "--worker" => args.worker = true,
-            "--help" | "-h" => return Ok(None),
-            other => return Err(format!("'{other}' is no option")),
+    match good {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error}");
+            ExitCode::from(2)
         }
     }
-    Ok(Some(args))
 }
 
 /// The seeds of one process.
 fn work(args: &Args) -> bool {
     let mut report = Report::default();
-    let most = args.failures_max.unwrap_or(usize::MAX);
     let stdout = std::io::stdout();
-    for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(1000)) {
+    for seed in args.from..args.from.saturating_add(args.seeds) {
         report.add(seed, &run::seed(seed, false));
         if report.runs % TELLS_EVERY == 0 {
             // Whoever listened is gone: nobody wants the rest.
@@ -110,7 +83,7 @@ fn work(args: &Args) -> bool {
                 return false;
             }
         }
-        if report.failures.len() >= most {
+        if report.failures.len() >= args.max_failures {
             break;
         }
     }
@@ -119,12 +92,11 @@ fn work(args: &Args) -> bool {
 }
 
 /// All seeds, in several processes.
-fn many(args: &Args) -> bool {
-    let seeds = args.seeds.unwrap_or(1000);
+fn many(args: &Args) -> Result<bool, String> {
+    let seeds = args.seeds;
     let jobs = args.jobs.unwrap_or_else(processors).min(seeds.max(1));
-    let most = args.failures_max.unwrap_or(5);
     let mut report = Report::default();
-    for seed in listed(args.list.as_deref()) {
+    for seed in listed(args.list.as_deref())? {
         report.add(seed, &run::seed(seed, false));
     }
     println!(
@@ -139,7 +111,7 @@ fn many(args: &Args) -> bool {
         .filter_map(|job| {
             let from = args.from.saturating_add(job * share);
             let count = share.min(seeds.saturating_sub(job * share));
-            (count > 0).then(|| start_worker(from, count, most))
+            (count > 0).then(|| start_worker(from, count, args.max_failures))
         })
         .collect();
     let listed_runs = report.runs;
@@ -147,7 +119,7 @@ fn many(args: &Args) -> bool {
         let part = listen(worker, seeds / jobs, &began);
         report.merge(&part);
     }
-    let good = finish(&report, args, most);
+    let good = finish(&report, args);
     let seconds = began.seconds().max(0.001);
     let runs = (report.runs - listed_runs) as f64;
     println!("sim: {:.0} seeds a second in {jobs} processes, {seconds:.0} s", runs / seconds);
@@ -155,7 +127,7 @@ fn many(args: &Args) -> bool {
     if !complete {
         println!("sim: a process ended before its time");
     }
-    good && complete
+    Ok(good && complete)
 }
 
 fn start_worker(from: u64, count: u64, most: usize) -> Child {
@@ -187,15 +159,15 @@ fn listen(mut worker: Child, share: u64, began: &Clock) -> Report {
 }
 
 /// Prints the sum, and what failed.
-fn finish(report: &Report, args: &Args, most: usize) -> bool {
+fn finish(report: &Report, args: &Args) -> bool {
     println!("{report}");
     let mut good = report.failures.is_empty();
-    for (seed, failure) in report.failures.iter().take(most) {
+    for (seed, failure) in report.failures.iter().take(args.max_failures) {
         println!("sim: seed {seed} FAILED: {failure}");
         println!("sim:   again, with the shortest schedule: {}", again(*seed));
     }
     let missing = report.coverage.missing();
-    let complete = args.complete || args.seeds.is_some_and(|seeds| seeds >= LONG_RUN);
+    let complete = args.complete || args.seeds >= LONG_RUN;
     if complete && !missing.is_empty() {
         good = false;
         for it in &missing {
@@ -232,46 +204,34 @@ fn one(seed: u64, trace: bool) -> bool {
     false
 }
 
-fn scenario(path: &str, trace: bool) -> bool {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            println!("sim: {path}: {error}");
-            return false;
-        }
-    };
-    let scenario = match Scenario::parse(&text) {
-        Ok(scenario) => scenario,
-        Err(error) => {
-            println!("sim: {path}: {error}");
-            return false;
-        }
-    };
-    let (run, result) = scenario.run(trace);
+fn scenario(path: &Path, trace: bool) -> Result<bool, String> {
+    let scenario = Scenario::parse(&read(path)?);
+    let (run, result) =
+        scenario.map_err(|error| format!("{}: {error}", path.display()))?.run(trace);
     show(&run);
     match &result {
-        Ok(()) => println!("sim: {path}: nothing is wrong"),
-        Err(text) => println!("sim: {path} FAILED: {text}"),
+        Ok(()) => println!("sim: {}: nothing is wrong", path.display()),
+        Err(text) => println!("sim: {} FAILED: {text}", path.display()),
     }
-    result.is_ok()
+    Ok(result.is_ok())
 }
 
 fn show(run: &Run) {
     run.world.trace.lines().iter().for_each(|line| println!("{line}"));
 }
 
-fn listed(path: Option<&str>) -> Vec<u64> {
-    let text = path.map(std::fs::read_to_string);
-    let text = match text {
-        Some(Ok(text)) => text,
-        Some(Err(error)) => {
-            eprintln!("sim: {}: {error}", path.unwrap_or_default());
-            std::process::exit(2);
-        }
-        None => String::new(),
+fn listed(path: Option<&Path>) -> Result<Vec<u64>, String> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let seed = |(index, line): (usize, &str)| {
+        let word = line.split('#').next().unwrap_or_default().trim();
+        let wrong = |_| format!("{}:{}: '{word}' is no seed", path.display(), index + 1);
+        (!word.is_empty()).then(|| word.parse().map_err(wrong))
     };
-    let seed = |line: &str| line.split('#').next().and_then(|it| it.trim().parse().ok());
-    text.lines().filter_map(seed).collect()
+    read(path)?.lines().enumerate().filter_map(seed).collect()
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn processors() -> u64 {
