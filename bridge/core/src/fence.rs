@@ -11,14 +11,17 @@
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
 //! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
-//! node only, or because that daemon has fenced another boot of the node and will not do it again.
+//! node only, because that daemon has fenced another boot of the node and will not do it again, or because it
+//! hangs: within a grace it has not even said that it holds the node for lost.
+
+use alloc::collections::BTreeSet;
 
 use crate::action::{Action, Note};
 use crate::config::Fencing;
 use crate::effects::Effects;
 use crate::event::OpError;
 use crate::locking::LockingProtocol;
-use crate::node::has_room;
+use crate::node::{has_room, whose_turn};
 use crate::proto::Uses;
 use crate::timer::Timer;
 use crate::types::{BootId, NodeId, OpId};
@@ -65,12 +68,15 @@ pub(crate) struct Lost {
     /// The locking protocol that its kernel ran, and may still run.
     pub(crate) running: Option<LockingProtocol>,
     pub(crate) turn: u32,
+    /// Who has said in this ring that it holds the node for lost: no daemon is as quick as that and hangs.
+    pub(crate) known_to: BTreeSet<NodeId>,
     pub(crate) stage: Stage,
 }
 
 impl Lost {
     pub(crate) fn new(boot: BootId, uses: Uses) -> Self {
-        Self { boot, uses, complete: false, running: None, turn: 0, stage: Stage::Needed }
+        let (complete, running, known_to) = (false, None, BTreeSet::new());
+        Self { boot, uses, complete, running, turn: 0, known_to, stage: Stage::Needed }
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {
@@ -91,6 +97,13 @@ impl Lost {
             Stage::Fenced(proof) => self.complete && !matches!(proof, Proof::NotRequired),
             Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => false,
         }
+    }
+
+    /// Whether whoever is to fence it has not said that it holds it for lost.
+    pub(crate) fn waits_for_word(&self, fencers: &[NodeId], fx: &Effects<'_>) -> bool {
+        let holder = whose_turn(fencers, self.turn);
+        matches!((self.stage, fx.tunables.fencing), (Stage::Needed, Fencing::Agent { .. }))
+            && holder.is_some_and(|holder| !self.known_to.contains(&holder))
     }
 
     /// Takes a proof; the first one stands. Says whether it was the first. Out of a ring in force (`in_force`)

@@ -358,6 +358,7 @@ impl Core {
             Timer::Channel(Channel::Control)
             | Timer::Grace(_)
             | Timer::Fence(_)
+            | Timer::Turn(_)
             | Timer::Outvoted => Scope::All,
         };
         let waiting = |group: &Group, nodes: &Nodes| group.waits_for(nodes, connected);
@@ -390,6 +391,7 @@ impl Core {
             Timer::Channel(Channel::Control) => self.join_control(out),
             Timer::Grace(node) => parts.handle_grace(node, &mut fx),
             Timer::Fence(node) => parts.handle_fence_timer(node, &mut fx),
+            Timer::Turn(node) => parts.nodes.handle_turn_timer(node),
             Timer::Outvoted => self.handle_outvoted(out),
         }
         scope
@@ -402,6 +404,9 @@ impl Core {
         let grace_ms = fx.tunables.grace_ms;
         for node in fx.timers.graces() {
             fx.arm(Timer::Grace(node), grace_ms);
+        }
+        for node in parts.nodes.lost.keys() {
+            fx.cancel(&Timer::Turn(*node));
         }
         Scope::Nothing
     }

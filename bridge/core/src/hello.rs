@@ -85,7 +85,7 @@ impl Nodes {
         if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
             self.lost.remove(&node);
             self.stale_hello = true;
-            fx.cancel(&Timer::Fence(node));
+            stand_down(node, fx);
         } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
                 lost.prove(node, (Proof::Reboot, true), fx);
@@ -98,7 +98,7 @@ impl Nodes {
     /// number any more, and to tell of it would be to tell of us.
     pub(crate) fn handle_own_number(&mut self, me: NodeId, fx: &mut Effects<'_>) {
         if self.lost.remove(&me).is_some() {
-            fx.cancel(&Timer::Fence(me));
+            stand_down(me, fx);
         }
     }
 
@@ -116,7 +116,7 @@ impl Nodes {
         for (node, _) in &released {
             self.lost.remove(node);
             self.stale_hello = true;
-            fx.cancel(&Timer::Fence(*node));
+            stand_down(*node, fx);
         }
         released
     }
@@ -155,6 +155,19 @@ impl Nodes {
         if self.is_one_too_many(node) {
             return;
         }
+        self.handle_fate((from, is_of_now), testimony, consequences, fx);
+        let is_known = is_of_now && testimony.fate != Fate::Missing;
+        self.lost.get_mut(&node).filter(|_| is_known).map(|lost| lost.known_to.insert(from));
+    }
+
+    fn handle_fate(
+        &mut self,
+        (from, is_of_now): (NodeId, bool),
+        testimony: &Testimony,
+        consequences: &mut Vec<Consequence>,
+        fx: &mut Effects<'_>,
+    ) {
+        let node = testimony.node;
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { .. } | Fate::Fenced if self.is_lost_in_another_boot(testimony) => {
@@ -322,6 +335,12 @@ impl Nodes {
         };
         lost.chain(missing).filter(fits).take(proto::NODES_MAX).collect()
     }
+}
+
+/// A node is lost no more.
+fn stand_down(node: NodeId, fx: &mut Effects<'_>) {
+    fx.cancel(&Timer::Fence(node));
+    fx.cancel(&Timer::Turn(node));
 }
 
 /// A node's uses may be more than a message may name, if its daemon forgot some.

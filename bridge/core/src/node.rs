@@ -300,6 +300,7 @@ impl Nodes {
         self.ring = Some(ring);
         self.asked.clear();
         self.reminded.clear();
+        self.lost.values_mut().for_each(|lost| lost.known_to.clear());
         self.stale_hello = true;
         self.review_base();
         self.review_daemons();
@@ -384,6 +385,21 @@ impl Nodes {
         for (node, lost) in &mut self.lost {
             let ours = is_turn(&fencers, lost.turn, self.me);
             lost.advance(*node, ours, fx);
+            let (timer, waits) = (Timer::Turn(*node), !ours && lost.waits_for_word(&fencers, fx));
+            if !waits {
+                fx.cancel(&timer);
+            } else if !fx.timers.is_armed(&timer) {
+                fx.arm(timer, fx.tunables.grace_ms);
+            }
+        }
+    }
+
+    /// Whose turn it is to fence this node hangs, or does not hold it for lost: the turn passes.
+    pub(crate) fn handle_turn_timer(&mut self, node: NodeId) {
+        let in_force = self.is_in_force();
+        if let Some(lost) = self.lost.get_mut(&node).filter(|_| in_force) {
+            lost.turn = lost.turn.saturating_add(1);
+            self.stale_hello = true;
         }
     }
 
@@ -580,7 +596,11 @@ impl Peer {
 }
 
 pub(crate) fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
+    me.is_some() && whose_turn(fencers, turn) == me
+}
+
+pub(crate) fn whose_turn(fencers: &[NodeId], turn: u32) -> Option<NodeId> {
     let turn = usize::try_from(turn).unwrap_or(usize::MAX);
-    let index = turn.checked_rem(fencers.len());
-    me.is_some() && index.and_then(|index| fencers.get(index)).copied() == me
+    let index = turn.checked_rem(fencers.len())?;
+    fencers.get(index).copied()
 }

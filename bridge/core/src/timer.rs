@@ -23,6 +23,8 @@ pub enum Timer {
     Grace(NodeId),
     /// A fence attempt is due.
     Fence(NodeId),
+    /// Whose turn it is to fence this node has not said in time that it knows of it.
+    Turn(NodeId),
     /// We use volumes outside a quorate ring for too long.
     Outvoted,
 }
@@ -70,6 +72,7 @@ impl Timers {
             | Timer::Lane(_)
             | Timer::Channel(_)
             | Timer::Fence(_)
+            | Timer::Turn(_)
             | Timer::Outvoted => None,
         };
         self.alive.keys().filter_map(node).collect()

@@ -302,10 +302,10 @@ impl World {
         machine.kernel.locking = Some(ours);
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
         let other = self.machines.values().find(|it| {
-            let runs = it.kernel.locking.is_some_and(|theirs| theirs != ours);
+            let runs = it.kernel.runs().is_some_and(|theirs| theirs != ours);
             runs && it.foreign == kind && it.power != Power::Off && ring.contains(&it.id)
         });
-        let other = other.map(|it| (it.id, it.kernel.locking));
+        let other = other.map(|it| (it.id, it.kernel.runs()));
         // Without fencing a node that was buried may run on with what the others have forgotten.
         if let Some((other, theirs)) = other.filter(|_| self.options.is_physical()) {
             self.violate("locking", || format!("n{node} runs {ours}, and n{other} {theirs:?}"));

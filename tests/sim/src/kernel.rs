@@ -35,7 +35,7 @@ pub struct Kernel {
     kind: ShimKind,
     /// What the shim told it.
     pub regions: BTreeMap<GroupId, Region>,
-    /// The locking protocol that it runs as long as it has a lockspace.
+    /// The locking protocol that it was told last.
     pub locking: Option<LockingProtocol>,
     /// Where volumes are mounted.
     pub mounts: BTreeMap<GroupId, BTreeSet<ServiceName>>,
@@ -88,14 +88,14 @@ impl Kernel {
             }
             Verb::Detach => {
                 self.regions.remove(&group);
-                self.review_locking();
             }
         }
         Ok(())
     }
 
-    /// Without a lockspace it runs none.
-    pub fn review_locking(&mut self) {
-        self.locking = self.locking.filter(|_| !self.regions.is_empty());
+    /// The locking protocol that it runs: without a lockspace, none.
+    #[must_use]
+    pub fn runs(&self) -> Option<LockingProtocol> {
+        self.locking.filter(|_| !self.regions.is_empty())
     }
 }

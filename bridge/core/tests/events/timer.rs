@@ -188,8 +188,9 @@ fn a_fence_attempt_is_due() {
             say_hello(Hello { testimony: vec![turn.clone()], ..hello_using(1, 2) }),
         ],
     );
-    // It is the turn of node 2 now: we do nothing, until it passes the turn on.
-    expect_nothing(rig.fire_last(Timer::Fence(node(3))));
+    // It is the turn of node 2 now: we do nothing, until it passes the turn on, or does not even speak of it.
+    let patience = rig.arm(Timer::Turn(node(3)), GRACE_MS);
+    expect(rig.fire_last(Timer::Fence(node(3))), vec![patience]);
     assert_eq!(rig.node(3).1, "needed");
     let back = Testimony { fate: Fate::Condemned { turn: 2 }, ..turn };
     let op = rig.op(1);
@@ -199,6 +200,27 @@ fn a_fence_attempt_is_due() {
     let actions = rig.handle(done(op));
     let proof = note(Note::Fenced(node(3), boot(3), fence::Proof::Agent));
     assert_eq!(actions.first(), Some(&proof));
+}
+
+/// Whoever is to fence a node and has not even said that it holds it for lost hangs: the turn passes.
+#[test]
+fn a_turn_is_over() {
+    let lost = |turn| vec![testimony(4, Fate::Condemned { turn })];
+    let ours = |turn| say_hello(Hello { testimony: lost(turn), ..hello_using(1, 1) });
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let by_three = hello_of(3, Hello { testimony: lost(1), ..hello_using(3, 1) });
+    let patience = rig.arm(Timer::Turn(node(4)), GRACE_MS);
+    expect(rig.handle(by_three.clone()), vec![patience, ours(1)]);
+    let mut spoken = rig.clone();
+    // It was the turn of node 2. Node 3 has spoken, and will do it.
+    expect(rig.fire_last(Timer::Turn(node(4))), vec![ours(2)]);
+    expect_nothing(rig.handle(by_three));
+
+    // Who speaks of it has its time, however long its agents take.
+    let by_two = hello_of(2, Hello { testimony: lost(1), ..hello_using(2, 1) });
+    expect_nothing(spoken.handle(by_two));
+    expect_nothing(spoken.fire_last(Timer::Turn(node(4))));
+    assert_eq!(spoken.node(4).1, "needed");
 }
 
 /// Each timer, with a generation that is not alive, in a state in which it would matter.

@@ -166,7 +166,6 @@ impl World {
                 if let Verb::NodeDown(dead, incarnation) = verb {
                     machine.told_down.remove(&(group, *dead, *incarnation));
                 }
-                machine.kernel.review_locking();
             }
             return Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }));
         }

@@ -151,7 +151,7 @@ impl World {
             first_incarnation: first,
             locking: Locking {
                 highest: machine.locking,
-                running: machine.kernel.locking,
+                running: machine.kernel.runs(),
                 choice: 0,
             },
             tunables: machine.tunables.clone(),
@@ -167,7 +167,7 @@ impl World {
             quorum: None,
             control: Vec::new(),
             armed: Default::default(),
-            locking: machine.kernel.locking,
+            locking: machine.kernel.runs(),
             requests: Default::default(),
             effects: Default::default(),
             severed: Default::default(),
