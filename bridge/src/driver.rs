@@ -129,7 +129,7 @@ impl Driver {
         let doors = self.hands.doors.deadline(now);
         let volumes = self.hands.volumes.as_ref().and_then(VolumeDesk::deadline);
         let kernel = self.hands.kernel.as_ref().map(Kernel::deadline);
-        let listens = self.hands.timers.has_grace().then(|| now.after(self.grace_ms() / 8));
+        let listens = self.hands.timers.measures_silence().then(|| now.after(self.grace_ms() / 8));
         let timers = self.hands.timers.next_at();
         let times = [timers, listens, doors, volumes, kernel, self.manage.deadline()];
         let next = times.into_iter().flatten().min();
@@ -140,7 +140,7 @@ impl Driver {
     }
 
     fn turn(&mut self, ready: &Events, woke_before_us: u64) {
-        let measures = self.hands.timers.has_grace();
+        let measures = self.hands.timers.measures_silence();
         for event in ready {
             if self.hands.bus.is_token(event.token()) {
                 self.hands.bus.ready(event.token());

@@ -12,7 +12,7 @@
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
 //! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
 //! node only, because that daemon has fenced another boot of the node and will not do it again, or because it
-//! hangs: within a grace it has not even said that it holds the node for lost.
+//! hangs: within a grace it has not even said that it knows.
 
 use alloc::collections::BTreeSet;
 
@@ -68,15 +68,25 @@ pub(crate) struct Lost {
     /// The locking protocol that its kernel ran, and may still run.
     pub(crate) running: Option<LockingProtocol>,
     pub(crate) turn: u32,
-    /// Who has said in this ring that it holds the node for lost: no daemon is as quick as that and hangs.
+    /// Who has said in this ring that it knows whose turn it is.
     pub(crate) known_to: BTreeSet<NodeId>,
+    /// Who is to fence it and has not said so, since [`Timer::Turn`] was set.
+    pub(crate) awaited: Option<NodeId>,
     pub(crate) stage: Stage,
 }
 
 impl Lost {
     pub(crate) fn new(boot: BootId, uses: Uses) -> Self {
-        let (complete, running, known_to) = (false, None, BTreeSet::new());
-        Self { boot, uses, complete, running, turn: 0, known_to, stage: Stage::Needed }
+        Self {
+            boot,
+            uses,
+            complete: false,
+            running: None,
+            turn: 0,
+            known_to: BTreeSet::new(),
+            awaited: None,
+            stage: Stage::Needed,
+        }
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {
@@ -99,11 +109,30 @@ impl Lost {
         }
     }
 
-    /// Whether whoever is to fence it has not said that it holds it for lost.
-    pub(crate) fn waits_for_word(&self, fencers: &[NodeId], fx: &Effects<'_>) -> bool {
-        let holder = whose_turn(fencers, self.turn);
-        matches!((self.stage, fx.tunables.fencing), (Stage::Needed, Fencing::Agent { .. }))
-            && holder.is_some_and(|holder| !self.known_to.contains(&holder))
+    /// The turn is another daemon's, which has yet to say that it knows.
+    pub(crate) fn pass_turn(&mut self, turn: u32) {
+        self.turn = turn;
+        self.known_to.clear();
+    }
+
+    /// Awaits the word of whoever is to fence it, unless it is us (`me`), for a grace.
+    pub(crate) fn await_turn(
+        &mut self,
+        node: NodeId,
+        (fencers, me): (&[NodeId], Option<NodeId>),
+        fx: &mut Effects<'_>,
+    ) {
+        let is_due =
+            matches!((self.stage, fx.tunables.fencing), (Stage::Needed, Fencing::Agent { .. }));
+        let holder = whose_turn(fencers, self.turn).filter(|it| is_due && Some(*it) != me);
+        let awaited = holder.filter(|holder| !self.known_to.contains(holder));
+        if awaited != self.awaited {
+            self.awaited = awaited;
+            match awaited {
+                Some(_) => fx.arm(Timer::Turn(node), fx.tunables.grace_ms),
+                None => fx.cancel(&Timer::Turn(node)),
+            }
+        }
     }
 
     /// Takes a proof; the first one stands. Says whether it was the first. Out of a ring in force (`in_force`)
@@ -221,7 +250,7 @@ impl Lost {
             (Attempt { level: 0, number: 1 }, true)
         };
         if turn_over {
-            self.turn = self.turn.saturating_add(1);
+            self.pass_turn(self.turn.saturating_add(1));
         }
         self.stage = Stage::Pausing { attempt: next };
         fx.arm(Timer::Fence(node), pause_ms);

@@ -402,11 +402,8 @@ impl Core {
         let (mut fx, parts) = self.effects(out);
         parts.nodes.asked.clear();
         let grace_ms = fx.tunables.grace_ms;
-        for node in fx.timers.graces() {
-            fx.arm(Timer::Grace(node), grace_ms);
-        }
-        for node in parts.nodes.lost.keys() {
-            fx.cancel(&Timer::Turn(*node));
+        for timer in fx.timers.of_silence() {
+            fx.arm(timer, grace_ms);
         }
         Scope::Nothing
     }

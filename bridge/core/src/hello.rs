@@ -33,9 +33,11 @@ impl Nodes {
         let mut peer = self.peers.remove(&node).unwrap_or(Peer::UNKNOWN);
         self.meet_other_boot(node, hello.boot, fx);
         let same_boot = peer.boot.is_none_or(|boot| boot == hello.boot);
-        // Corosync may deliver what was said in an earlier ring, and much may have happened since.
-        let is_of_now =
+        // Corosync may deliver what was said in an earlier ring, or before quorum went, and much may have
+        // happened since.
+        let is_of_ring =
             hello.ring.is_some() && hello.ring == self.ring.as_ref().map(|ring| ring.id);
+        let is_of_now = is_of_ring && (self.is_in_force() || !self.is_consistent());
         let mut uses = hello.uses.clone();
         let mut forgot = false;
         for (group, old) in peer.uses.iter().filter(|_| same_boot) {
@@ -68,7 +70,7 @@ impl Nodes {
         self.peers.insert(node, peer);
         consequences.push(Consequence::Seen(node, hello.boot));
         if Some(node) == self.me {
-            if is_of_now {
+            if is_of_ring {
                 self.asked.values_mut().for_each(|proven| *proven = true);
             }
         } else {
@@ -85,7 +87,7 @@ impl Nodes {
         if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
             self.lost.remove(&node);
             self.stale_hello = true;
-            stand_down(node, fx);
+            fx.cancel(&Timer::Fence(node));
         } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
             if let Some(mut lost) = self.lost.remove(&node) {
                 lost.prove(node, (Proof::Reboot, true), fx);
@@ -98,7 +100,7 @@ impl Nodes {
     /// number any more, and to tell of it would be to tell of us.
     pub(crate) fn handle_own_number(&mut self, me: NodeId, fx: &mut Effects<'_>) {
         if self.lost.remove(&me).is_some() {
-            stand_down(me, fx);
+            fx.cancel(&Timer::Fence(me));
         }
     }
 
@@ -116,7 +118,7 @@ impl Nodes {
         for (node, _) in &released {
             self.lost.remove(node);
             self.stale_hello = true;
-            stand_down(*node, fx);
+            fx.cancel(&Timer::Fence(*node));
         }
         released
     }
@@ -155,30 +157,23 @@ impl Nodes {
         if self.is_one_too_many(node) {
             return;
         }
-        self.handle_fate((from, is_of_now), testimony, consequences, fx);
-        let is_known = is_of_now && testimony.fate != Fate::Missing;
-        self.lost.get_mut(&node).filter(|_| is_known).map(|lost| lost.known_to.insert(from));
-    }
-
-    fn handle_fate(
-        &mut self,
-        (from, is_of_now): (NodeId, bool),
-        testimony: &Testimony,
-        consequences: &mut Vec<Consequence>,
-        fx: &mut Effects<'_>,
-    ) {
-        let node = testimony.node;
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { .. } | Fate::Fenced if self.is_lost_in_another_boot(testimony) => {
-                self.hear_of_another_boot(from, testimony);
+                self.hear_of_another_boot((from, is_of_now), testimony);
             }
             Fate::Condemned { turn } => {
-                let is_proven = self.bury(testimony).is_some_and(|lost| {
-                    lost.turn = lost.turn.max(turn);
-                    lost.is_proven()
-                });
-                if is_proven {
+                let Some(lost) = self.bury(testimony) else { return };
+                let (is_raised, is_proven) = (lost.turn < turn, lost.is_proven());
+                if is_raised {
+                    lost.pass_turn(turn);
+                }
+                if is_of_now && lost.turn == turn {
+                    lost.known_to.insert(from);
+                }
+                // If it is ours now, the others must know that we know.
+                self.stale_hello |= is_raised;
+                if is_proven && is_of_now {
                     self.remind(from, testimony);
                 }
             }
@@ -256,19 +251,19 @@ impl Nodes {
 
     /// Of two boots that nobody can order, each daemon keeps what it saw; a third boot ends both. Whoever
     /// has fenced the one does nothing about the other, and says so: the turn is another's.
-    fn hear_of_another_boot(&mut self, from: NodeId, testimony: &Testimony) {
+    fn hear_of_another_boot(&mut self, (from, is_of_now): (NodeId, bool), testimony: &Testimony) {
         let fencers = self.fencers();
         let Some(lost) = self.lost.get_mut(&testimony.node) else { return };
         match testimony.fate {
             Fate::Missing => {}
             Fate::Condemned { .. } => {
-                if lost.is_proven() {
+                if lost.is_proven() && is_of_now {
                     self.remind(from, testimony);
                 }
             }
             Fate::Fenced => {
                 if !lost.is_fenced() && is_turn(&fencers, lost.turn, Some(from)) {
-                    lost.turn = lost.turn.saturating_add(1);
+                    lost.pass_turn(lost.turn.saturating_add(1));
                     self.stale_hello = true;
                 }
             }
@@ -309,6 +304,7 @@ impl Nodes {
             new
         });
         self.stale_hello |= lost.add(&testimony.uses);
+        lost.complete |= self.witness;
         Some(lost)
     }
 
@@ -335,12 +331,6 @@ impl Nodes {
         };
         lost.chain(missing).filter(fits).take(proto::NODES_MAX).collect()
     }
-}
-
-/// A node is lost no more.
-fn stand_down(node: NodeId, fx: &mut Effects<'_>) {
-    fx.cancel(&Timer::Fence(node));
-    fx.cancel(&Timer::Turn(node));
 }
 
 /// A node's uses may be more than a message may name, if its daemon forgot some.

@@ -213,7 +213,7 @@ impl Nodes {
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
-        self.forget_witness();
+        self.forget_witness(None);
         self.ring = None;
         self.members.clear();
         self.base.clear();
@@ -232,14 +232,14 @@ impl Nodes {
     pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
         if !quorum.quorate {
             self.stale_hello |= self.witness;
-            self.forget_witness();
+            self.forget_witness(None);
         }
         self.quorum = Some(quorum);
         self.review_base();
     }
 
     /// Whether the quorum service and the control group speak of the same ring.
-    fn is_consistent(&self) -> bool {
+    pub(crate) fn is_consistent(&self) -> bool {
         match (&self.quorum, &self.ring) {
             (Some(quorum), Some(ring)) => quorum.ring.id == ring.id,
             (Some(_) | None, None) | (None, Some(_)) => false,
@@ -280,6 +280,7 @@ impl Nodes {
         self.stale_hello |= !came.is_empty();
         for node in came {
             self.reminded.retain(|(from, _), _| from != node);
+            self.lost.values_mut().for_each(|lost| lost.known_to.retain(|it| it != node));
             let Some(peer) = self.peers.get_mut(node) else { continue };
             match peer.daemon {
                 Daemon::Ignored => peer.daemon = Daemon::Absent,
@@ -300,7 +301,10 @@ impl Nodes {
         self.ring = Some(ring);
         self.asked.clear();
         self.reminded.clear();
-        self.lost.values_mut().for_each(|lost| lost.known_to.clear());
+        for lost in self.lost.values_mut() {
+            lost.known_to.clear();
+            lost.awaited = None;
+        }
         self.stale_hello = true;
         self.review_base();
         self.review_daemons();
@@ -385,20 +389,16 @@ impl Nodes {
         for (node, lost) in &mut self.lost {
             let ours = is_turn(&fencers, lost.turn, self.me);
             lost.advance(*node, ours, fx);
-            let (timer, waits) = (Timer::Turn(*node), !ours && lost.waits_for_word(&fencers, fx));
-            if !waits {
-                fx.cancel(&timer);
-            } else if !fx.timers.is_armed(&timer) {
-                fx.arm(timer, fx.tunables.grace_ms);
-            }
+            lost.await_turn(*node, (&fencers, self.me), fx);
         }
     }
 
     /// Whose turn it is to fence this node hangs, or does not hold it for lost: the turn passes.
     pub(crate) fn handle_turn_timer(&mut self, node: NodeId) {
         let in_force = self.is_in_force();
-        if let Some(lost) = self.lost.get_mut(&node).filter(|_| in_force) {
-            lost.turn = lost.turn.saturating_add(1);
+        let Some(lost) = self.lost.get_mut(&node) else { return };
+        if lost.awaited.take().is_some() && in_force {
+            lost.pass_turn(lost.turn.saturating_add(1));
             self.stale_hello = true;
         }
     }
@@ -486,7 +486,7 @@ impl Nodes {
         }
         if is_news && envelope.in_use && self.witness {
             self.stale_hello = true;
-            self.forget_witness();
+            self.forget_witness(None);
             self.doubts = true;
         }
         is_news

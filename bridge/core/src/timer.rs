@@ -61,21 +61,20 @@ impl Timers {
         self.alive.get(timer) == Some(&generation)
     }
 
-    /// The nodes whose grace runs.
+    /// Those by which the silence of others is judged: set for a grace.
     #[must_use]
-    pub fn graces(&self) -> Vec<NodeId> {
-        let node = |timer: &Timer| match timer {
-            Timer::Grace(node) => Some(*node),
+    pub fn of_silence(&self) -> Vec<Timer> {
+        let is_one = |timer: &&Timer| match timer {
+            Timer::Grace(_) | Timer::Turn(_) => true,
             Timer::Begin(..)
             | Timer::Complete(..)
             | Timer::Leave(..)
             | Timer::Lane(_)
             | Timer::Channel(_)
             | Timer::Fence(_)
-            | Timer::Turn(_)
-            | Timer::Outvoted => None,
+            | Timer::Outvoted => false,
         };
-        self.alive.keys().filter_map(node).collect()
+        self.alive.keys().filter(is_one).cloned().collect()
     }
 
     /// Takes a firing: true once for the latest setting, false for everything older.

@@ -49,9 +49,11 @@ impl Timers {
 
     /// Whether a silence is being measured; one that is over may still count for a while.
     #[must_use]
-    pub fn has_grace(&self) -> bool {
-        let all = Timer::Grace(NodeId(0))..=Timer::Grace(NodeId(u32::MAX));
-        self.set.range(all).next().is_some()
+    pub fn measures_silence(&self) -> bool {
+        let has = |of: fn(NodeId) -> Timer| {
+            self.set.range(of(NodeId(0))..=of(NodeId(u32::MAX))).next().is_some()
+        };
+        has(Timer::Grace) || has(Timer::Turn)
     }
 
     /// Takes the next firing that is due.
@@ -75,7 +77,7 @@ mod tests {
         timers.arm(Timer::Grace(NodeId(1)), 1, Now(30));
         timers.arm(Timer::Grace(NodeId(2)), 2, Now(10));
         timers.arm(Timer::Fence(NodeId(1)), 3, Now(20));
-        assert!(timers.has_grace());
+        assert!(timers.measures_silence());
         timers.arm(Timer::Grace(NodeId(3)), 4, Now(40));
         assert_eq!(timers.next_at(), Some(Now(10)));
         assert_eq!(timers.fire(Now(9)), None);
@@ -90,10 +92,12 @@ mod tests {
             ]
         );
         assert_eq!(timers.next_at(), Some(Now(40)));
-        assert!(timers.fire(Now(40)).is_some() && !timers.has_grace());
+        assert!(timers.fire(Now(40)).is_some() && !timers.measures_silence());
+        timers.arm(Timer::Turn(NodeId(1)), 7, Now(45));
+        assert!(timers.measures_silence() && timers.fire(Now(45)).is_some());
         timers.arm(Timer::Fence(NodeId(1)), 5, Now(50));
         timers.arm(Timer::Outvoted, 6, Now(50));
-        assert!(!timers.has_grace());
+        assert!(!timers.measures_silence());
     }
 
     #[test]

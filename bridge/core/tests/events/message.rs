@@ -304,8 +304,9 @@ fn an_old_proof_is_not_passed_on() {
     let out = rig.run(quorum(false, 2, &[1, 2]));
     assert!(said(&out, Fate::Condemned { turn: 0 }), "{out:?}");
     assert!(!said(&out, Fate::Fenced), "{out:?}");
-    // Only what is said in the ring that is makes it one again.
-    for (seq, is_news) in [(1, false), (2, true)] {
+    // Only what is said in the ring that is, and while that is quorate, makes it one again.
+    for (quorate, seq, is_news) in [(false, 2, false), (true, 1, false), (true, 2, true)] {
+        rig.run(quorum(quorate, 2, &[1, 2]));
         let word = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(2, seq) };
         let out = rig.run(hello_of(2, word));
         assert_eq!(said(&out, Fate::Fenced), is_news, "said in ring {seq}: {out:?}");
@@ -333,6 +334,42 @@ fn a_fencing_that_ends_out_of_quorum() {
         assert_eq!(rig.node(3).1, "fenced");
         let proof = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(1, 2) };
         assert_eq!(out.contains(&say_hello(proof)), quorate, "quorate {quorate}: {out:?}");
+    }
+}
+
+/// Who knows all users knows what a node is doing, whoever held it for lost first.
+#[test]
+fn a_witness_that_was_told_of_a_loss() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let op = rig.op(1);
+    let begun = rig.run(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 0 })]));
+    assert!(begun.contains(&Action::Fence { op, node: node(4), level: 0 }), "{begun:?}");
+    // The agent ends between two rings.
+    let seq = rig.next_ring(&[1, 2]);
+    rig.handle(quorum(true, seq, &[1, 2]));
+    rig.handle(done(op));
+    let ours = Hello { testimony: vec![testimony(4, Fate::Fenced)], ..hello_using(1, seq) };
+    let actions = rig.handle(totem(Channel::Control, seq, &[1, 2]));
+    assert!(actions.contains(&say_hello(ours)), "{actions:?}");
+}
+
+/// A word of an earlier ring asks for nothing: its daemon says the same again in this one.
+#[test]
+fn a_proof_is_not_said_to_an_old_word() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let op = rig.op(1);
+    rig.run(hello_with(2, vec![testimony(4, Fate::Condemned { turn: 0 })]));
+    rig.run(done(op));
+    let seq = rig.next_ring(&[1, 2]);
+    for event in [quorum(true, seq, &[1, 2]), totem(Channel::Control, seq, &[1, 2])] {
+        rig.run(event);
+    }
+    let proof = vec![testimony(4, Fate::Fenced)];
+    let proof = say_hello(Hello { testimony: proof, ..hello_using(1, seq) });
+    for (seq, is_answered) in [(1, false), (seq, true), (seq, false)] {
+        let testimony = vec![testimony(4, Fate::Condemned { turn: 0 })];
+        let actions = rig.run(hello_of(2, Hello { testimony, ..hello_using(2, seq) }));
+        assert_eq!(actions.contains(&proof), is_answered, "said in ring {seq}: {actions:?}");
     }
 }
 

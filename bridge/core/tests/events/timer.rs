@@ -202,25 +202,61 @@ fn a_fence_attempt_is_due() {
     assert_eq!(actions.first(), Some(&proof));
 }
 
-/// Whoever is to fence a node and has not even said that it holds it for lost hangs: the turn passes.
+/// Whoever is to fence a node and has not even said that it knows hangs: the turn passes.
 #[test]
 fn a_turn_is_over() {
-    let lost = |turn| vec![testimony(4, Fate::Condemned { turn })];
-    let ours = |turn| say_hello(Hello { testimony: lost(turn), ..hello_using(1, 1) });
+    let turn = Timer::Turn(node(4));
+    let by = |n, turn| {
+        let testimony = vec![testimony(4, Fate::Condemned { turn })];
+        hello_of(n, Hello { testimony, ..hello_using(n, 1) })
+    };
+    let ours = |turn| {
+        let testimony = vec![testimony(4, Fate::Condemned { turn })];
+        say_hello(Hello { testimony, ..hello_using(1, 1) })
+    };
     let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
-    let by_three = hello_of(3, Hello { testimony: lost(1), ..hello_using(3, 1) });
-    let patience = rig.arm(Timer::Turn(node(4)), GRACE_MS);
-    expect(rig.handle(by_three.clone()), vec![patience, ours(1)]);
+    let patience = rig.arm(turn.clone(), GRACE_MS);
+    expect(rig.handle(by(3, 1)), vec![patience, ours(1)]);
     let mut spoken = rig.clone();
-    // It was the turn of node 2. Node 3 has spoken, and will do it.
-    expect(rig.fire_last(Timer::Turn(node(4))), vec![ours(2)]);
-    expect_nothing(rig.handle(by_three));
+    // It was the turn of node 2, and node 3 has to say that it knows of its own.
+    let patience = rig.arm(turn.clone(), GRACE_MS);
+    expect(rig.fire_last(turn.clone()), vec![patience, ours(2)]);
+    expect_nothing(rig.handle(by(3, 1)));
+    let mut unheard = rig.clone();
+    expect_nothing(rig.handle(by(3, 2)));
+    expect_nothing(rig.fire_last(turn.clone()));
+    let op = unheard.op(1);
+    let fence = Action::Fence { op, node: node(4), level: 0 };
+    expect(unheard.fire_last(turn.clone()), vec![fence, ours(3)]);
+    // A turn that another daemon passed is known to us, too: it may be ours.
+    expect(rig.handle(by(2, 3)).split_off(1), vec![ours(3)]);
 
-    // Who speaks of it has its time, however long its agents take.
-    let by_two = hello_of(2, Hello { testimony: lost(1), ..hello_using(2, 1) });
-    expect_nothing(spoken.handle(by_two));
-    expect_nothing(spoken.fire_last(Timer::Turn(node(4))));
+    // Who speaks of it has its time, however long its agents take; until another daemon speaks for its node.
+    expect_nothing(spoken.handle(by(2, 1)));
+    expect_nothing(spoken.fire_last(turn.clone()));
     assert_eq!(spoken.node(4).1, "needed");
+    let patience = spoken.arm(turn, GRACE_MS);
+    spoken.handle(left(Channel::Control, &[1, 3], &[2], Reason::ProcDown));
+    let again = spoken.handle(joined(Channel::Control, &[1, 2, 3], &[2], Reason::Join));
+    expect_nothing(again.into_iter().filter(|it| *it == patience).collect());
+    let again = spoken.handle(hello_of(2, hello_using(2, 1)));
+    assert!(again.iter().any(|it| matches!(it, Action::Arm { timer: Timer::Turn(_), .. })));
+}
+
+/// The turns of another boot of the node are not those of ours: who speaks of that one does not speak of ours.
+#[test]
+fn a_turn_of_another_boot() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let by = |n, boot| {
+        let lost = Testimony { boot, ..testimony(4, Fate::Condemned { turn: 1 }) };
+        hello_of(n, Hello { testimony: vec![lost], ..hello_using(n, 1) })
+    };
+    rig.handle(by(3, boot(4)));
+    expect_nothing(rig.handle(by(2, boot(44))));
+    let passed = testimony(4, Fate::Condemned { turn: 2 });
+    let passed = say_hello(Hello { testimony: vec![passed], ..hello_using(1, 1) });
+    let actions = rig.fire_last(Timer::Turn(node(4)));
+    assert!(actions.contains(&passed), "{actions:?}");
 }
 
 /// Each timer, with a generation that is not alive, in a state in which it would matter.
