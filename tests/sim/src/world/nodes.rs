@@ -123,7 +123,9 @@ impl World {
     }
 
     pub(super) fn corosync_comes_back(&mut self, node: NodeId) {
-        if !self.dice.one_in(3) {
+        // Of those that stay behind it would come back, and be ended, each grace.
+        let stays_away = self.healed && self.machines[&node].given_up;
+        if !self.dice.one_in(3) && !stays_away {
             let boot = self.machines[&node].boot;
             self.soon(6_000_000, Job::StartCorosync(node, boot));
         }
