@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::effects::Effects;
-use crate::fence::{Lost, Proof};
-use crate::node::{Daemon, Nodes, Peer, has_room, is_turn};
+use crate::fence::Lost;
+use crate::lost::is_turn;
+use crate::node::{Daemon, Nodes, Peer, has_room};
 use crate::proto::{self, Fate, Hello, Testimony, Uses};
-use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
 
 /// What a Hello means for the groups.
@@ -80,66 +80,6 @@ impl Nodes {
                 self.handle_testimony((node, is_of_now), testimony, consequences, fx);
             }
         }
-    }
-
-    /// A node seen in another boot than it was lost in has been reset.
-    fn meet_other_boot(&mut self, node: NodeId, boot: BootId, fx: &mut Effects<'_>) {
-        if self.lost.get(&node).is_some_and(|lost| lost.boot == BootId::UNSEEN) {
-            self.lost.remove(&node);
-            self.stale_hello = true;
-            fx.cancel(&Timer::Fence(node));
-        } else if self.lost.get(&node).is_some_and(|lost| lost.boot != boot) {
-            if let Some(mut lost) = self.lost.remove(&node) {
-                lost.prove(node, (Proof::Reboot, true), fx);
-                self.stale_hello = true;
-            }
-        }
-    }
-
-    /// Corosync gives us the number of a node that was lost under it: nobody can fence that one by its
-    /// number any more, and to tell of it would be to tell of us.
-    pub(crate) fn handle_own_number(&mut self, me: NodeId, fx: &mut Effects<'_>) {
-        if self.lost.remove(&me).is_some() {
-            fx.cancel(&Timer::Fence(me));
-        }
-    }
-
-    /// Buried nodes that have ended all the uses that they were buried in may start anew. If they were
-    /// fenced these uses died, and write no more; if not, they left them as anybody does.
-    pub(crate) fn release(&mut self, fx: &mut Effects<'_>) -> Vec<(NodeId, Lost)> {
-        // The others must have our proof before we forget what it was for.
-        if self.stale_hello {
-            return Vec::new();
-        }
-        let is_released = |node: &NodeId, lost: &Lost| self.has_ended(*node, lost.boot, &lost.uses);
-        let released = self.lost.iter().filter(|(node, lost)| is_released(node, lost));
-        let released: Vec<(NodeId, Lost)> =
-            released.map(|(node, lost)| (*node, lost.clone())).collect();
-        for (node, _) in &released {
-            self.lost.remove(node);
-            self.stale_hello = true;
-            fx.cancel(&Timer::Fence(*node));
-        }
-        released
-    }
-
-    /// Whether a lost node is here, and still uses what it was buried in: not even the administrator's
-    /// word makes it dead.
-    pub(crate) fn is_undead(&self, node: NodeId) -> bool {
-        self.lost.get(&node).is_some_and(|lost| {
-            let is_here = self.speaker(node).is_some() && self.boot_of(node) == Some(lost.boot);
-            is_here && !self.has_ended(node, lost.boot, &lost.uses)
-        })
-    }
-
-    /// Whether a node says itself, in this boot, that it has ended these uses.
-    fn has_ended(&self, node: NodeId, boot: BootId, uses: &Uses) -> bool {
-        self.peers.get(&node).is_some_and(|peer| {
-            matches!(peer.daemon, Daemon::Speaking(_))
-                && peer.boot == Some(boot)
-                && uses.iter().all(|(group, old)| peer.uses.get(group).is_none_or(|it| it > old))
-                && uses.values().all(|old| *old >= peer.memory_from)
-        })
     }
 
     fn handle_testimony(

@@ -38,6 +38,7 @@ mod hello;
 mod invariant;
 mod lane;
 mod locking;
+mod lost;
 mod node;
 mod outvoted;
 pub mod proto;

@@ -18,8 +18,7 @@
 //! What a daemon of a version that we do not understand uses is not known, only that it uses something:
 //! while it may, nobody here knows all users (see [`crate::witness`]), and its loss is that of any user.
 //!
-//! A node in use that a quorate ring goes on without becomes [`Lost`]. Nothing but a new boot of the
-//! node, or the end of all uses that it was buried in, undoes that.
+//! A node in use that a quorate ring goes on without becomes [`Lost`]: see [`crate::lost`].
 //!
 //! "Agreed" is the gate before the kernel: quorate, the control group has seen the same ring as the
 //! quorum service, and every daemon in that ring has said that it has seen it too. A node that was
@@ -34,7 +33,6 @@ use crate::effects::Effects;
 use crate::fence::Lost;
 use crate::locking::Locking;
 use crate::proto::{self, Envelope, Testimony, Uses};
-use crate::saved::User;
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
 
@@ -345,79 +343,6 @@ impl Nodes {
         }
     }
 
-    /// Condemns every user that the quorate ring goes on without, and forgets who used nothing.
-    pub(crate) fn condemn(&mut self, fx: &mut Effects<'_>) {
-        let Some(ring) = self.ring.as_ref().filter(|_| self.is_in_force()) else { return };
-        // Whoever is seen can speak for itself.
-        self.lost.retain(|node, lost| lost.boot != BootId::UNSEEN || !ring.nodes.contains(node));
-        let gone: Vec<NodeId> =
-            self.peers.keys().copied().filter(|node| !ring.nodes.contains(node)).collect();
-        let absentees = if self.witness { Vec::new() } else { self.absentees() };
-        for node in gone.into_iter().filter(|node| !absentees.contains(node)) {
-            fx.cancel(&Timer::Grace(node));
-            self.condemn_node(node, fx);
-        }
-    }
-
-    /// A node that the ring goes on without is lost if it used anything, and forgotten if not.
-    pub(crate) fn condemn_node(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        let Some(peer) = self.peers.remove(&node) else { return };
-        if peer.foreign_use && Some(node) != self.me {
-            self.miss(node, fx);
-        }
-        // Our own boot under another node id is ourselves, renumbered, and not dead.
-        let is_other = |boot: &BootId| *boot != self.boot && !peer.uses.is_empty();
-        let Some(boot) = peer.boot.filter(is_other) else { return };
-        let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
-        if lost.boot != boot {
-            *lost = Lost::new(boot, Uses::new());
-        }
-        lost.running = peer.locking.running.or(lost.running);
-        if lost.add(&peer.uses) {
-            self.stale_hello = true;
-            lost.complete = self.witness;
-            fx.note(Note::FenceNeeded(node, boot));
-        }
-    }
-
-    /// Moves every fencing on.
-    pub(crate) fn advance_fencing(&mut self, fx: &mut Effects<'_>) {
-        if !self.is_in_force() {
-            return;
-        }
-        let fencers = self.fencers();
-        for (node, lost) in &mut self.lost {
-            let ours = is_turn(&fencers, lost.turn, self.me);
-            lost.advance(*node, ours, fx);
-            lost.await_turn(*node, (&fencers, self.me), fx);
-        }
-    }
-
-    /// Whose turn it is to fence this node hangs, or does not hold it for lost: the turn passes.
-    pub(crate) fn handle_turn_timer(&mut self, node: NodeId) {
-        let in_force = self.is_in_force();
-        let Some(lost) = self.lost.get_mut(&node) else { return };
-        if lost.awaited.take().is_some() && in_force {
-            lost.pass_turn(lost.turn.saturating_add(1));
-            self.stale_hello = true;
-        }
-    }
-
-    /// Whether it is our turn to fence this node.
-    pub(crate) fn is_our_turn(&self, node: NodeId) -> bool {
-        let turn = self.lost.get(&node).map_or(0, |lost| lost.turn);
-        self.is_in_force() && is_turn(&self.fencers(), turn, self.me)
-    }
-
-    pub(crate) fn fencers(&self) -> Vec<NodeId> {
-        let speaks = |peer: &Peer| matches!(peer.daemon, Daemon::Speaking(_));
-        self.peers
-            .iter()
-            .filter(|(node, peer)| speaks(peer) && !self.lost.contains_key(node))
-            .map(|(node, _)| *node)
-            .collect()
-    }
-
     /// Who has a debt: a use without its daemon, or a daemon without its word, in a quorate ring.
     pub(crate) fn review_debts(&mut self, fx: &mut Effects<'_>) {
         let in_force = self.is_in_force();
@@ -524,15 +449,6 @@ impl Nodes {
         }
     }
 
-    /// Whether this use is one that its node was buried in, or an earlier one of the same group. Of two
-    /// boots nobody can say which was first, so the end of one says nothing about the other.
-    pub(crate) fn is_condemned(&self, node: NodeId, user: User, group: GroupId) -> bool {
-        self.lost.get(&node).is_some_and(|lost| {
-            lost.boot == user.boot
-                && lost.uses.get(&group).is_some_and(|last| *last >= user.incarnation)
-        })
-    }
-
     pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {
         self.peers.get(&node)?.boot
     }
@@ -593,14 +509,4 @@ impl Peer {
             Daemon::Ignored => "ignored",
         }
     }
-}
-
-pub(crate) fn is_turn(fencers: &[NodeId], turn: u32, me: Option<NodeId>) -> bool {
-    me.is_some() && whose_turn(fencers, turn) == me
-}
-
-pub(crate) fn whose_turn(fencers: &[NodeId], turn: u32) -> Option<NodeId> {
-    let turn = usize::try_from(turn).unwrap_or(usize::MAX);
-    let index = turn.checked_rem(fencers.len())?;
-    fencers.get(index).copied()
 }
