@@ -1,10 +1,8 @@
 //! Runs the simulator: many seeds, one seed with its trace, or a scenario. See `--help`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use clap::Parser;
 use o2bridge_sim::options::Options;
 use o2bridge_sim::plan;
 use o2bridge_sim::report::Report;
@@ -12,70 +10,99 @@ use o2bridge_sim::run::{self, Run};
 use o2bridge_sim::scenario::Scenario;
 use o2bridge_sim::shrink::shrink;
 
+const HELP: &str = "\
+Clusters in one thread, each under a seed: the real core, models of everything else.
+
+usage: sim [--seeds N] [--from SEED] [--jobs N] [--list FILE] [--complete]
+       sim --seed SEED [--trace]
+       sim --scenario FILE [--trace]
+
+  --seeds N        so many seeds (1000)
+  --from SEED      the first of them (0)
+  --list FILE      and the seeds of this file: one a line, # begins a comment
+  --jobs N         processes (one for each processor)
+  --complete       fail also if a move of the core's tables was made by no seed
+                   (always from 100000 seeds on)
+  --seed SEED      one seed; if it fails, the shortest schedule that still fails
+  --scenario FILE  a schedule that a person wrote
+  --trace          print all that happens
+  --max-failures N stop after so many (5)
+
+Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.
+";
+
 /// From so many seeds on, a move that none of them made is a failure.
 const LONG_RUN: u64 = 100_000;
 /// A process tells that it lives after so many runs.
 const TELLS_EVERY: u64 = 500;
 
-/// Clusters in one thread, each under a seed: the real core, models of everything else.
-#[derive(Debug, Parser)]
-#[command(after_help = "Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.")]
+#[derive(Default)]
 struct Args {
-    /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    seeds: u64,
-    /// The first of them
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    seeds: Option<u64>,
     from: u64,
-    /// And the seeds of this file: one a line, # begins a comment
-    #[arg(long, value_name = "FILE")]
-    list: Option<PathBuf>,
-    /// How many processes (one for each processor)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     jobs: Option<u64>,
-    /// Fail also if a move of the core's tables was made by no seed (always from 100000 seeds on)
-    #[arg(long)]
+    list: Option<String>,
     complete: bool,
-    /// One seed; if it fails, the shortest schedule that still fails
-    #[arg(long, value_name = "SEED", conflicts_with = "scenario")]
     seed: Option<u64>,
-    /// A schedule that a person wrote
-    #[arg(long, value_name = "FILE")]
-    scenario: Option<PathBuf>,
-    /// Print all that happens
-    #[arg(long)]
+    scenario: Option<String>,
     trace: bool,
-    /// Stop after so many
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    max_failures: usize,
-    /// One of several processes
-    #[arg(long, hide = true)]
     worker: bool,
+    failures_max: Option<usize>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("sim: {error}; see --help");
+            return ExitCode::from(2);
+        }
+    };
     let good = match (&args.scenario, args.seed) {
         (Some(path), _) => scenario(path, args.trace),
-        (None, Some(seed)) => Ok(one(seed, args.trace)),
-        (None, None) if args.worker => Ok(work(&args)),
+        (None, Some(seed)) => one(seed, args.trace),
+        (None, None) if args.worker => work(&args),
         (None, None) => many(&args),
     };
-    match good {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("sim: {error}");
-            ExitCode::from(2)
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    let mut args = Args::default();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let number =
+            |text: String| text.parse::<u64>().map_err(|_| format!("'{text}' is no number"));
+        match word.as_str() {
+            "--seeds" => args.seeds = Some(number(value()?)?),
+            "--from" => args.from = number(value()?)?,
+            "--jobs" => args.jobs = Some(number(value()?)?.max(1)),
+            "--list" => args.list = Some(value()?),
+            "--seed" => args.seed = Some(number(value()?)?),
+            "--scenario" => args.scenario = Some(value()?),
+            "--max-failures" => {
+                args.failures_max = usize::try_from(number(value()?)?).ok();
+            }
+            "--complete" => args.complete = true,
+            "--trace" => args.trace = true,
+            "--worker" => args.worker = true,
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("'{other}' is no option")),
         }
     }
+    Ok(Some(args))
 }
 
 /// The seeds of one process.
 fn work(args: &Args) -> bool {
     let mut report = Report::default();
+    let most = args.failures_max.unwrap_or(usize::MAX);
     let stdout = std::io::stdout();
-    for seed in args.from..args.from.saturating_add(args.seeds) {
+    for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(1000)) {
         report.add(seed, &run::seed(seed, false));
         if report.runs % TELLS_EVERY == 0 {
             // Whoever listened is gone: nobody wants the rest.
@@ -83,7 +110,7 @@ fn work(args: &Args) -> bool {
                 return false;
             }
         }
-        if report.failures.len() >= args.max_failures {
+        if report.failures.len() >= most {
             break;
         }
     }
@@ -92,11 +119,12 @@ fn work(args: &Args) -> bool {
 }
 
 /// All seeds, in several processes.
-fn many(args: &Args) -> Result<bool, String> {
-    let seeds = args.seeds;
+fn many(args: &Args) -> bool {
+    let seeds = args.seeds.unwrap_or(1000);
     let jobs = args.jobs.unwrap_or_else(processors).min(seeds.max(1));
+    let most = args.failures_max.unwrap_or(5);
     let mut report = Report::default();
-    for seed in listed(args.list.as_deref())? {
+    for seed in listed(args.list.as_deref()) {
         report.add(seed, &run::seed(seed, false));
     }
     println!(
@@ -111,7 +139,7 @@ fn many(args: &Args) -> Result<bool, String> {
         .filter_map(|job| {
             let from = args.from.saturating_add(job * share);
             let count = share.min(seeds.saturating_sub(job * share));
-            (count > 0).then(|| start_worker(from, count, args.max_failures))
+            (count > 0).then(|| start_worker(from, count, most))
         })
         .collect();
     let listed_runs = report.runs;
@@ -119,7 +147,7 @@ fn many(args: &Args) -> Result<bool, String> {
         let part = listen(worker, seeds / jobs, &began);
         report.merge(&part);
     }
-    let good = finish(&report, args);
+    let good = finish(&report, args, most);
     let seconds = began.seconds().max(0.001);
     let runs = (report.runs - listed_runs) as f64;
     println!("sim: {:.0} seeds a second in {jobs} processes, {seconds:.0} s", runs / seconds);
@@ -127,7 +155,7 @@ fn many(args: &Args) -> Result<bool, String> {
     if !complete {
         println!("sim: a process ended before its time");
     }
-    Ok(good && complete)
+    good && complete
 }
 
 fn start_worker(from: u64, count: u64, most: usize) -> Child {
@@ -159,15 +187,15 @@ fn listen(mut worker: Child, share: u64, began: &Clock) -> Report {
 }
 
 /// Prints the sum, and what failed.
-fn finish(report: &Report, args: &Args) -> bool {
+fn finish(report: &Report, args: &Args, most: usize) -> bool {
     println!("{report}");
     let mut good = report.failures.is_empty();
-    for (seed, failure) in report.failures.iter().take(args.max_failures) {
+    for (seed, failure) in report.failures.iter().take(most) {
         println!("sim: seed {seed} FAILED: {failure}");
         println!("sim:   again, with the shortest schedule: {}", again(*seed));
     }
     let missing = report.coverage.missing();
-    let complete = args.complete || args.seeds >= LONG_RUN;
+    let complete = args.complete || args.seeds.is_some_and(|seeds| seeds >= LONG_RUN);
     if complete && !missing.is_empty() {
         good = false;
         for it in &missing {
@@ -204,34 +232,47 @@ fn one(seed: u64, trace: bool) -> bool {
     false
 }
 
-fn scenario(path: &Path, trace: bool) -> Result<bool, String> {
-    let scenario = Scenario::parse(&read(path)?);
-    let (run, result) =
-        scenario.map_err(|error| format!("{}: {error}", path.display()))?.run(trace);
+fn scenario(path: &str, trace: bool) -> bool {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            println!("sim: {path}: {error}");
+            return false;
+        }
+    };
+    let scenario = match Scenario::parse(&text) {
+        Ok(scenario) => scenario,
+        Err(error) => {
+            println!("sim: {path}: {error}");
+            return false;
+        }
+    };
+    let (run, result) = scenario.run(trace);
     show(&run);
     match &result {
-        Ok(()) => println!("sim: {}: nothing is wrong", path.display()),
-        Err(text) => println!("sim: {} FAILED: {text}", path.display()),
+        Ok(()) => println!("sim: {path}: nothing is wrong"),
+        Err(text) => println!("sim: {path} FAILED: {text}"),
     }
-    Ok(result.is_ok())
+    result.is_ok()
 }
 
 fn show(run: &Run) {
     run.world.trace.lines().iter().for_each(|line| println!("{line}"));
 }
 
-fn listed(path: Option<&Path>) -> Result<Vec<u64>, String> {
-    let Some(path) = path else { return Ok(Vec::new()) };
+fn listed(path: Option<&str>) -> Vec<u64> {
+    let Some(path) = path else { return Vec::new() };
     let seed = |(index, line): (usize, &str)| {
         let word = line.split('#').next().unwrap_or_default().trim();
-        let wrong = |_| format!("{}:{}: '{word}' is no seed", path.display(), index + 1);
+        let wrong = |_| format!("{path}:{}: '{word}' is no seed", index + 1);
         (!word.is_empty()).then(|| word.parse().map_err(wrong))
     };
-    read(path)?.lines().enumerate().filter_map(seed).collect()
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let seeds = text.and_then(|text| text.lines().enumerate().filter_map(seed).collect());
+    seeds.unwrap_or_else(|error| {
+        eprintln!("sim: {error}");
+        std::process::exit(2)
+    })
 }
 
 fn processors() -> u64 {
