@@ -12,7 +12,7 @@
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
 //! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
 //! node only, because that daemon has fenced another boot of the node and will not do it again, or because it
-//! hangs: within a grace it has not even said that it knows.
+//! hangs: within a grace it has not even said that it knows, or within four more nothing came of it.
 
 use alloc::collections::BTreeSet;
 
@@ -26,6 +26,10 @@ use crate::node::has_room;
 use crate::proto::Uses;
 use crate::timer::Timer;
 use crate::types::{BootId, NodeId, OpId};
+
+/// How many graces a daemon that knows of its turn has for its agents. They may take longer; then two
+/// daemons fence at once.
+const TURN_GRACES: u64 = 4;
 
 /// How it is known that a lost node writes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,8 +75,8 @@ pub(crate) struct Lost {
     pub(crate) turn: u32,
     /// Who has said in this ring that it knows whose turn it is.
     pub(crate) known_to: BTreeSet<NodeId>,
-    /// Who is to fence it and has not said so, since [`Timer::Turn`] was set.
-    pub(crate) awaited: Option<NodeId>,
+    /// Who is to fence it since [`Timer::Turn`] was set, and whether it has said that it knows.
+    pub(crate) awaited: Option<(NodeId, bool)>,
     pub(crate) stage: Stage,
 }
 
@@ -116,7 +120,7 @@ impl Lost {
         self.known_to.clear();
     }
 
-    /// Awaits the word of whoever is to fence it, unless it is us (`me`), for a grace.
+    /// Awaits whoever is to fence it, unless it is us (`me`): for a grace, or longer once it has said that it knows.
     pub(crate) fn await_turn(
         &mut self,
         node: NodeId,
@@ -126,11 +130,13 @@ impl Lost {
         let is_due =
             matches!((self.stage, fx.tunables.fencing), (Stage::Needed, Fencing::Agent { .. }));
         let holder = whose_turn(fencers, self.turn).filter(|it| is_due && Some(*it) != me);
-        let awaited = holder.filter(|holder| !self.known_to.contains(holder));
+        let awaited = holder.map(|holder| (holder, self.known_to.contains(&holder)));
         if awaited != self.awaited {
             self.awaited = awaited;
+            let grace_ms = fx.tunables.grace_ms;
             match awaited {
-                Some(_) => fx.arm(Timer::Turn(node), fx.tunables.grace_ms),
+                Some((_, true)) => fx.arm(Timer::Turn(node), grace_ms.saturating_mul(TURN_GRACES)),
+                Some((_, false)) => fx.arm(Timer::Turn(node), grace_ms),
                 None => fx.cancel(&Timer::Turn(node)),
             }
         }

@@ -97,18 +97,23 @@ impl Nodes {
         if self.is_one_too_many(node) {
             return;
         }
+        if self.is_outdated(from, testimony) {
+            self.meet_other_boot(node, testimony.boot, fx);
+            consequences.push(Consequence::Seen(node, testimony.boot));
+        }
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { .. } | Fate::Fenced if self.is_lost_in_another_boot(testimony) => {
                 self.hear_of_another_boot((from, is_of_now), testimony);
             }
             Fate::Condemned { turn } => {
+                let is_of_ring = self.has_spoken(from);
                 let Some(lost) = self.bury(testimony) else { return };
                 let (is_raised, is_proven) = (lost.turn < turn, lost.is_proven());
                 if is_raised {
                     lost.pass_turn(turn);
                 }
-                if is_of_now && lost.turn == turn {
+                if is_of_ring && lost.turn == turn {
                     lost.known_to.insert(from);
                 }
                 // If it is ours now, the others must know that we know.
@@ -184,6 +189,16 @@ impl Nodes {
         peer.complete = witness;
     }
 
+    /// Whether we hold a node for lost in a boot that is long over: others, who know all users, have let it in
+    /// again while we were not with them.
+    fn is_outdated(&self, from: NodeId, testimony: &Testimony) -> bool {
+        !self.witness
+            && self.peers.get(&from).is_some_and(|peer| peer.witness)
+            && testimony.boot != BootId::UNSEEN
+            && self.is_lost_in_another_boot(testimony)
+            && self.lost.get(&testimony.node).is_some_and(|lost| !lost.complete)
+    }
+
     fn is_lost_in_another_boot(&self, testimony: &Testimony) -> bool {
         let is_other = |lost: &Lost| lost.boot != testimony.boot && lost.boot != BootId::UNSEEN;
         self.lost.get(&testimony.node).is_some_and(is_other)
@@ -228,7 +243,9 @@ impl Nodes {
         let known = self.peers.get(&node).and_then(|peer| peer.boot);
         let is_speaking =
             self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
-        if is_speaking && known != Some(testimony.boot) {
+        // Nor does who knows all users take an old word for one about a node that is here without its daemon.
+        let is_here = self.witness && known.is_some() && self.is_in_ring(node);
+        if (is_speaking || is_here) && known != Some(testimony.boot) {
             return None;
         }
         // A word that crossed the release: what is over is not buried again.

@@ -211,7 +211,7 @@ impl Nodes {
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
-        self.forget_witness(None);
+        self.forget_witness();
         self.ring = None;
         self.members.clear();
         self.base.clear();
@@ -230,7 +230,7 @@ impl Nodes {
     pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
         if !quorum.quorate {
             self.stale_hello |= self.witness;
-            self.forget_witness(None);
+            self.forget_witness();
         }
         self.quorum = Some(quorum);
         self.review_base();
@@ -266,6 +266,12 @@ impl Nodes {
             None => false,
         };
         ring.nodes.iter().find(|node| owes(node)).copied()
+    }
+
+    /// Whether a daemon's last word was said in the ring that is.
+    pub(crate) fn has_spoken(&self, node: NodeId) -> bool {
+        let ring = self.ring.as_ref().map(|ring| ring.id);
+        ring.is_some() && self.peers.get(&node).is_some_and(|peer| peer.heard_in == ring)
     }
 
     pub(crate) fn is_in_ring(&self, node: NodeId) -> bool {
@@ -411,7 +417,7 @@ impl Nodes {
         }
         if is_news && envelope.in_use && self.witness {
             self.stale_hello = true;
-            self.forget_witness(None);
+            self.forget_witness();
             self.doubts = true;
         }
         is_news

@@ -17,7 +17,7 @@ use crate::fence::Lost;
 use crate::node::{Daemon, Nodes, Peer};
 use crate::proto::Uses;
 use crate::timer::Timer;
-use crate::types::{BootId, NodeId, RingId};
+use crate::types::{BootId, NodeId};
 
 impl Nodes {
     /// Whether we know all users there are by now.
@@ -43,14 +43,13 @@ impl Nodes {
         }
     }
 
-    /// Others may have let nodes in and out since: what we know of the lost is not all any more. What was said
-    /// in the ring that is (`ring`) stands: it may be heard before the quorum service speaks.
-    pub(crate) fn forget_witness(&mut self, ring: Option<RingId>) {
+    /// Others may have let nodes in and out since: what we know of the lost is not all any more.
+    pub(crate) fn forget_witness(&mut self) {
         self.witness = false;
         self.doubts = false;
         self.lost.values_mut().for_each(|lost| lost.complete = false);
         self.met.clear();
-        for peer in self.peers.values_mut().filter(|it| ring.is_none() || it.heard_in != ring) {
+        for peer in self.peers.values_mut() {
             peer.complete = false;
             peer.witness = false;
         }
@@ -71,7 +70,7 @@ impl Nodes {
         self.base.clone_from(&ring.nodes);
         self.parted.clear();
         if has_newcomers && others {
-            self.forget_witness(Some(ring.id));
+            self.forget_witness();
         }
     }
 

@@ -295,23 +295,28 @@ impl World {
     fn check_locking(&mut self, node: NodeId) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let Some(highest) = machine.locking else { return };
-        let kind = machine.foreign;
         let Some(ours) = machine.daemon.as_ref().and_then(|daemon| daemon.locking) else {
             return self.violate("locking", || format!("n{node}: nothing is chosen"));
         };
-        machine.kernel.locking = Some(ours);
+        machine.kernel.meant = Some(ours);
+        if !highest.knows(ours) {
+            self.violate("locking", || format!("n{node} is to run {ours}, and knows {highest}"));
+        }
+    }
+
+    /// All kernels that reach each other run the same.
+    pub(crate) fn check_running(&mut self, node: NodeId) {
+        let machine = &self.machines[&node];
+        let (Some(ours), kind) = (machine.kernel.locking, machine.foreign) else { return };
         let ring = self.corosync.ring(node).map(|(_, nodes, _)| nodes).unwrap_or_default();
         let other = self.machines.values().find(|it| {
-            let runs = it.kernel.runs().is_some_and(|theirs| theirs != ours);
+            let runs = it.kernel.locking.is_some_and(|theirs| theirs != ours);
             runs && it.foreign == kind && it.power != Power::Off && ring.contains(&it.id)
         });
-        let other = other.map(|it| (it.id, it.kernel.runs()));
+        let other = other.map(|it| (it.id, it.kernel.locking));
         // Without fencing a node that was buried may run on with what the others have forgotten.
         if let Some((other, theirs)) = other.filter(|_| self.options.is_physical()) {
             self.violate("locking", || format!("n{node} runs {ours}, and n{other} {theirs:?}"));
-        }
-        if !highest.knows(ours) {
-            self.violate("locking", || format!("n{node} is to run {ours}, and knows {highest}"));
         }
     }
 

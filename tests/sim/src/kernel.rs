@@ -35,7 +35,9 @@ pub struct Kernel {
     kind: ShimKind,
     /// What the shim told it.
     pub regions: BTreeMap<GroupId, Region>,
-    /// The locking protocol that it was told last.
+    /// The locking protocol that its daemon last meant it to run.
+    pub meant: Option<LockingProtocol>,
+    /// The one that it runs, as long as it has a lockspace.
     pub locking: Option<LockingProtocol>,
     /// Where volumes are mounted.
     pub mounts: BTreeMap<GroupId, BTreeSet<ServiceName>>,
@@ -45,7 +47,7 @@ impl Kernel {
     /// A kernel that has just booted.
     #[must_use]
     pub fn new(kind: ShimKind) -> Self {
-        Self { kind, regions: BTreeMap::new(), locking: None, mounts: BTreeMap::new() }
+        Self { kind, regions: BTreeMap::new(), meant: None, locking: None, mounts: BTreeMap::new() }
     }
 
     /// Whether a volume is mounted here.
@@ -75,6 +77,7 @@ impl Kernel {
             Verb::Attach(peers) | Verb::Resume(peers) => {
                 let region = Region { known: peers.clone(), suspended: false };
                 self.regions.insert(group, region);
+                self.locking = self.meant;
             }
             Verb::Suspend => {
                 let suspends = self.kind != ShimKind::UserHeartbeat;
@@ -88,14 +91,9 @@ impl Kernel {
             }
             Verb::Detach => {
                 self.regions.remove(&group);
+                self.locking = self.locking.filter(|_| !self.regions.is_empty());
             }
         }
         Ok(())
-    }
-
-    /// The locking protocol that it runs: without a lockspace, none.
-    #[must_use]
-    pub fn runs(&self) -> Option<LockingProtocol> {
-        self.locking.filter(|_| !self.regions.is_empty())
     }
 }

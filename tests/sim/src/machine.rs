@@ -200,7 +200,7 @@ impl Machine {
             self;
         let Self { given_up, next_pid, numbers, .. } = self;
         (id, power, boot, life, saved, keeper.alive, tools).hash(state);
-        (&kernel.regions, &kernel.locking, &kernel.mounts).hash(state);
+        (&kernel.regions, &kernel.meant, &kernel.locking, &kernel.mounts).hash(state);
         (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;

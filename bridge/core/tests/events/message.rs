@@ -353,6 +353,53 @@ fn a_witness_that_was_told_of_a_loss() {
     assert!(actions.contains(&say_hello(ours)), "{actions:?}");
 }
 
+/// While we were out of quorum the others let a node in again that we hold for lost, and lost it: it writes on in
+/// a boot of which we have not heard. Who knows all users says so, and nobody else is believed.
+#[test]
+fn a_node_was_let_in_again_without_us() {
+    let lost_again = |fate| Testimony { boot: boot(44), ..testimony(4, fate) };
+    for (witness, fate) in [
+        (false, Fate::Condemned { turn: 1 }),
+        (true, Fate::Condemned { turn: 1 }),
+        (true, Fate::Missing),
+    ] {
+        let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+        let by = |n, seq, testimony| {
+            let hello = Hello { witness, testimony: vec![testimony], ..hello(n, seq) };
+            hello_of(n, hello)
+        };
+        rig.run(Event::Nodelist(nodes(&[1, 2, 3, 4])));
+        rig.run(by(2, 1, testimony(4, Fate::Condemned { turn: 1 })));
+        rig.run(by(2, 1, testimony(4, Fate::Fenced)));
+        assert_eq!(rig.node(4).1, "fenced");
+        rig.run(quorum(false, 1, &[1, 2, 3]));
+        rig.run(quorum(true, 1, &[1, 2, 3]));
+        if fate == Fate::Missing {
+            let seq = rig.next_ring(&[1, 2, 3, 4]);
+            rig.run(quorum(true, seq, &[1, 2, 3, 4]));
+            rig.run(totem(Channel::Control, seq, &[1, 2, 3, 4]));
+        }
+        rig.run(by(2, rig.seq, lost_again(fate)));
+        let expected = match (witness, fate) {
+            (false, _) => "fenced",
+            (true, Fate::Missing) => "none",
+            (true, _) => "needed",
+        };
+        assert_eq!(rig.node(4).1, expected, "a witness {witness}, {fate:?}");
+    }
+}
+
+/// An old word about a node that is here in another boot, without its daemon, does not have it fenced.
+#[test]
+fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    rig.run(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+    let old = Testimony { boot: boot(33), ..testimony(3, Fate::Condemned { turn: 0 }) };
+    let actions = rig.run(hello_with(2, vec![old]));
+    assert!(!actions.iter().any(|it| matches!(it, Action::Fence { .. })), "{actions:?}");
+    assert_eq!(rig.node(3), ("absent", "none", true));
+}
+
 /// A word of an earlier ring asks for nothing: its daemon says the same again in this one.
 #[test]
 fn a_proof_is_not_said_to_an_old_word() {

@@ -10,8 +10,9 @@ use crate::time::Micros;
 impl Corosync {
     pub(super) fn send(&mut self, node: NodeId, entry: Entry, now: Micros) {
         let turns = self.turns(node);
-        // A ring that meets another one holds back what comes too late for it.
-        let waits = turns && self.meets_others(node) && self.dice.one_in(2);
+        // A ring that meets another one holds back what comes too late for it, whoever says it.
+        let waits =
+            turns && self.meets_others(node) && (self.dice.one_in(2) || self.holds_back(node));
         // The token may still come by a node whose ring is broken, once: it does not get around any more.
         let is_lucky = !turns && self.dice.one_in(2);
         let Some(engine) = self.engines.get_mut(&node) else { return };
@@ -34,6 +35,12 @@ impl Corosync {
             let near: Vec<NodeId> = near.collect();
             self.recover(ring, &near, now);
         }
+    }
+
+    /// Whether somebody in a node's ring has something that has not gone out.
+    fn holds_back(&self, node: NodeId) -> bool {
+        let ring = self.engines[&node].ring;
+        self.engines.values().any(|engine| engine.ring == ring && !engine.outbox.is_empty())
     }
 
     /// All members deliver it.

@@ -179,6 +179,7 @@ impl World {
         self.check_told(node, group, verb);
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
         machine.kernel.apply(group, verb).map_err(OpError::Errno)?;
+        self.check_running(node);
         self.check_known(group);
         self.grant_lock(group);
         Ok(())

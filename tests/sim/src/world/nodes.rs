@@ -153,7 +153,7 @@ impl World {
             first_incarnation: first,
             locking: Locking {
                 highest: machine.locking,
-                running: machine.kernel.runs(),
+                running: machine.kernel.locking,
                 choice: 0,
             },
             tunables: machine.tunables.clone(),
@@ -169,7 +169,7 @@ impl World {
             quorum: None,
             control: Vec::new(),
             armed: Default::default(),
-            locking: machine.kernel.runs(),
+            locking: machine.kernel.locking,
             requests: Default::default(),
             effects: Default::default(),
             severed: Default::default(),
