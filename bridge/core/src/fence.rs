@@ -12,7 +12,7 @@
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
 //! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
 //! node only, because that daemon has fenced another boot of the node and will not do it again, or because it
-//! hangs: within a grace it has not even said that it knows, or within four more nothing came of it.
+//! hangs: within a grace it has not even said that it knows, or within twenty more nothing came of it.
 
 use alloc::collections::BTreeSet;
 
@@ -27,9 +27,9 @@ use crate::proto::Uses;
 use crate::timer::Timer;
 use crate::types::{BootId, NodeId, OpId};
 
-/// How many graces a daemon that knows of its turn has for its agents. They may take longer; then two
-/// daemons fence at once.
-const TURN_GRACES: u64 = 4;
+/// How many graces a daemon that knows of its turn has for all its agents: ten minutes by default. They may take
+/// longer; then two daemons fence at once, and each begins with its first level again.
+const TURN_GRACES: u64 = 20;
 
 /// How it is known that a lost node writes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,13 +133,17 @@ impl Lost {
         let awaited = holder.map(|holder| (holder, self.known_to.contains(&holder)));
         if awaited != self.awaited {
             self.awaited = awaited;
-            let grace_ms = fx.tunables.grace_ms;
             match awaited {
-                Some((_, true)) => fx.arm(Timer::Turn(node), grace_ms.saturating_mul(TURN_GRACES)),
-                Some((_, false)) => fx.arm(Timer::Turn(node), grace_ms),
+                Some(_) => fx.arm(Timer::Turn(node), self.patience_ms(fx.tunables.grace_ms)),
                 None => fx.cancel(&Timer::Turn(node)),
             }
         }
+    }
+
+    /// How long whoever is awaited has.
+    pub(crate) fn patience_ms(&self, grace_ms: u64) -> u64 {
+        let is_known = self.awaited.is_some_and(|(_, is_known)| is_known);
+        if is_known { grace_ms.saturating_mul(TURN_GRACES) } else { grace_ms }
     }
 
     /// Takes a proof; the first one stands. Says whether it was the first. Out of a ring in force (`in_force`)

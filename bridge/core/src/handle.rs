@@ -402,8 +402,13 @@ impl Core {
         let (mut fx, parts) = self.effects(out);
         parts.nodes.asked.clear();
         let grace_ms = fx.tunables.grace_ms;
-        for timer in fx.timers.of_silence() {
-            fx.arm(timer, grace_ms);
+        for node in fx.timers.graces() {
+            fx.arm(Timer::Grace(node), grace_ms);
+        }
+        for (node, lost) in &parts.nodes.lost {
+            if fx.timers.is_armed(&Timer::Turn(*node)) {
+                fx.arm(Timer::Turn(*node), lost.patience_ms(grace_ms));
+            }
         }
         Scope::Nothing
     }

@@ -37,7 +37,7 @@ impl Nodes {
         // happened since.
         let is_of_ring =
             hello.ring.is_some() && hello.ring == self.ring.as_ref().map(|ring| ring.id);
-        let is_of_now = is_of_ring && (self.is_in_force() || !self.is_consistent());
+        let is_of_now = is_of_ring && self.quorum.as_ref().is_some_and(|quorum| quorum.quorate);
         let mut uses = hello.uses.clone();
         let mut forgot = false;
         for (group, old) in peer.uses.iter().filter(|_| same_boot) {
@@ -189,14 +189,16 @@ impl Nodes {
         peer.complete = witness;
     }
 
-    /// Whether we hold a node for lost in a boot that is long over: others, who know all users, have let it in
-    /// again while we were not with them.
+    /// Whether we hold a node for fenced in a boot that is long over: others, who know all users, have let it in
+    /// again while we were not with them. Of one that is not fenced it is not certain which boot is over.
     fn is_outdated(&self, from: NodeId, testimony: &Testimony) -> bool {
+        let node = testimony.node;
         !self.witness
             && self.peers.get(&from).is_some_and(|peer| peer.witness)
             && testimony.boot != BootId::UNSEEN
+            && self.speaker(node).is_none()
             && self.is_lost_in_another_boot(testimony)
-            && self.lost.get(&testimony.node).is_some_and(|lost| !lost.complete)
+            && self.lost.get(&node).is_some_and(|lost| lost.is_fenced() && !lost.complete)
     }
 
     fn is_lost_in_another_boot(&self, testimony: &Testimony) -> bool {

@@ -237,7 +237,7 @@ impl Nodes {
     }
 
     /// Whether the quorum service and the control group speak of the same ring.
-    pub(crate) fn is_consistent(&self) -> bool {
+    fn is_consistent(&self) -> bool {
         match (&self.quorum, &self.ring) {
             (Some(quorum), Some(ring)) => quorum.ring.id == ring.id,
             (Some(_) | None, None) | (None, Some(_)) => false,

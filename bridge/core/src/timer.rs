@@ -61,20 +61,21 @@ impl Timers {
         self.alive.get(timer) == Some(&generation)
     }
 
-    /// Those by which the silence of others is judged: set for a grace.
+    /// The nodes whose grace runs.
     #[must_use]
-    pub fn of_silence(&self) -> Vec<Timer> {
-        let is_one = |timer: &&Timer| match timer {
-            Timer::Grace(_) | Timer::Turn(_) => true,
+    pub fn graces(&self) -> Vec<NodeId> {
+        let node = |timer: &Timer| match timer {
+            Timer::Grace(node) => Some(*node),
             Timer::Begin(..)
             | Timer::Complete(..)
             | Timer::Leave(..)
             | Timer::Lane(_)
             | Timer::Channel(_)
             | Timer::Fence(_)
-            | Timer::Outvoted => false,
+            | Timer::Turn(_)
+            | Timer::Outvoted => None,
         };
-        self.alive.keys().filter(is_one).cloned().collect()
+        self.alive.keys().filter_map(node).collect()
     }
 
     /// Takes a firing: true once for the latest setting, false for everything older.

@@ -227,9 +227,11 @@ fn a_turn_is_over() {
     expect(rig.fire_last(turn.clone()), vec![fence, ours(3)]);
 
     // Who speaks of it has longer for its agents, until another daemon speaks for its node.
-    let patience = spoken.arm(turn.clone(), 4 * GRACE_MS);
+    let patience = spoken.arm(turn.clone(), 20 * GRACE_MS);
     expect(spoken.handle(by(2, 1)), vec![patience]);
     let mut again = spoken.clone();
+    let patience = again.arm(turn.clone(), 20 * GRACE_MS);
+    expect(again.handle(Event::Stalled), vec![patience]);
     let patience = spoken.arm(turn.clone(), GRACE_MS);
     expect(spoken.fire_last(turn.clone()), vec![patience, ours(2)]);
     // A turn that another daemon passed is known to us, too: it may be ours.
