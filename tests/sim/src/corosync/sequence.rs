@@ -12,7 +12,7 @@ impl Corosync {
         let turns = self.turns(node);
         // A ring that meets another one holds back what comes too late for it, whoever says it.
         let waits =
-            turns && self.meets_others(node) && (self.dice.one_in(2) || self.holds_back(node));
+            turns && (self.holds_back(node) || self.meets_others(node) && self.dice.one_in(2));
         // The token may still come by a node whose ring is broken, once: it does not get around any more.
         let is_lucky = !turns && self.dice.one_in(2);
         let Some(engine) = self.engines.get_mut(&node) else { return };
@@ -159,9 +159,12 @@ impl Corosync {
     pub(super) fn flush(&mut self, mut nodes: Vec<NodeId>, now: Micros) {
         let first = self.dice.below(nodes.len() as u64);
         nodes.rotate_left(usize::try_from(first).unwrap_or(0));
-        for node in nodes {
-            let engine = self.engines.get_mut(&node);
-            let outbox = engine.map(|engine| std::mem::take(&mut engine.outbox));
+        let mut take = |node: &NodeId| {
+            let outbox = &mut self.engines.get_mut(node)?.outbox;
+            Some(std::mem::take(outbox))
+        };
+        let outboxes: Vec<_> = nodes.iter().map(|node| (*node, take(node))).collect();
+        for (node, outbox) in outboxes {
             outbox.into_iter().flatten().for_each(|entry| self.send(node, entry, now));
         }
     }
