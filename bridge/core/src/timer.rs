@@ -23,7 +23,7 @@ pub enum Timer {
     Grace(NodeId),
     /// A fence attempt is due.
     Fence(NodeId),
-    /// Whose turn it is to fence this node has not said in time that it knows of it.
+    /// Whose turn it is to fence this node has not said in time that it knows of it, or come to an end.
     Turn(NodeId),
     /// We use volumes outside a quorate ring for too long.
     Outvoted,

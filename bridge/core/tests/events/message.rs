@@ -313,12 +313,14 @@ fn an_old_proof_is_not_passed_on() {
     }
 }
 
-/// An agent that ends when we are out of quorum proves that this boot is over, and not that the others have not
+const ACK: Fencing = Fencing::Ack;
+
+/// A fencing that ends when we are out of quorum proves that this boot is over, and not that the others have not
 /// let the node in again.
 #[test]
 fn a_fencing_that_ends_out_of_quorum() {
-    for quorate in [true, false] {
-        let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    for (policy, quorate) in [(AGENT, true), (AGENT, false), (ACK, true), (ACK, false)] {
+        let mut rig = Rig::ready(policy, &[1, 2, 3]);
         let mut begun = Vec::new();
         for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
             begun.extend(rig.run(event));
@@ -327,13 +329,15 @@ fn a_fencing_that_ends_out_of_quorum() {
             Action::Fence { op, .. } => Some(*op),
             _ => None,
         });
-        let op = fence.expect("it is our turn");
+        assert_eq!(fence.is_some(), policy == AGENT, "it is our turn");
         rig.run(hello_of(2, hello_using(2, 2)));
         rig.run(quorum(quorate, 2, &[1, 2]));
-        let out = rig.run(done(op));
+        let ack = Event::FenceAck { request: RequestId(9), client: ClientId(1), node: node(3) };
+        let out = rig.run(fence.map_or(ack, done));
         assert_eq!(rig.node(3).1, "fenced");
-        let proof = Hello { testimony: vec![testimony(3, Fate::Fenced)], ..hello_using(1, 2) };
-        assert_eq!(out.contains(&say_hello(proof)), quorate, "quorate {quorate}: {out:?}");
+        let fate = if quorate { Fate::Fenced } else { Fate::Condemned { turn: 0 } };
+        let said = Hello { testimony: vec![testimony(3, fate)], ..hello_using(1, 2) };
+        assert!(out.contains(&say_hello(Hello { witness: quorate, ..said })), "{out:?}");
     }
 }
 
@@ -389,6 +393,22 @@ fn a_node_was_let_in_again_without_us() {
     }
 }
 
+/// Of a node that is not fenced it is not certain which boot is over: not even a witness's word is a proof.
+#[test]
+fn a_boot_that_is_not_fenced_is_not_over() {
+    let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+    rig.run(Event::Nodelist(nodes(&[1, 2, 3, 4])));
+    let by_two = |it| hello_of(2, Hello { testimony: vec![it], ..hello(2, 1) });
+    rig.run(by_two(testimony(4, Fate::Condemned { turn: 0 })));
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(quorum(true, 1, &[1, 2, 3]));
+    let other = Testimony { boot: boot(44), ..testimony(4, Fate::Condemned { turn: 0 }) };
+    let actions = rig.run(by_two(other));
+    let over = note(Note::Fenced(node(4), boot(4), fence::Proof::Reboot));
+    assert!(!actions.contains(&over), "{actions:?}");
+    assert_eq!(rig.node(4).1, "waiting for ack");
+}
+
 /// An old word about a node that is here in another boot, without its daemon, does not have it fenced.
 #[test]
 fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
@@ -417,6 +437,24 @@ fn a_proof_is_not_said_to_an_old_word() {
         let testimony = vec![testimony(4, Fate::Condemned { turn: 0 })];
         let actions = rig.run(hello_of(2, Hello { testimony, ..hello_using(2, seq) }));
         assert_eq!(actions.contains(&proof), is_answered, "said in ring {seq}: {actions:?}");
+    }
+    // In the next ring it asks anew, and so does the next daemon of its node.
+    let seq = rig.next_ring(&[1, 2]);
+    let proof = vec![testimony(4, Fate::Fenced)];
+    let proof = say_hello(Hello { testimony: proof, ..hello_using(1, seq) });
+    let testimony = vec![testimony(4, Fate::Condemned { turn: 0 })];
+    let word = hello_of(2, Hello { testimony, ..hello_using(2, seq) });
+    for events in [
+        [quorum(true, seq, &[1, 2]), totem(Channel::Control, seq, &[1, 2])],
+        [
+            left(Channel::Control, &[1], &[2], Reason::ProcDown),
+            joined(Channel::Control, &[1, 2], &[2], Reason::Join),
+        ],
+    ] {
+        events.into_iter().for_each(|event| drop(rig.run(event)));
+        let actions = rig.run(word.clone());
+        assert!(actions.contains(&proof), "{actions:?}");
+        assert!(!rig.run(word.clone()).contains(&proof), "once");
     }
 }
 

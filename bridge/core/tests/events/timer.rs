@@ -242,6 +242,31 @@ fn a_turn_is_over() {
     assert!(again.handle(hello_of(2, hello_using(2, 1))).contains(&patience));
 }
 
+/// That a daemon knows of its turn it says in each ring anew; whether that is quorate does not matter.
+#[test]
+fn a_turn_is_known_for_one_ring() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let words = |n, seq, testimony| hello_of(n, Hello { testimony, ..hello_using(n, seq) });
+    let lost = || vec![testimony(4, Fate::Condemned { turn: 1 })];
+    let armed = |actions: &[Action]| {
+        let at = |it: &Action| match it {
+            Action::Arm { timer: Timer::Turn(_), at, .. } => Some(at.0),
+            _ => None,
+        };
+        actions.iter().find_map(at)
+    };
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(words(3, 1, lost()));
+    rig.run(words(2, 1, lost()));
+    let now_ms = rig.now.0;
+    let quorate = rig.run(quorum(true, 1, &[1, 2, 3]));
+    assert_eq!(armed(&quorate), Some(now_ms + 20 * GRACE_MS), "{quorate:?}");
+    let seq = rig.next_ring(&[1, 2, 3]);
+    let mut anew = rig.run(quorum(true, seq, &[1, 2, 3]));
+    anew.extend(rig.run(totem(Channel::Control, seq, &[1, 2, 3])));
+    assert_eq!(armed(&anew), Some(now_ms + GRACE_MS), "{anew:?}");
+}
+
 /// The turns of another boot of the node are not those of ours: who speaks of that one does not speak of ours.
 #[test]
 fn a_turn_of_another_boot() {

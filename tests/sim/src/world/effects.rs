@@ -22,9 +22,10 @@ const TRY_AGAIN: u32 = 6;
 
 /// The operation, if the action is a call that waits for corosync's answer.
 pub(super) const fn call(action: &Action) -> Option<OpId> {
-    match action {
-        Action::Join { op, .. } | Action::KillNode { op, .. } => Some(*op),
-        _ => None,
+    if let Action::Join { op, .. } | Action::KillNode { op, .. } = action {
+        Some(*op)
+    } else {
+        None
     }
 }
 
