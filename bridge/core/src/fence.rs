@@ -4,7 +4,7 @@
 //! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack, or another's proof | it used more than we knew | what we know is out of date |
 //! |---|---|---|---|---|---|---|---|---|
 //! | Needed  | Fenced | run → Running | - | - | - | Fenced | - | - |
-//! | Running | Fenced | - | Fenced | Pausing, turn+1 if used up | - | Fenced | Needed | - |
+//! | Running | Fenced | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
 //! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Needed | - |
 //! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
 //!
@@ -50,8 +50,15 @@ pub enum Proof {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     Needed,
-    Running { op: OpId, attempt: Attempt },
-    Pausing { attempt: Attempt },
+    /// `is_old`: begun before we were out of quorum, so it may have been done with an earlier boot.
+    Running {
+        op: OpId,
+        attempt: Attempt,
+        is_old: bool,
+    },
+    Pausing {
+        attempt: Attempt,
+    },
     Fenced(Proof),
 }
 
@@ -164,8 +171,8 @@ impl Lost {
         true
     }
 
-    /// Another daemon has a proof, and said so in the ring that is (`is_of_now`) or in one long gone. Says
-    /// whether that is news.
+    /// Another daemon has a proof, and said so in the ring that is, of which we have heard that it is quorate
+    /// (`is_of_now`) or not yet. Says whether that is news.
     pub(crate) fn believe(&mut self, node: NodeId, is_of_now: bool, fx: &mut Effects<'_>) -> bool {
         let is_first = self.prove(node, (Proof::Testimony, false), fx);
         let completes = is_of_now && !self.complete;
@@ -188,6 +195,14 @@ impl Lost {
             self.stage = Stage::Needed;
         }
         !known
+    }
+
+    /// We were out of quorum: the others may have let it in again, and an agent that is at work may be done with the
+    /// boot before that one.
+    pub(crate) const fn handle_absence(&mut self) {
+        if let Stage::Running { is_old, .. } = &mut self.stage {
+            *is_old = true;
+        }
     }
 
     /// What was known of it is out of date: it may have come back elsewhere, so it is fenced anew.
@@ -218,7 +233,7 @@ impl Lost {
 
     fn run(&mut self, node: NodeId, attempt: Attempt, fx: &mut Effects<'_>) {
         let op = fx.op();
-        self.stage = Stage::Running { op, attempt };
+        self.stage = Stage::Running { op, attempt, is_old: false };
         fx.push(Action::Fence { op, node, level: attempt.level });
     }
 
@@ -230,13 +245,18 @@ impl Lost {
         (result, in_force): (Result<(), OpError>, bool),
         fx: &mut Effects<'_>,
     ) -> bool {
-        let attempt = match self.stage {
-            Stage::Running { op: running, attempt } if running == op => attempt,
+        let (attempt, is_old) = match self.stage {
+            Stage::Running { op: running, attempt, is_old } if running == op => (attempt, is_old),
             Stage::Running { .. } | Stage::Needed | Stage::Pausing { .. } | Stage::Fenced(_) => {
                 return false;
             }
         };
         match result {
+            Ok(()) if is_old && (in_force || self.complete) => {
+                self.stage = Stage::Needed;
+                fx.note(Note::FenceNeeded(node, self.boot));
+                false
+            }
             Ok(()) => self.prove(node, (Proof::Agent, in_force), fx),
             Err(error) => {
                 fx.note(Note::FenceFailed(node, error));

@@ -101,13 +101,13 @@ impl Nodes {
             self.meet_other_boot(node, testimony.boot, fx);
             consequences.push(Consequence::Seen(node, testimony.boot));
         }
+        let is_of_ring = self.has_spoken(from);
         match testimony.fate {
             Fate::Missing => self.hear_missing(from, testimony, consequences),
             Fate::Condemned { .. } | Fate::Fenced if self.is_lost_in_another_boot(testimony) => {
                 self.hear_of_another_boot((from, is_of_now), testimony);
             }
             Fate::Condemned { turn } => {
-                let is_of_ring = self.has_spoken(from);
                 let Some(lost) = self.bury(testimony) else { return };
                 let (is_raised, is_proven) = (lost.turn < turn, lost.is_proven());
                 if is_raised {
@@ -122,6 +122,8 @@ impl Nodes {
                     self.remind(from, testimony);
                 }
             }
+            // Who has a proof says it again in this ring; an old word may be about a boot that is over.
+            Fate::Fenced if !is_of_ring => {}
             Fate::Fenced => {
                 let is_news =
                     self.bury(testimony).is_some_and(|lost| lost.believe(node, is_of_now, fx));

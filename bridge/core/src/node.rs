@@ -211,7 +211,7 @@ impl Nodes {
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
-        self.forget_witness();
+        self.handle_absence();
         self.ring = None;
         self.members.clear();
         self.base.clear();
@@ -230,7 +230,7 @@ impl Nodes {
     pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
         if !quorum.quorate {
             self.stale_hello |= self.witness;
-            self.forget_witness();
+            self.handle_absence();
         }
         self.quorum = Some(quorum);
         self.review_base();

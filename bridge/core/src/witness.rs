@@ -43,7 +43,13 @@ impl Nodes {
         }
     }
 
-    /// Others may have let nodes in and out since: what we know of the lost is not all any more.
+    /// We were out of quorum, or may have been: others may have let nodes in and out since.
+    pub(crate) fn handle_absence(&mut self) {
+        self.lost.values_mut().for_each(Lost::handle_absence);
+        self.forget_witness();
+    }
+
+    /// What we know of the users and the lost may not be all.
     pub(crate) fn forget_witness(&mut self) {
         self.witness = false;
         self.doubts = false;
@@ -70,7 +76,7 @@ impl Nodes {
         self.base.clone_from(&ring.nodes);
         self.parted.clear();
         if has_newcomers && others {
-            self.forget_witness();
+            self.handle_absence();
         }
     }
 

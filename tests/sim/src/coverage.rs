@@ -406,6 +406,9 @@ impl Watch<'_> {
             ("none", _) => "lost",
             (_, "none") => "another boot, or all ended",
             ("running", "fenced") if matches!(end, Some(Ok(()))) => "agent ok",
+            ("running", "needed" | "running") if matches!(end, Some(Ok(()))) => {
+                "agent ok, out of date"
+            }
             ("running", "retrying") if matches!(end, Some(Err(OpError::Agent(_)))) => {
                 "agent failed"
             }

@@ -185,6 +185,8 @@ const STAGE: &[[&str; 3]] = &[
     ["needed", "proof", "fenced"],
     ["running", "agent ok", "fenced"],
     ["running", "agent failed", "retrying"],
+    ["running", "agent ok, out of date", "needed"],
+    ["running", "agent ok, out of date", "running"],
     ["running", "proof", "fenced"],
     ["running", "used more", "running"],
     ["retrying", "pause over", "running"],

@@ -21,7 +21,7 @@ const LAST: Attempt = Attempt { level: 1, number: 2 };
 const PROOFS: [Proof; 5] =
     [Proof::NotRequired, Proof::Agent, Proof::Ack, Proof::Reboot, Proof::Testimony];
 
-const RUNNING: Stage = Stage::Running { op: OP, attempt: FIRST };
+const RUNNING: Stage = Stage::Running { op: OP, attempt: FIRST, is_old: false };
 const PAUSING: Stage = Stage::Pausing { attempt: SECOND };
 const FENCED: Stage = Stage::Fenced(Proof::Ack);
 const ALL: [Stage; 4] = [Stage::Needed, RUNNING, PAUSING, FENCED];
@@ -102,7 +102,7 @@ fn policy_ack_waits() {
 #[test]
 fn policy_agent_runs_the_first_level_in_our_turn() {
     let outcome = call(Stage::Needed, AGENT, |lost, fx| lost.advance(NODE, true, fx));
-    let after = Stage::Running { op: OpId(71), attempt: FIRST };
+    let after = Stage::Running { op: OpId(71), attempt: FIRST, is_old: false };
     assert_eq!(outcome, ((), after, 0, vec![fence(0)]));
     for stage in [RUNNING, PAUSING, FENCED] {
         let outcome = call(stage, AGENT, |lost, fx| lost.advance(NODE, true, fx));
@@ -187,6 +187,31 @@ fn another_op_ends() {
 }
 
 #[test]
+fn an_agent_from_before_we_were_away_proves_nothing() {
+    let old = Stage::Running { op: OP, attempt: FIRST, is_old: true };
+    for (stage, after) in [(RUNNING, old), (old, old), (PAUSING, PAUSING), (FENCED, FENCED)] {
+        let mut lost = Lost { stage, ..Lost::new(BOOT, uses()) };
+        lost.handle_absence();
+        assert_eq!(lost.stage, after);
+    }
+    // Out of a ring in force it is one for us, until others say what they know; not once they have.
+    for (complete, in_force) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (said, stage, _, actions) = call(old, AGENT, |lost, fx| {
+            lost.complete = complete;
+            let said = lost.handle_done(NODE, OP, (Ok(()), in_force), fx);
+            assert_eq!((lost.complete, lost.is_proven()), (complete, false));
+            said
+        });
+        let expected = if complete || in_force {
+            (false, Stage::Needed, vec![Action::Note(Note::FenceNeeded(NODE, BOOT))])
+        } else {
+            (true, Stage::Fenced(Proof::Agent), vec![fenced(Proof::Agent)])
+        };
+        assert_eq!((said, stage, actions), expected, "{complete} {in_force}");
+    }
+}
+
+#[test]
 fn a_failed_attempt_pauses_then_goes_up_the_levels() {
     let attempts = [
         (Attempt { level: 0, number: 1 }, Attempt { level: 0, number: 2 }, false),
@@ -196,7 +221,7 @@ fn a_failed_attempt_pauses_then_goes_up_the_levels() {
         (Attempt { level: 1, number: 2 }, Attempt { level: 0, number: 1 }, true),
     ];
     for (attempt, next, turn_over) in attempts {
-        let stage = Stage::Running { op: OP, attempt };
+        let stage = Stage::Running { op: OP, attempt, is_old: false };
         let result = Err(OpError::Agent(1));
         let outcome = call(stage, AGENT, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
         let actions = vec![
@@ -225,7 +250,7 @@ fn a_failed_attempt_under_a_new_policy() {
 fn a_failed_attempt_with_fewer_levels() {
     for (levels, attempts) in [(1, 2), (0, 0), (1, 0)] {
         let policy = Fencing::Agent { levels, attempts, pause_ms: 500 };
-        let stage = Stage::Running { op: OP, attempt: LAST };
+        let stage = Stage::Running { op: OP, attempt: LAST, is_old: false };
         let result = Err(OpError::Unconfigured);
         let outcome =
             call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
@@ -237,7 +262,7 @@ fn a_failed_attempt_with_fewer_levels() {
 fn the_highest_numbers_do_not_overflow() {
     let policy = Fencing::Agent { levels: u8::MAX, attempts: u8::MAX, pause_ms: u64::MAX };
     let last = Attempt { level: u8::MAX - 1, number: u8::MAX };
-    let stage = Stage::Running { op: OP, attempt: last };
+    let stage = Stage::Running { op: OP, attempt: last, is_old: false };
     let result = Err(OpError::TimedOut);
     let outcome = call(stage, policy, |lost, fx| lost.handle_done(NODE, OP, (result, true), fx));
     let actions = vec![
@@ -250,7 +275,7 @@ fn the_highest_numbers_do_not_overflow() {
 #[test]
 fn the_pause_is_over() {
     let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, true, fx));
-    let after = Stage::Running { op: OpId(71), attempt: SECOND };
+    let after = Stage::Running { op: OpId(71), attempt: SECOND, is_old: false };
     assert_eq!(outcome, ((), after, 0, vec![fence(0)]));
     let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, false, fx));
     assert_eq!(outcome, ((), Stage::Needed, 0, vec![]));

@@ -197,6 +197,20 @@ pub fn testimony(n: u32, fate: Fate) -> Testimony {
     Testimony { node: node(n), boot: boot(n), uses: BTreeMap::from([(G, inc(n))]), fate }
 }
 
+/// What node n says of others.
+pub fn hello_with(n: u32, words: Vec<Testimony>) -> Event {
+    hello_of(n, Hello { testimony: words, ..hello_using(n, 1) })
+}
+
+pub fn condemned(n: u32) -> Testimony {
+    testimony(n, Fate::Condemned { turn: 0 })
+}
+
+/// A message of a daemon that speaks versions 7 to 9 only, whose node uses OCFS2.
+pub fn foreign_bytes(kind: u8) -> Vec<u8> {
+    vec![b'O', b'2', b'B', b'R', kind, 7, 0, 9, 0, 1, 9, 0]
+}
+
 // ---- actions ----
 
 /// Our Hello; our node uses something if the Hello says so.

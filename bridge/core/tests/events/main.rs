@@ -1,4 +1,4 @@
-//! Every event, through the public API: one file each, the whole action list asserted.
+//! Every event, through the public API: one file each, or one of a subject; the whole action list asserted.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "a test may panic")]
 
@@ -13,9 +13,11 @@ mod disconnected;
 mod done;
 mod errno;
 mod fence_ack;
+mod foreign;
 mod leave;
 mod locking;
 mod looked;
+mod lost;
 mod message;
 mod nodelist;
 mod noise;

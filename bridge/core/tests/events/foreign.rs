@@ -1,0 +1,139 @@
+//! Daemons of a version that we do not understand.
+
+use crate::common::*;
+
+fn foreign_refusal(n: u8) -> Vec<u8> {
+    [foreign_bytes(3), vec![n, 0, 0, 0]].concat()
+}
+
+fn incompatible() -> Refusal {
+    Refusal::Incompatible { node: node(2), theirs: (7, 9), ours: proto::SPEAKS }
+}
+
+/// Whoever uses OCFS2 first keeps it: we do, so the daemon of another version is refused.
+#[test]
+fn a_foreign_daemon_comes_later() {
+    let mut rig = Rig::ready(Fencing::None, &[1]);
+    let seq = rig.next_ring(&[1, 2]);
+    for event in [
+        quorum(true, seq, &[1, 2]),
+        joined(Channel::Control, &[1, 2], &[2], Reason::NodeUp),
+        totem(Channel::Control, seq, &[1, 2]),
+        totem(group_channel(), seq, &[1, 2]),
+    ] {
+        rig.run(event);
+    }
+    let bytes = proto::encode(1, true, &Body::Refuse(node(2)));
+    let refuse = Action::Mcast { channel: Channel::Control, bytes };
+    let actions = rig.handle(said(Channel::Control, 2, foreign_bytes(1)));
+    // What it uses is not known: nobody knows all users any more.
+    let doubting = Hello { witness: false, ..hello_using(1, seq) };
+    expect(
+        actions,
+        vec![
+            note(Note::Incompatible(node(2), (7, 9))),
+            refuse,
+            note(Note::GroupReady(G)),
+            say_hello(doubting),
+        ],
+    );
+    assert_eq!((rig.state(), rig.node(2).0), ("ready", "incompatible"));
+    // Said once more, it is no news: a flood must not be answered with a flood.
+    expect_nothing(rig.handle(said(Channel::Control, 2, foreign_bytes(1))));
+    // Its refusal of us changes nothing for what is in use.
+    expect_nothing(rig.handle(said(Channel::Control, 2, foreign_refusal(1))));
+    assert_eq!(rig.state(), "ready");
+}
+
+/// It uses OCFS2 already, so we may not begin.
+#[test]
+fn a_foreign_daemon_was_first() {
+    for bytes in [foreign_bytes(1), foreign_refusal(1)] {
+        let mut rig = Rig::up(Fencing::None, &[1, 2]);
+        rig.handle(said(Channel::Control, 2, bytes));
+        expect(rig.handle(Event::Begin(begin(1, &mnt()))), vec![refused(1, incompatible())]);
+        assert_eq!(rig.state(), "none");
+    }
+}
+
+/// It was first, but we hear of it only after our tool asked.
+#[test]
+fn a_foreign_daemon_is_heard_while_a_tool_waits() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    expect(
+        rig.handle(said(Channel::Control, 2, foreign_refusal(1))),
+        vec![refused(1, incompatible()), note(Note::GroupGone(G)), say_hello(hello(1, 1))],
+    );
+}
+
+/// A daemon is restarted under a mount, and somebody whom it does not understand uses something too:
+/// what is mounted stays, and whoever begins is told in the end whom the group waited for.
+#[test]
+fn a_foreign_daemon_beside_a_mount() {
+    let groups = [(G, image(&[1], true, false))].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(Fencing::None, saved, &[1, 2]);
+    rig.handle(done(OpId(1)));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.ring = vec![1];
+    rig.pump(own);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    let more = name("/more");
+    let (save_op, again) = (rig.op(1), rig.op(2));
+    let services = [(&mnt(), true), (&more, false)];
+    let services = services.map(|(name, live)| SavedService { name: name.clone(), live });
+    let both = SavedGroup { services: services.to_vec(), ..image(&[1], true, false) };
+    let timer = rig.arm(Timer::Begin(G, more.clone()), BEGIN_MS);
+    expect(rig.handle(Event::Begin(begin(1, &more))), vec![timer, save(save_op, both)]);
+    expect(rig.handle(done(save_op)), vec![note(Note::GroupReady(G))]);
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    let overdue = vec![
+        refused(1, Refusal::TimedOut(Waiting::Peer(node(2)))),
+        save(again, image(&[1], true, false)),
+    ];
+    expect(rig.fire_last(Timer::Begin(G, more.clone())), overdue);
+    assert_eq!(rig.service(&mnt()), "live");
+}
+
+/// A foreign refusal of a third node is no business of ours.
+#[test]
+fn a_foreign_refusal_of_another_node() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    expect_nothing(rig.handle(said(Channel::Control, 2, foreign_refusal(3))));
+    assert_eq!(rig.node(2).0, "speaking");
+}
+
+/// A daemon of our version is back on that node: all is well again.
+#[test]
+fn a_foreign_daemon_is_replaced() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    rig.run(hello_of(2, hello(2, 1)));
+    assert_eq!(rig.node(2).0, "speaking");
+    rig.ring = vec![1];
+    assert_eq!(rig.run(Event::Begin(begin(1, &mnt()))).last(), Some(&reply(1, Reply::Done)));
+}
+
+/// A daemon that we cannot understand used something, and is gone: whatever that was, its node is
+/// fenced before anybody begins to use anything.
+#[test]
+fn a_foreign_user_is_lost() {
+    let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    let [quorate, gone, ring, ..] = rig.loss(&[1, 3], &[2], Reason::NodeDown);
+    let mut all = vec![];
+    for event in [quorate, gone, ring] {
+        all.extend(rig.run(event));
+    }
+    all.extend(rig.run(hello_of(3, Hello { witness: false, ..hello(3, rig.seq) })));
+    let fence = all.iter().find(|it| matches!(it, Action::Fence { .. })).expect("it is fenced");
+    let op = op_of(fence).unwrap();
+    rig.run(Event::Begin(begin(1, &mnt())));
+    assert_eq!((rig.state(), rig.waiting()), ("attaching", Waiting::Fencing(node(2))));
+    rig.run(done(op));
+    // The rig puts node 3 into every group; what it would say there is another matter.
+    assert_eq!((rig.node(3).0, rig.waiting()), ("speaking", Waiting::Peer(node(3))));
+}
