@@ -219,6 +219,23 @@ fn a_node_was_let_in_again_without_us() {
     }
 }
 
+/// What we have fenced since we are back covers every boot that it was in before.
+#[test]
+fn a_fencing_of_now_covers_what_a_witness_names() {
+    let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+    rig.run(Event::Nodelist(nodes(&[1, 2, 3, 4, 5])));
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(quorum(true, 1, &[1, 2, 3]));
+    let by_two = |witness, it| hello_of(2, Hello { witness, testimony: vec![it], ..hello(2, 1) });
+    let begun = rig.run(by_two(false, condemned(4)));
+    let fence = begun.iter().find(|it| matches!(it, Action::Fence { .. })).and_then(op_of);
+    rig.run(done(fence.expect("it is our turn")));
+    let other = Testimony { boot: boot(44), ..condemned(4) };
+    let actions = rig.run(by_two(true, other));
+    assert!(!actions.iter().any(|it| matches!(it, Action::Fence { .. })), "{actions:?}");
+    assert_eq!(rig.node(4).1, "fenced");
+}
+
 /// Of a node that is not fenced it is not certain which boot is over: not even a witness's word is a proof.
 #[test]
 fn a_boot_that_is_not_fenced_is_not_over() {
