@@ -22,7 +22,7 @@ use crate::event::{Begin, Event, OpError};
 use crate::fence::Proof;
 use crate::group::Group;
 use crate::node::Nodes;
-use crate::proto::{self, Body, Hello, Uses};
+use crate::proto;
 use crate::saved::{Saved, User};
 use crate::timer::{Timer, Timers};
 use crate::types::{
@@ -55,7 +55,7 @@ impl Link {
 #[derive(Debug, Clone)]
 pub struct Core {
     pub(crate) config: Config,
-    memory_from: Incarnation,
+    pub(crate) memory_from: Incarnation,
     next_incarnation: u64,
     pub(crate) cluster: String,
     pub(crate) link: Link,
@@ -487,30 +487,6 @@ impl Core {
             parts.nodes.stale_hello = true;
             fx.note(Note::GroupGone(id));
         }
-    }
-
-    /// Says what we know, when it changed or someone new listens, in a ring that we understand.
-    fn say_hello(&mut self, out: &mut Actions) -> bool {
-        let ring = self.nodes.concluded_ring();
-        if self.link != Link::Up || !self.nodes.stale_hello || ring.is_none() {
-            return false;
-        }
-        self.nodes.stale_hello = false;
-        let uses: Uses = self.groups.iter().map(|(id, group)| (*id, group.incarnation)).collect();
-        let hello = Hello {
-            boot: self.nodes.boot,
-            memory_from: self.memory_from,
-            witness: self.nodes.witness,
-            ring,
-            uses,
-            locking: self.nodes.locking,
-            testimony: self.nodes.testimony(),
-        };
-        let in_use = !self.groups.is_empty();
-        // In the lowest version: whoever it introduces us to may speak no other.
-        let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
-        out.push(Action::Mcast { channel: Channel::Control, bytes });
-        true
     }
 
     /// Says what is new of our uses, unless who we are has yet to be said.

@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 
+use crate::action::{Action, Actions};
 use crate::effects::Effects;
 use crate::fence::Lost;
+use crate::handle::{Core, Link};
 use crate::lost::is_turn;
 use crate::node::{Daemon, Nodes, Peer, has_room};
-use crate::proto::{self, Fate, Hello, Testimony, Uses};
-use crate::types::{BootId, GroupId, Incarnation, Member, NodeId};
+use crate::proto::{self, Body, Fate, Hello, Testimony, Uses};
+use crate::types::{BootId, Channel, GroupId, Incarnation, Member, NodeId};
 
 /// What a Hello means for the groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,6 +293,32 @@ impl Nodes {
             left.is_some()
         };
         lost.chain(missing).filter(fits).take(proto::NODES_MAX).collect()
+    }
+}
+
+impl Core {
+    /// Says what we know, when it changed or someone new listens, in a ring that we understand.
+    pub(crate) fn say_hello(&mut self, out: &mut Actions) -> bool {
+        let ring = self.nodes.concluded_ring();
+        if self.link != Link::Up || !self.nodes.stale_hello || ring.is_none() {
+            return false;
+        }
+        self.nodes.stale_hello = false;
+        let uses: Uses = self.groups.iter().map(|(id, group)| (*id, group.incarnation)).collect();
+        let hello = Hello {
+            boot: self.nodes.boot,
+            memory_from: self.memory_from,
+            witness: self.nodes.witness,
+            ring,
+            uses,
+            locking: self.nodes.locking,
+            testimony: self.nodes.testimony(),
+        };
+        let in_use = !self.groups.is_empty();
+        // In the lowest version: whoever it introduces us to may speak no other.
+        let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
+        out.push(Action::Mcast { channel: Channel::Control, bytes });
+        true
     }
 }
 

@@ -32,6 +32,7 @@ mod corosync;
 mod effects;
 pub mod event;
 pub mod fence;
+mod foreign;
 mod group;
 mod handle;
 mod hello;

@@ -1,0 +1,56 @@
+//! Daemons of versions that we do not speak: whoever uses something first keeps it, and the other is refused.
+
+use crate::action::Note;
+use crate::effects::Effects;
+use crate::node::{Daemon, Nodes, Peer};
+use crate::proto::{self, Envelope};
+use crate::types::{Member, NodeId};
+
+impl Nodes {
+    /// A daemon whose version we do not speak. Says whether that is news.
+    pub(crate) fn handle_foreign(
+        &mut self,
+        from: Member,
+        envelope: Envelope,
+        fx: &mut Effects<'_>,
+    ) -> bool {
+        let peer = self.peers.entry(from.node).or_insert(Peer::UNKNOWN);
+        let known = Daemon::Incompatible(from.pid, envelope);
+        let is_news = peer.daemon != known;
+        if is_news {
+            peer.daemon = known;
+            peer.foreign_use = envelope.in_use;
+            fx.note(Note::Incompatible(from.node, envelope.speaks));
+        }
+        if is_news && envelope.in_use && self.witness {
+            self.stale_hello = true;
+            self.forget_witness();
+            self.doubts = true;
+        }
+        is_news
+    }
+
+    /// A daemon will not work with us. What is in use here already goes on.
+    pub(crate) fn handle_refused(&mut self, by: NodeId, envelope: Envelope) {
+        self.refused_by.insert(by, envelope.speaks);
+    }
+
+    /// Why we must not begin to use a group: someone who speaks another version was first.
+    pub(crate) fn incompatible(&self) -> Option<(NodeId, (u16, u16))> {
+        let in_use = self.peers.iter().find_map(|(node, peer)| match peer.daemon {
+            Daemon::Incompatible(_, envelope) if envelope.in_use => Some((*node, envelope.speaks)),
+            Daemon::Incompatible(..)
+            | Daemon::Absent
+            | Daemon::Silent
+            | Daemon::Speaking(_)
+            | Daemon::Ignored => None,
+        });
+        in_use.or_else(|| self.refused_by.iter().next().map(|(node, speaks)| (*node, *speaks)))
+    }
+
+    /// The version that all daemons of the ring speak: the minimum of their highest.
+    pub(crate) fn protocol(&self) -> u16 {
+        let theirs = self.peers.values().filter(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
+        theirs.map(|peer| peer.highest).fold(proto::SPEAKS.1, u16::min)
+    }
+}
