@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::thread::sleep;
 use std::time::Instant;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use o2bridge_keeper::record::{Op, Record, Status};
 use o2bridge_keeper::{Area, KeeperError, Notice, Slot};
@@ -113,6 +117,26 @@ fn a_keeper_that_was_stopped_too_long_resets_and_beats_no_more() {
     until("second try", ms(3000), || node.resets() > 1);
     assert_eq!(node.bytes(0, 1), stopped, "a beat after the silence");
     assert!(node.log().contains("silent for too long"), "{}", node.log());
+}
+
+/// A device that takes no more writes: its kernel hears nothing, and would bury the peers.
+#[test]
+fn beats_that_cannot_be_written_are_silence() {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let device = File::from(memfd_create(c"device", flags).unwrap());
+    device.set_len(1 << 20).unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), device.as_raw_fd());
+    let node = Node::with(|settings| {
+        (settings.device, settings.silence_max_ms) = (Some(path.into()), 1000);
+    });
+    beat(&node);
+    node.beats(0, 1, 3);
+    fcntl(&device, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).unwrap();
+    sleep(ms(500));
+    assert_eq!(node.resets(), 0);
+    until("reset", ms(500 + LATE_MS), || node.resets() > 0);
+    let log = node.log();
+    assert!(log.contains("a round failed") && log.contains("silent for too long"), "{log}");
 }
 
 #[test]

@@ -123,8 +123,9 @@ impl Server {
             result = self.device.write(area, slot, seq, generation.0.get()).and(result);
             index += 1;
         }
-        if !self.state.round_completed(now()) {
-            result = result.and(Err(io::ErrorKind::TimedOut.into()));
+        // A slot that could not be written is silent: for its peers this node dies, whatever the others say.
+        if result.is_ok() && !self.state.round_completed(now()) {
+            result = Err(io::ErrorKind::TimedOut.into());
         }
         if result.is_ok() && !self.state.is_resetting() {
             result = self.hands.feed();
