@@ -247,16 +247,16 @@ impl Nodes {
             return None;
         }
         let known = self.peers.get(&node).and_then(|peer| peer.boot);
-        let is_speaking =
-            self.peers.get(&node).is_some_and(|peer| matches!(peer.daemon, Daemon::Speaking(_)));
-        // Nor does who knows all users take an old word for one about a node that is here without its daemon.
-        let is_here = self.witness && known.is_some() && self.is_in_ring(node);
+        let is_speaking = self.speaker(node).is_some();
+        let is_lost = self.lost.contains_key(&node);
+        // Nor does who knows all users take an old word for one about a node that is here without its daemon, unless
+        // it did so before it knew them.
+        let is_here = self.witness && !is_lost && known.is_some() && self.is_in_ring(node);
         if (is_speaking || is_here) && known != Some(testimony.boot) {
             return None;
         }
         // A word that crossed the release: what is over is not buried again.
-        let known = self.lost.contains_key(&node);
-        if !known && self.has_ended(node, testimony.boot, &testimony.uses) {
+        if !is_lost && self.has_ended(node, testimony.boot, &testimony.uses) {
             return None;
         }
         // Who names the boot knows more than we do.

@@ -263,6 +263,23 @@ fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
     assert_eq!(rig.node(3), ("absent", "none", true));
 }
 
+/// One that we did bury so, before we knew all users, is not waited for once somebody has a proof: the others would
+/// reset a node that is here in a later boot.
+#[test]
+fn a_node_that_is_here_was_buried_in_an_old_boot() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    rig.run(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(quorum(true, 1, &[1, 2, 3]));
+    let old = |turn| Testimony { boot: boot(33), ..testimony(3, Fate::Condemned { turn }) };
+    let word = |witness, it| Hello { witness, testimony: vec![it], ..hello_using(2, 1) };
+    rig.run(hello_of(2, word(false, old(1))));
+    assert_eq!(rig.node(3).1, "needed");
+    rig.run(hello_of(2, word(true, old(1))));
+    rig.run(hello_of(2, word(true, Testimony { fate: Fate::Fenced, ..old(1) })));
+    assert_eq!(rig.node(3).1, "fenced");
+}
+
 /// A word of an earlier ring asks for nothing: its daemon says the same again in this one.
 #[test]
 fn a_proof_is_not_said_to_an_old_word() {

@@ -1,6 +1,6 @@
 //! The second half of a run: no more faults, and everything has to come to rest.
 
-use o2bridge_core::{GroupId, NodeId};
+use o2bridge_core::{GroupId, NodeId, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, World};
@@ -13,6 +13,8 @@ use crate::time::Micros;
 /// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
 /// then be silent.
 const GRACES: u64 = 6;
+/// How many graces more, if a daemon hangs for good while it fences somebody: so long the others leave it to that.
+const TURN_GRACES: u64 = 20;
 const REST_MS: u64 = 50_000;
 const SILENCE_MS: u64 = 10_000;
 
@@ -31,7 +33,8 @@ impl World {
         self.fences = Mood::Good;
         self.options.restarts = true;
         let grace_ms = self.machines.values().map(|it| it.tunables.grace_ms).max().unwrap_or(0);
-        let end = self.now.plus_ms(grace_ms * GRACES + REST_MS);
+        let graces = GRACES + if self.is_fencing_held_up() { TURN_GRACES } else { 0 };
+        let end = self.now.plus_ms(grace_ms * graces + REST_MS);
         while self.now < end {
             self.mend();
             self.run_until(self.now.plus_ms(1_000))?;
@@ -94,10 +97,21 @@ impl World {
     /// daemon that hangs for good is in the middle of using it and does not say that its kernel knows
     /// them, or nobody knows all users.
     pub(crate) fn is_held_up(&self, group: GroupId) -> bool {
-        let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
-        let hanging = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
-        hanging.flat_map(|it| it.core.snapshot().groups).any(|it| it.group == group)
+        self.hanging().flat_map(|it| it.groups).any(|it| it.group == group)
             || self.is_disputed(group)
+    }
+
+    /// Whether a daemon that hangs for good was fencing somebody.
+    fn is_fencing_held_up(&self) -> bool {
+        let is_at_it = |fencing: &str| matches!(fencing, "running" | "retrying");
+        self.hanging().flat_map(|it| it.nodes).any(|it| is_at_it(it.fencing))
+    }
+
+    /// The daemons that hang for good.
+    fn hanging(&self) -> impl Iterator<Item = Snapshot> {
+        let given_up = self.machines.values().filter(|it| self.healed && it.given_up);
+        let daemons = given_up.filter_map(|it| it.daemon.as_ref()).filter(|it| it.hangs);
+        daemons.map(|it| it.core.snapshot())
     }
 
     /// Whether a user of a group has a node beside it that uses something too and that it does not
