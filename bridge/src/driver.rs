@@ -154,10 +154,12 @@ impl Driver {
         if measures {
             self.admit_delay(woke_before_us);
         }
-        let now = now();
-        while let Some(event) = self.hands.timers.fire(now) {
+        // What was due before corosync was read: should this process be stopped after that, more may wait there.
+        let woke = Now(self.woke_us / 1_000);
+        while let Some(event) = self.hands.timers.fire(woke) {
             self.inbox.push_back(event);
         }
+        let now = now();
         self.manage.signals(&mut self.inbox, &self.core, &mut self.hands);
         self.inbox.extend(self.hands.turn_volumes(now));
         if let Some(kernel) = &mut self.hands.kernel {

@@ -254,6 +254,8 @@ impl Bus {
 
     /// Does what is due: the watchdog over calls, the next attempt to connect or to send.
     pub fn tick(&mut self, now: Instant) {
+        // What ended in its time was not too slow because this process was.
+        self.take_outcomes();
         for given_up in self.crew.give_up(now) {
             self.handle_given_up(&given_up);
         }
@@ -281,9 +283,7 @@ impl Bus {
     /// hands over quorum first, then control, then the mountgroups: so whoever is judged by a
     /// group's event is judged with knowledge of the ring that is at least as new.
     pub fn drain(&mut self, out: &mut Vec<BusEvent>) {
-        while let Some((id, outcome, late)) = self.crew.next_outcome() {
-            self.handle_outcome(id, outcome, late);
-        }
+        self.take_outcomes();
         self.dispatch();
         self.pump_all();
         out.append(&mut self.pending);
@@ -298,6 +298,12 @@ impl Bus {
     /// The channels that have a handle, or are about to.
     pub fn channels(&self) -> impl Iterator<Item = Channel> + '_ {
         self.links.keys().copied()
+    }
+
+    fn take_outcomes(&mut self) {
+        while let Some((id, outcome, late)) = self.crew.next_outcome() {
+            self.handle_outcome(id, outcome, late);
+        }
     }
 
     fn dispatch(&mut self) {
@@ -404,7 +410,7 @@ impl Bus {
         match link.pump() {
             Ok(Pumped::Empty) if link.depart.is_some() => {
                 if let Some(cpg) = link.take_cpg(State::Leaving) {
-                    self.call("leave", Purpose::Leave(channel), move |void| {
+                    self.call(crew::LEAVE, Purpose::Leave(channel), move |void| {
                         let result = calls::leave(&cpg, channel, void);
                         Outcome::Leave(cpg, result)
                     });

@@ -75,7 +75,14 @@ pub(crate) fn connect() -> Result<Connection, CsError> {
     let values = Map::read(&map);
     // Dropped here, on a helper thread, where it may block.
     drop(map);
-    let Some(connected) = values?.connected() else {
+    let values = values?;
+    if values.is_reloading() {
+        return Err(CsError::CsErrTryAgain);
+    }
+    if !values.is_whole() {
+        return Ok(Connection::Unsuitable(Unsuitable::TornMap));
+    }
+    let Some(connected) = values.connected() else {
         return Ok(Connection::Unsuitable(Unsuitable::NoQuorum));
     };
     if connected.ipc_type == "socket" {
@@ -99,6 +106,9 @@ pub(crate) fn nodelist() -> Result<(Bell, Option<Vec<NodeEntry>>), CsError> {
     let any = TrackType::ADD | TrackType::DELETE | TrackType::MODIFY | TrackType::PREFIX;
     cmap::track_add(&handle, "nodelist.", any, &NotifyCallback { notify_fn: None }, 0)?;
     let map = Map::read(&handle)?;
+    if !map.is_whole() && !map.is_reloading() {
+        return Err(CsError::CsErrInvalidParam);
+    }
     let list = (!map.is_reloading()).then(|| map.nodelist());
     Ok((Bell { handle: ManuallyDrop::new(HandleBox(handle)), fd }, list))
 }

@@ -18,15 +18,21 @@ const NODES_MAX: u32 = 1024;
 const PREFIXES: [&str; 5] =
     ["totem.cluster_name", "system.qb_ipc_type", "nodelist.", "runtime.votequorum.", "config."];
 
+/// The iterator says "no more" for a key that it cannot read, too, and goes on when it is asked again.
+/// So often in a row that means what it says.
+const ENDS: usize = 3;
+
 /// One reading of the map: keys and values as text.
 #[derive(Debug, Default)]
 pub struct Map {
     values: BTreeMap<String, String>,
+    /// Whether a key could not be read, with others behind it.
+    is_torn: bool,
 }
 
 impl FromIterator<(String, String)> for Map {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
-        Self { values: pairs.into_iter().collect() }
+        Self { values: pairs.into_iter().collect(), is_torn: false }
     }
 }
 
@@ -36,13 +42,26 @@ impl Map {
         let mut map = Self::default();
         for prefix in PREFIXES {
             // The iterator frees its state in corosync only when it is run to its end.
-            for item in cmap::CmapIterStart::new(handle, prefix)? {
+            let mut items = cmap::CmapIterStart::new(handle, prefix)?.into_iter();
+            let mut ends = 0;
+            while ends < ENDS {
+                let Some(item) = items.next() else {
+                    ends += 1;
+                    continue;
+                };
+                map.is_torn |= ends > 0;
+                ends = 0;
                 if let Some(value) = text(item.data()) {
                     map.values.insert(item.key_name().to_owned(), value);
                 }
             }
         }
         Ok(map)
+    }
+
+    /// Whether nothing is missing: half a node list would be taken for all the nodes that there are.
+    pub(crate) const fn is_whole(&self) -> bool {
+        !self.is_torn
     }
 
     fn get(&self, key: &str) -> Option<&str> {

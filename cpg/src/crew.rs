@@ -8,9 +8,9 @@
 //! when corosync answers after all. A join of yesterday would meet the join of today in the same group.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ use crate::event::NodeEntry;
 const RUNNING_MAX: usize = 4;
 /// Threads that may be lost in calls that never end.
 const STUCK_MAX: usize = 16;
+
+/// After the system had no thread for a call that must be made.
+const START_RETRY: Duration = Duration::from_millis(100);
 
 /// Names one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +67,16 @@ pub(crate) struct Job {
     /// How long it may take.
     pub(crate) limit: Duration,
     /// The call. In several steps, it asks before each whether it is void.
-    pub(crate) run: Box<dyn FnOnce(&Void) -> Outcome + Send>,
+    pub(crate) run: Run,
+}
+
+type Run = Box<dyn FnOnce(&Void) -> Outcome + Send>;
+
+impl Job {
+    /// Whether it has a handle: that must be closed some day, whoever still waits for it.
+    fn has_handle(&self) -> bool {
+        matches!(self.what, CLOSE | LEAVE)
+    }
 }
 
 /// A call that was given up, and why.
@@ -119,27 +131,54 @@ impl Crew {
     }
 
     fn start_waiting(&mut self) {
+        let mut without_thread = Vec::new();
         while self.running.len() < RUNNING_MAX && self.stuck.len() < STUCK_MAX {
-            let Some((id, Job { what, limit, run })) = self.waiting.pop_front() else { return };
-            let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
-            let void = Void::default();
-            let voided = void.clone();
-            let body = move || {
-                // The bus may be gone: then nobody needs the outcome.
-                let _ = sender.send((id, run(&voided)));
-                let _ = waker.wake();
-            };
-            match thread::Builder::new().name(format!("corosync-{what}")).spawn(body) {
-                Ok(_) => {
-                    let deadline = Instant::now() + limit;
-                    self.running.insert(id, Running { what, limit, deadline, void });
-                }
-                Err(_) => {
-                    self.failed_to_start.push(GivenUp { id, what, limit: Duration::ZERO });
-                    let _ = self.waker.wake();
-                }
+            let Some((id, job)) = self.waiting.pop_front() else { break };
+            if let Err(job) = self.start(id, job) {
+                without_thread.push((id, job));
             }
         }
+        for (id, job) in without_thread {
+            let given_up = self.set_aside(id, job);
+            self.failed_to_start.extend(given_up);
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Starts a call on a thread of its own; gives it back if the system has none.
+    fn start(&mut self, id: CallId, Job { what, limit, run }: Job) -> Result<(), Job> {
+        let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+        let void = Void::default();
+        let voided = void.clone();
+        let ours = Arc::new(Mutex::new(Some(run)));
+        let theirs = Arc::clone(&ours);
+        let take =
+            |run: &Mutex<Option<Run>>| run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let body = move || {
+            let Some(run) = take(&theirs) else { return };
+            // The bus may be gone: then nobody needs the outcome.
+            let _ = sender.send((id, run(&voided)));
+            let _ = waker.wake();
+        };
+        match thread::Builder::new().name(format!("corosync-{what}")).spawn(body) {
+            Ok(_) => {
+                let deadline = Instant::now() + limit;
+                self.running.insert(id, Running { what, limit, deadline, void });
+                Ok(())
+            }
+            Err(_) => take(&ours).map_or(Ok(()), |run| Err(Job { what, limit, run })),
+        }
+    }
+
+    /// A call that is not made now. Whoever waits for it is told so; one that has a handle is made later.
+    fn set_aside(&mut self, id: CallId, mut job: Job) -> Option<GivenUp> {
+        let is_awaited = job.what != CLOSE;
+        let given_up = is_awaited.then_some(GivenUp { id, what: job.what, limit: job.limit });
+        if job.has_handle() {
+            job.what = CLOSE;
+            self.waiting.push_back((id, job));
+        }
+        given_up
     }
 
     /// The next call that ended, and the name of it if it had been given up before.
@@ -152,7 +191,7 @@ impl Crew {
     }
 
     /// Gives up what is over its time. When all that may be stuck is stuck, what waits is given up
-    /// too, except for closing: that is tried when corosync is back.
+    /// too, but handles are closed when corosync is back.
     pub(crate) fn give_up(&mut self, now: Instant) -> Vec<GivenUp> {
         let mut list = std::mem::take(&mut self.failed_to_start);
         for (&id, call) in &self.running {
@@ -165,8 +204,7 @@ impl Crew {
         self.running.retain(|_, call| call.deadline > now);
         self.start_waiting();
         if self.stuck.len() >= STUCK_MAX {
-            let gone = self.drop_waiting();
-            list.extend(gone.map(|(id, Job { what, limit, .. })| GivenUp { id, what, limit }));
+            list.extend(self.drop_waiting());
         }
         list
     }
@@ -179,11 +217,9 @@ impl Crew {
         }
     }
 
-    fn drop_waiting(&mut self) -> impl Iterator<Item = (CallId, Job)> + use<> {
-        let (close, rest): (_, VecDeque<_>) =
-            self.waiting.drain(..).partition(|(_, job)| job.what == CLOSE);
-        self.waiting = close;
-        rest.into_iter()
+    fn drop_waiting(&mut self) -> Vec<GivenUp> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().filter_map(|(id, job)| self.set_aside(id, job)).collect()
     }
 
     /// When [`Self::give_up`] has something to do.
@@ -191,12 +227,16 @@ impl Crew {
         if !self.failed_to_start.is_empty() {
             return Some(Instant::now());
         }
-        self.running.values().map(|call| call.deadline).min()
+        let is_idle = self.running.is_empty() && self.stuck.len() < STUCK_MAX;
+        let retry = (is_idle && !self.waiting.is_empty()).then(|| Instant::now() + START_RETRY);
+        self.running.values().map(|call| call.deadline).chain(retry).min()
     }
 }
 
 /// The name of the call that closes handles.
 pub(crate) const CLOSE: &str = "close";
+/// The name of the call that leaves a group; it brings its handle back.
+pub(crate) const LEAVE: &str = "leave";
 
 #[cfg(test)]
 mod tests {
@@ -277,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn stuck_threads_are_bounded_and_only_closing_is_kept() {
+    fn stuck_threads_are_bounded_and_only_handles_are_kept() {
         let (mut crew, _poll) = crew();
         let gate = Arc::new(Barrier::new(STUCK_MAX + 1));
         for _ in 0..STUCK_MAX {
@@ -291,10 +331,13 @@ mod tests {
         }
         let join = crew.submit(job("join", LONG, || ()));
         let close = crew.submit(job(CLOSE, LONG, || ()));
+        let leave = crew.submit(job(LEAVE, LONG, || ()));
         let given_up = crew.give_up(Instant::now());
-        assert_eq!(given_up.iter().map(|call| call.id).collect::<Vec<_>>(), [join]);
+        assert_eq!(given_up.iter().map(|call| call.id).collect::<Vec<_>>(), [join, leave]);
+        assert!(crew.give_up(Instant::now()).is_empty(), "said once");
+        crew.void_all();
         gate.wait();
-        let ended: Vec<CallId> = (0..=STUCK_MAX).map(|_| wait_outcome(&mut crew).0).collect();
-        assert!(ended.contains(&close));
+        let ended: Vec<CallId> = (0..STUCK_MAX + 2).map(|_| wait_outcome(&mut crew).0).collect();
+        assert!(ended.contains(&close) && ended.contains(&leave) && !ended.contains(&join));
     }
 }

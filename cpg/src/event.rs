@@ -104,6 +104,8 @@ pub enum Unsuitable {
     SocketIpc,
     /// Without a quorum provider nobody knows which side of a partition may act.
     NoQuorum,
+    /// A key of its map cannot be read. Without all of them nobody knows which nodes there are.
+    TornMap,
 }
 
 impl fmt::Display for Unsuitable {
@@ -116,6 +118,10 @@ impl fmt::Display for Unsuitable {
             Self::NoQuorum => {
                 "corosync.conf has no quorum provider: set 'quorum { provider: \
                  corosync_votequorum }' and restart corosync"
+            }
+            Self::TornMap => {
+                "corosync's map holds a value that is not UTF-8, perhaps a node's name: mend \
+                 corosync.conf on all nodes and run 'corosync-cfgtool -R'"
             }
         })
     }
@@ -165,6 +171,8 @@ pub enum Notice {
         /// Which call.
         what: &'static str,
     },
+    /// The node list was changed, and cannot be read: a `cs_error_t`. The old one counts until it can. Said once.
+    NodelistUnread(u32),
     /// More groups than the configured number share `/dev/shm` and corosync's memory.
     ManyGroups {
         /// How many channels there are.
@@ -185,6 +193,11 @@ impl fmt::Display for Notice {
                 "corosync did not answer '{what}' within {limit:?}; is it stopped or starved?"
             ),
             Self::LateCall { what } => write!(f, "corosync answered '{what}' too late; undone"),
+            Self::NodelistUnread(code) => write!(
+                f,
+                "corosync's node list cannot be read (error {code}), the old one counts; is a name in \
+                 corosync.conf not UTF-8?"
+            ),
             Self::ManyGroups { channels, shm_bytes } => write!(
                 f,
                 "{channels} groups take {} MiB of /dev/shm, and corosync needs one descriptor each: \

@@ -74,6 +74,30 @@ fn a_reload_that_changes_the_list_is_told_once() {
     }
 }
 
+/// A name in Latin-1: rust-corosync ends its reading there, and the nodes behind it would not exist.
+#[test]
+fn a_list_that_cannot_be_read_whole_is_not_used() {
+    let cluster = Cluster::builder().nodes(1).start().unwrap();
+    let node = cluster.node(1);
+    let path = node.dir().join("etc/corosync.conf");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let (head, tail) = good.split_once("name: node1").unwrap();
+    let torn = [head.as_bytes(), b"name: n\xf6de1", tail.as_bytes()].concat();
+    let mut one = Host::in_channels(node, &["control"]);
+    std::fs::write(&path, &torn).unwrap();
+    reload(node);
+    one.wait("notice NodelistUnread");
+    let mut two = Host::new(node);
+    two.say("connect");
+    let line = two.wait("refused TornMap");
+    assert!(line.contains("mend corosync.conf"), "{line}");
+    assert_eq!(one.with("nodelist ").len(), 0);
+    std::fs::write(&path, add_third(&good)).unwrap();
+    reload(node);
+    assert!(ids(&two.wait("connected")).contains(&3));
+    assert!(ids(&one.wait("nodelist ")).contains(&3));
+}
+
 #[test]
 fn a_reading_that_hangs_hurts_nobody() {
     let cluster = Cluster::builder().nodes(1).token_ms(5000).start().unwrap();

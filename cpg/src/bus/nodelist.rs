@@ -14,7 +14,7 @@ use rust_corosync::CsError;
 use super::{Bus, Phase, Purpose};
 use crate::calls::{self, Bell, Handle};
 use crate::crew::Outcome;
-use crate::event::{BusEvent, NodeEntry};
+use crate::event::{BusEvent, NodeEntry, Notice};
 
 /// Which of the bus's tokens is the bell's.
 pub(super) const SLOT: usize = 1;
@@ -28,6 +28,8 @@ pub(super) struct Nodelist {
     bell: Option<Bell>,
     /// When it is read again.
     pub(super) read_at: Option<Instant>,
+    /// Whether it was said that it cannot be read.
+    is_told: bool,
 }
 
 impl Nodelist {
@@ -42,7 +44,7 @@ impl Nodelist {
 impl Bus {
     /// Corosync is there and said `known`.
     pub(super) fn watch_nodelist(&mut self, known: Vec<NodeEntry>) {
-        self.nodelist = Nodelist { known, bell: None, read_at: None };
+        self.nodelist = Nodelist { known, ..Nodelist::default() };
         self.read_nodelist();
     }
 
@@ -70,7 +72,16 @@ impl Bus {
         &mut self,
         result: Result<(Bell, Option<Vec<NodeEntry>>), CsError>,
     ) {
-        let Ok((bell, list)) = result else { return self.read_nodelist_later() };
+        let (bell, list) = match result {
+            Ok(read) => read,
+            Err(error) => {
+                if !std::mem::replace(&mut self.nodelist.is_told, true) {
+                    self.pending.push(BusEvent::Notice(Notice::NodelistUnread(error as u32)));
+                }
+                return self.read_nodelist_later();
+            }
+        };
+        self.nodelist.is_told = false;
         let token = Token(self.tokens.start + SLOT);
         let watched = self.registry.register(&mut SourceFd(&bell.fd()), token, Interest::READABLE);
         if watched.is_err() {
