@@ -247,7 +247,7 @@ impl Hands {
             command.args(arguments);
             let job = move || {
                 let _running: Sender<()> = running;
-                let outcome = agent::run(&mut command, "", limit_ms);
+                let outcome = agent::run(command, String::new(), limit_ms);
                 error!(log, "the command that resets this node ended, and this node still runs";
                     "result" => ?outcome.result, "output" => outcome.output);
                 None
@@ -288,7 +288,7 @@ fn press_after(
 fn run_agent(log: &Logger, node: NodeId, task: &FencingTask) -> Result<(), OpError> {
     let agent = task.command.display().to_string();
     info!(log, "fence agent starts"; "node" => node.0, "agent" => &agent);
-    let outcome = agent::run(&mut Command::new(&task.command), &task.input, task.timeout_ms);
+    let outcome = agent::run(Command::new(&task.command), task.input.clone(), task.timeout_ms);
     match &outcome.result {
         Ok(()) => info!(log, "fence agent succeeded"; "node" => node.0, "agent" => &agent,
             "output" => outcome.output),

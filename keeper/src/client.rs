@@ -123,6 +123,7 @@ impl Keeper {
             times: Times::default(),
             suspect: None,
             told: None,
+            starting: None,
         };
         worker.begin()?;
         let thread = std::thread::Builder::new().name("keeper".into()).stack_size(STACK_BYTES);

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use o2bridge_keeper::record::{Op, Record, Status};
 use o2bridge_keeper::{Area, KeeperError, Notice, Slot};
-use support::{Node, PROGRAM, life, lives, ms, signal, until};
+use support::{HungFile, Node, PROGRAM, life, lives, ms, signal, until};
 
 /// Allowed after the deadline, in milliseconds.
 const LATE_MS: u64 = 1500;
@@ -175,6 +175,26 @@ fn without_any_keeper_the_daemon_resets_the_node_itself() {
     let not_started = at(|notice| matches!(notice, Notice::NotStarted { .. }));
     let reset = at(|notice| matches!(notice, Notice::Reset { .. }));
     assert!(died < not_started && not_started < reset, "{notices:?}");
+}
+
+/// The disk that the keeper is on does not answer: no new one can even be started.
+#[test]
+fn a_keeper_that_cannot_be_started_is_not_waited_for() {
+    let node = Node::with(|settings| {
+        let program = settings.sysrq.with_file_name("program");
+        std::fs::copy(PROGRAM, &program).unwrap();
+        (settings.program, settings.silence_max_ms) = (program, 4000);
+    });
+    let (keeper, notices) = node.keeper();
+    keeper.beat(Area(0), Slot(1), life(5)).unwrap();
+    let name = "a_keeper_that_cannot_be_started_is_not_waited_for";
+    let Some(_hung) = HungFile::new(name, &node.settings.program) else { return };
+    signal(keeper.pid().unwrap(), Signal::SIGKILL);
+    // As long as a keeper may take to start, and a little.
+    until("reset", ms(6000 + LATE_MS), || node.resets() > 0);
+    let said =
+        |notice| matches!(notice, Notice::NotStarted { error } if error.contains("does the disk"));
+    assert!(notices.try_iter().any(said));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +20,10 @@ pub const OUTPUT_BYTES_MAX: usize = 2 * 1024;
 const LOOK_MS: u64 = 50;
 /// How long a killed agent may take to go. One that hangs in the kernel is left behind.
 const KILL_MS: u64 = 2_000;
+/// What a thread may come too late by.
+const LATE_MS: u64 = 1_000;
+/// Agents need little.
+const STACK_BYTES: usize = 256 * 1024;
 /// The environment of an agent: ours holds the service manager's sockets.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -33,16 +38,49 @@ pub struct Outcome {
 
 /// Runs a program to its end, or kills it and everything of its process group after `timeout_ms`.
 #[must_use]
-pub fn run(command: &mut Command, input: &str, timeout_ms: u64) -> Outcome {
+pub fn run(command: Command, input: String, timeout_ms: u64) -> Outcome {
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-    let mut output = Vec::new();
-    let result = start(command, input)
-        .map_err(|error| OpError::Errno(error.raw_os_error().unwrap_or(nix::libc::EIO)))
-        .and_then(|(child, pipe)| follow(child, pipe, deadline, &mut output));
-    Outcome { result, output: printable(&output) }
+    watched(timeout_ms, move |done| {
+        let mut output = Vec::new();
+        let say = |result, output: &[u8]| {
+            let _ = done.send(Outcome { result, output: printable(output) });
+        };
+        match start(command, &input, deadline) {
+            Ok((mut child, pipe)) => {
+                let result = follow(&mut child, pipe, deadline, &mut output);
+                say(result, &output);
+                // One that was killed and hangs in the kernel ends some day, and is not to stay as a zombie.
+                let _ = child.wait();
+            }
+            Err(error) => say(Err(errno(&error)), &output),
+        }
+    })
 }
 
-fn start(command: &mut Command, input: &str) -> std::io::Result<(Child, UnixStream)> {
+/// Runs a job on a thread that may be left behind: a program whose disk hangs does not even start, and no signal
+/// ends that.
+fn watched(timeout_ms: u64, job: impl FnOnce(Sender<Outcome>) + Send + 'static) -> Outcome {
+    let (done, outcome) = channel();
+    let thread = std::thread::Builder::new().name("agent".into()).stack_size(STACK_BYTES);
+    if let Err(error) = thread.spawn(move || job(done)) {
+        return Outcome { result: Err(errno(&error)), output: String::new() };
+    }
+    let limit = Duration::from_millis(timeout_ms.saturating_add(KILL_MS).saturating_add(LATE_MS));
+    outcome.recv_timeout(limit).unwrap_or_else(|_| Outcome {
+        result: Err(OpError::TimedOut),
+        output: "it could not be started: does the disk that it is on answer?".into(),
+    })
+}
+
+fn errno(error: &std::io::Error) -> OpError {
+    OpError::Errno(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}
+
+fn start(
+    mut command: Command,
+    input: &str,
+    deadline: Instant,
+) -> std::io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let mut child = command
@@ -53,11 +91,10 @@ fn start(command: &mut Command, input: &str) -> std::io::Result<(Child, UnixStre
         .stdout(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
         .stderr(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    // Our stdio ends live on in the command; a later run of it would share them.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
     // We are protected from the out-of-memory killer; an agent need not be. Best effort.
     let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
-    if let Some(mut stdin) = child.stdin.take() {
+    // One that started too late is killed: it must not be told whom to fence.
+    if let Some(mut stdin) = child.stdin.take_if(|_| Instant::now() < deadline) {
         // It fits into the pipe (the configuration bounds it), and an agent that reads nothing and
         // ends is judged by its exit code.
         let _ = stdin.write_all(input.as_bytes());
@@ -68,7 +105,7 @@ fn start(command: &mut Command, input: &str) -> std::io::Result<(Child, UnixStre
 /// Reads the output until the agent ends. Not until the output ends: a child that it left behind may
 /// hold that open for ever.
 fn follow(
-    mut child: Child,
+    child: &mut Child,
     mut pipe: UnixStream,
     deadline: Instant,
     output: &mut Vec<u8>,
@@ -87,7 +124,7 @@ fn follow(
             }
             Ok(None) if Instant::now() < deadline => {}
             Ok(None) | Err(_) => {
-                kill(&mut child);
+                kill(child);
                 read_all(&mut pipe, output);
                 return Err(OpError::TimedOut);
             }
@@ -163,7 +200,9 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         // Through the shell: running a file that this process just wrote can fail with ETXTBSY when
         // another test forks meanwhile.
-        let outcome = run(Command::new("/bin/sh").arg(&path), input, timeout_ms);
+        let mut command = Command::new("/bin/sh");
+        command.arg(&path);
+        let outcome = run(command, input.to_owned(), timeout_ms);
         (outcome, dir)
     }
 
@@ -233,7 +272,34 @@ mod tests {
     fn an_agent_that_does_not_read_and_one_that_is_not_there() {
         let (outcome, _dir) = script("exec <&-; exit 0", &"key=value\n".repeat(3_000), 10_000);
         assert_eq!(outcome.result, Ok(()));
-        let outcome = run(&mut Command::new("/no/such/agent"), "", 1_000);
+        let outcome = run(Command::new("/no/such/agent"), String::new(), 1_000);
         assert_eq!(outcome.result, Err(OpError::Errno(2)));
+    }
+
+    /// A disk that does not answer holds up even the start of what is on it.
+    #[test]
+    fn an_agent_that_cannot_start_is_not_waited_for() {
+        let started = Instant::now();
+        let (release, held) = channel::<()>();
+        let outcome = watched(100, move |_done| {
+            let _ = held.recv();
+        });
+        assert_eq!(outcome.result, Err(OpError::TimedOut));
+        assert!(outcome.output.contains("could not be started"), "{}", outcome.output);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        drop(release);
+    }
+
+    /// It started after its time: it is killed, and never hears whom it should have fenced.
+    #[test]
+    fn an_agent_that_starts_too_late_is_told_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(format!("cat > {}/input", dir.path().display()));
+        let (mut child, pipe) = start(command, "action=off\n", Instant::now()).unwrap();
+        let result = follow(&mut child, pipe, Instant::now(), &mut Vec::new());
+        assert_eq!(result, Err(OpError::TimedOut));
+        child.wait().unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("input")).unwrap_or_default(), "");
     }
 }

@@ -101,7 +101,7 @@ impl Worker {
         if let Some(pid) = self.view.take_pid() {
             (self.log)(Notice::Died { pid });
         }
-        spawn(&self.settings).map_err(KeeperError::NotStarted)?;
+        spawn(&self.settings, &mut self.starting).map_err(KeeperError::NotStarted)?;
         let link = Link::connect(&self.settings.socket);
         let cannot = |error| KeeperError::NotStarted(format!("no connection: {error}"));
         self.greet(link.map_err(cannot)?)

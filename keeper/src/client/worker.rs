@@ -31,7 +31,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::attach::RETRY_MS;
 use super::link::{Link, LinkError, Table};
-use super::spawn::READY_MS;
+use super::spawn::{READY_MS, Start};
 use super::{Log, Shown, View};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record, Status};
@@ -60,6 +60,7 @@ pub(super) struct Worker {
     pub(super) times: Times,
     pub(super) suspect: Option<u32>,
     pub(super) told: Option<String>,
+    pub(super) starting: Option<Start>,
 }
 
 /// When things happened, or are to happen.

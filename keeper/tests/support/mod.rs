@@ -6,12 +6,15 @@ use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::fanotify::{
+    EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
@@ -59,6 +62,36 @@ pub fn signal(pid: u32, signal: Signal) {
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// A file whose disk hangs, until this is dropped: what opens it to run it waits, and then fails.
+pub struct HungFile(Fanotify);
+
+impl HungFile {
+    /// `None`, said loudly, without the right to do that.
+    pub fn new(name: &str, path: &Path) -> Option<Self> {
+        let group = Fanotify::init(
+            InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK,
+            EventFFlags::O_RDONLY,
+        );
+        let marked = group.and_then(|group| {
+            let (flags, mask) = (MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_EXEC_PERM);
+            group.mark(flags, mask, nix::fcntl::AT_FDCWD, Some(path)).map(|()| group)
+        });
+        marked
+            .map_err(|error| skipped(name, &format!("fanotify: {error}; it needs root")))
+            .ok()
+            .map(Self)
+    }
+}
+
+impl Drop for HungFile {
+    fn drop(&mut self) {
+        for event in self.0.read_events().into_iter().flatten() {
+            let Some(fd) = event.fd() else { continue };
+            self.0.write_response(FanotifyResponse::new(fd, Response::FAN_DENY)).unwrap();
+        }
+    }
 }
 
 pub struct Node {
