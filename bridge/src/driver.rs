@@ -13,7 +13,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use o2bridge_core::{Actions, Core, Event, Now};
+use o2bridge_core::{Actions, Channel, Core, Event, Now};
 use slog::{Logger, warn};
 
 use crate::adapter::bus;
@@ -214,6 +214,7 @@ impl Driver {
             trace::event(&self.log, self.woke_us, &event);
             let now = now();
             let is_lost = event == Event::Disconnected;
+            let is_word = matches!(event, Event::Message { channel: Channel::Control, .. });
             self.core.handle(now, event, &mut actions);
             if let Err(broken) = self.core.check() {
                 abort_with_dump(broken, &self.core, &self.manage.facts);
@@ -223,6 +224,9 @@ impl Driver {
             }
             if is_lost {
                 self.hands.bus.connect();
+            }
+            if let Some(volumes) = self.hands.volumes.as_mut().filter(|_| is_word) {
+                volumes.peers_use(self.core.used_elsewhere());
             }
             self.inbox.extend(self.hands.volumes.iter_mut().flat_map(VolumeDesk::take_said));
             self.hands.doors.changed();

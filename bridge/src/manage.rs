@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use o2bridge_core::{Core, Event, Now};
@@ -11,7 +11,7 @@ use slog::{Logger, error, info, warn};
 
 use crate::adapter::systemd::Manager;
 use crate::adapter::timers::now;
-use crate::config;
+use crate::config::{self, Policy};
 use crate::exec::Hands;
 use crate::kernel;
 use crate::window::{Facts, dump, status_line};
@@ -130,7 +130,9 @@ impl Manage {
     /// Reads the configuration again. One that cannot be used changes nothing.
     fn reread(&mut self, hands: &mut Hands) -> Option<Event> {
         self.manager.reloading(now());
-        let loaded = config::load(self.config_path.as_deref()).map_err(|error| error.to_string());
+        // A file that is gone is no wish to have all defaults.
+        let path = self.config_path.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+        let loaded = config::load(Some(path)).map_err(|error| error.to_string());
         let shim = &self.facts.shim.0;
         let usable = loaded.and_then(|new| check(&self.facts.settings, new, shim));
         let event = match usable {
@@ -156,6 +158,9 @@ impl Manage {
         hands.fencing = settings.fencing.clone();
         let event = Event::Reconfigure(settings.tunables(self.facts.has_kernel()));
         self.facts.settings = merged(&self.facts.settings, &settings);
+        for warning in self.facts.warnings() {
+            warn!(self.log, "{warning}");
+        }
         event
     }
 
@@ -186,6 +191,11 @@ fn check(
     new: config::Settings,
     shim: &str,
 ) -> Result<config::Settings, String> {
+    if old.fencing.policy != Policy::None && new.fencing.policy == Policy::None {
+        return Err("fencing.policy would become \"none\", and every lost node be taken for dead at once, fenced or \
+                    not: if that is meant, restart o2bridged"
+            .into());
+    }
     let checked = kernel::check_timing_of(shim, &merged(old, &new));
     checked.map_err(|error| error.to_string())?;
     Ok(new)
@@ -198,6 +208,19 @@ mod tests {
     /// A rereading of this text by a daemon with the defaults.
     fn reread(text: &str, shim: &str) -> Result<(), String> {
         check(&config::Settings::default(), toml::from_str(text).unwrap(), shim).map(|_| ())
+    }
+
+    /// A file that was emptied, or lost its end while it was saved.
+    #[test]
+    fn fencing_is_not_turned_off_in_passing() {
+        let agent = "fencing.policy = \"ack\"";
+        let old: config::Settings = toml::from_str(agent).unwrap();
+        for text in ["", "fencing.policy = \"none\"", "timing.grace_ms = 40000"] {
+            let error = check(&old, toml::from_str(text).unwrap(), "record").unwrap_err();
+            assert!(error.contains("restart o2bridged"), "{error}");
+        }
+        check(&old, toml::from_str(agent).unwrap(), "record").unwrap();
+        assert_eq!(reread(agent, "record"), Ok(()), "turned on");
     }
 
     #[test]

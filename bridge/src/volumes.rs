@@ -46,7 +46,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
+use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, ServiceName, Snapshot};
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::volume::{Change, Guarded, Lockspaces, Mount, Order, Present};
 
@@ -66,6 +66,24 @@ const STOP_PATIENCE_MS: u64 = 30_000;
 /// The service that says that a volume's lockspace stands without a mount: a tool is at work that says
 /// nothing by itself.
 pub const LOCKSPACE: &str = "lockspace";
+
+/// Whether a service is one that only the manager begins and ends. Ended by another hand, its volume would have no
+/// region for a while, and a mount would begin a heartbeat on the disk, beside the nodes that use ours.
+#[must_use]
+pub fn is_reserved(event: &Event) -> Option<&ServiceName> {
+    let service = match event {
+        Event::Begin(begin) => &begin.service,
+        Event::Complete { service, .. } | Event::Leave { service, .. } => service,
+        _ => return None,
+    };
+    [SERVICE, LOCKSPACE].contains(&service.as_str()).then_some(service)
+}
+
+/// What whoever names one is told.
+#[must_use]
+pub fn reserved(service: &ServiceName) -> String {
+    format!("'{service}' is o2bridged's own service of a volume: it begins and ends it by itself")
+}
 
 /// How long a tool's word about a mount is believed before the mount table has to show it.
 const TOOL_PATIENCE_MS: u64 = 2_000;

@@ -172,6 +172,12 @@ fn sighup_rereads_what_can_be_reread() {
     daemon.signal(Signal::SIGHUP);
     place.wait_log("the configuration stays as it was");
     place.wait_log("did you mean `grace_ms`?");
+    place.configure("[log]\nlevel = \"debug\"\n[fencing]\npolicy = \"ack\"");
+    daemon.signal(Signal::SIGHUP);
+    place.wait_log("fencing: Ack");
+    place.configure("");
+    daemon.signal(Signal::SIGHUP);
+    place.wait_log("if that is meant, restart o2bridged");
 }
 
 #[test]

@@ -36,8 +36,10 @@ mod lifeline;
 mod settings;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
@@ -173,12 +175,14 @@ impl Control {
     }
 
     /// Whether the kernel has a lockspace of any volume, ours or not: it resets the node if the line ends.
+    /// Whoever cannot be asked may have one.
     fn has_any_lockspace(&self) -> bool {
-        let entries = std::fs::read_dir(&self.paths.lockspaces).into_iter().flatten().flatten();
-        let names = entries.into_iter().map(|entry| entry.file_name());
-        names
-            .into_iter()
-            .any(|name| name.to_str().is_some_and(|name| name.parse::<GroupId>().is_ok()))
+        let is_volume =
+            |name: &OsStr| name.to_str().is_some_and(|it| it.parse::<GroupId>().is_ok());
+        match std::fs::read_dir(&self.paths.lockspaces) {
+            Ok(mut entries) => entries.any(|it| it.is_ok_and(|it| is_volume(&it.file_name()))),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
     }
 
     /// Lets go of the line if nobody needs it: a keeper that holds one resets the node when no daemon
@@ -201,7 +205,9 @@ impl Control {
     fn wait_stopped(&self, group: GroupId, node: NodeId) -> Result<bool, ControlError> {
         let end = Instant::now() + Duration::from_millis(LAG_MS);
         loop {
-            let stopped = self.dlm.lockspace(group)?.is_none_or(|lockspace| lockspace.is_stopped);
+            // dlm_controld looks a node up in the membership that it started last, and crashes without one.
+            let is_stopped = |it: dlmc::Lockspace| it.is_stopped && it.has_started;
+            let stopped = self.dlm.lockspace(group)?.is_none_or(is_stopped);
             match self.dlm.node(group, node)? {
                 None => return Ok(false),
                 Some(seen) if !seen.is_awaited && !seen.is_member => return Ok(false),
@@ -288,15 +294,26 @@ impl Shim for Control {
             let by = "the kernel has its lockspace: it is mounted, or a tool is at work".into();
             return Err(ShimError::InUse { region: group.to_string(), by });
         }
-        self.dlm.unregister(group)?;
+        // First, so that nobody registers it again behind us.
         lock(&self.groups).remove(&group);
+        if let Err(error) = self.dlm.unregister(group) {
+            lock(&self.groups).insert(group);
+            return Err(error.into());
+        }
         self.release_if_idle()
     }
 
     /// A dlm_controld that was restarted remembers no registration; to register twice is nothing.
     fn tend(&self) -> Option<String> {
         let groups = lock(&self.groups).clone();
-        let register = |group| self.dlm.register(group).err().map(|error| error.to_string());
+        let register = |group| {
+            let registered = self.dlm.register(group);
+            if lock(&self.groups).contains(&group) {
+                return registered.err().map(|error| error.to_string());
+            }
+            // It was detached meanwhile.
+            self.dlm.unregister(group).err().map(|error| error.to_string())
+        };
         groups.into_iter().find_map(register)
     }
 }

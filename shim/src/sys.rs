@@ -71,9 +71,19 @@ impl SemaphorePair {
     }
 }
 
+/// A set of one semaphore, as nobody of ours makes it.
+#[cfg(test)]
+pub(crate) fn make_single(key: u32) -> io::Result<SemaphorePair> {
+    make(key, 1, libc::IPC_CREAT | libc::IPC_EXCL)
+}
+
 fn get(key: u32, flags: libc::c_int) -> io::Result<SemaphorePair> {
+    make(key, 2, flags)
+}
+
+fn make(key: u32, semaphores: libc::c_int, flags: libc::c_int) -> io::Result<SemaphorePair> {
     // SAFETY: semget(2) takes three integers and touches no memory of ours.
-    let id = unsafe { libc::semget(key as libc::key_t, 2, flags) };
+    let id = unsafe { libc::semget(key as libc::key_t, semaphores, flags) };
     check(id).map(|id| SemaphorePair { id })
 }
 

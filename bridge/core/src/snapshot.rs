@@ -141,6 +141,13 @@ impl Core {
         }
     }
 
+    /// The groups that other nodes use.
+    #[must_use]
+    pub fn used_elsewhere(&self) -> BTreeSet<GroupId> {
+        let others = self.nodes.peers.iter().filter(|(node, _)| Some(**node) != self.nodes.me);
+        others.flat_map(|(_, peer)| peer.uses.keys().copied()).collect()
+    }
+
     fn node_status(&self) -> Vec<NodeStatus> {
         let ring = self.nodes.ring.iter().flat_map(|ring| ring.nodes.iter());
         let known: BTreeSet<NodeId> =

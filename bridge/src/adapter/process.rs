@@ -1,7 +1,8 @@
 //! The daemon as a process: one per node, in memory, not starved, not killed for memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -53,6 +54,9 @@ fn file_error(step: &'static str, path: &Path, source: impl Into<io::Error>) -> 
     ProcessError::File { step, path: path.into(), source: source.into() }
 }
 
+/// Whoever may read the pid file may lock it, and keep the next daemon out.
+const PID_MODE: u32 = 0o600;
+
 /// The proof that this is the only daemon of the run directory, as long as it lives.
 #[derive(Debug)]
 pub struct OnlyInstance {
@@ -69,8 +73,11 @@ impl OnlyInstance {
         std::fs::create_dir_all(run_dir).map_err(|error| file_error("make", run_dir, error))?;
         let path = run_dir.join("o2bridged.pid");
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(|error| file_error("open", &path, error))?;
+        options.read(true).write(true).create(true).truncate(false).mode(PID_MODE);
+        let mut file = options.open(&path).map_err(|error| file_error("open", &path, error))?;
+        // An earlier version's may be readable for all.
+        file.set_permissions(Permissions::from_mode(PID_MODE))
+            .map_err(|error| file_error("protect", &path, error))?;
         let mut pid = String::new();
         file.read_to_string(&mut pid).map_err(|error| file_error("read", &path, error))?;
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -173,7 +180,11 @@ mod tests {
         let pid = format!("process id {} ", std::process::id());
         assert!(message.contains(&pid), "{message}");
         drop(first);
-        OnlyInstance::claim(&run_dir).unwrap();
+        // Whoever may open it may keep us out.
+        let path = run_dir.join("o2bridged.pid");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let _second = OnlyInstance::claim(&run_dir).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

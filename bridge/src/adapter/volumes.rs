@@ -9,7 +9,7 @@ use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, Snapshot};
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::user_heartbeat::Gates;
 use o2bridge_shim::volume::lockspaces::Places;
-use o2bridge_shim::volume::{self, Change, Watch};
+use o2bridge_shim::volume::{self, Change, Order, Watch};
 use slog::{Logger, error, info};
 
 use crate::adapter::timers::now;
@@ -36,6 +36,8 @@ pub struct VolumeDesk {
     closed: BTreeSet<GroupId>,
     /// When a gate that a tool held is tried again.
     retry_at: Option<Now>,
+    /// What other nodes use.
+    used_elsewhere: BTreeSet<GroupId>,
     /// What the manager said since the loop last asked.
     said: Vec<Event>,
     log: Logger,
@@ -81,6 +83,7 @@ impl VolumeDesk {
             gates,
             closed: BTreeSet::new(),
             retry_at: None,
+            used_elsewhere: BTreeSet::new(),
             said: Vec::new(),
             log,
         };
@@ -91,6 +94,15 @@ impl VolumeDesk {
     /// Corosync answers.
     pub fn set_cluster(&mut self, name: &str) {
         self.manager.set_cluster(name, self.mode, now(), &mut self.said);
+    }
+
+    /// Other nodes use these groups. One that is new may be a volume that was made there, and that we take for an
+    /// empty disk: its gate has to be closed before anybody mounts it here.
+    pub fn peers_use(&mut self, groups: BTreeSet<GroupId>) {
+        if !groups.is_subset(&self.used_elsewhere) {
+            self.watch.order(Order::Reread);
+        }
+        self.used_elsewhere = groups;
     }
 
     /// Whether the answer to this request is for us.

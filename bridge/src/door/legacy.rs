@@ -14,6 +14,7 @@ use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
 use crate::status::Status;
+use crate::volumes::{is_reserved, reserved};
 
 /// Messages that a client may send ahead of their turn.
 const AHEAD_MAX: usize = 16;
@@ -85,7 +86,10 @@ fn take(request: Request<'_>, call: &mut Call<'_, '_>) -> Result<Answer, Refused
         return Err(refused(Errno::EPERM, "only root may do this".to_owned()));
     }
     match request.meaning(call.asker, device)? {
-        Meaning::Event(event) => Ok(Answer::Later(event)),
+        Meaning::Event(event) => match is_reserved(&event) {
+            Some(service) => Err(refused(Errno::EPERM, reserved(service))),
+            None => Ok(Answer::Later(event)),
+        },
         Meaning::Groups { cluster } => list_groups(cluster, &call.status().status),
         Meaning::Services(group) => list_services(group, &call.status().status),
         Meaning::Clusters => {

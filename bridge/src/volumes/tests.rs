@@ -139,6 +139,7 @@ impl Bench {
                         devices.iter().map(|device| device.name.as_str()).collect();
                     format!("look {:X} {}", uuid.0 & 0xFF, names.join(" "))
                 }
+                Order::Reread => "reread".to_owned(),
                 Order::Guard(guards) => {
                     let guards: Vec<String> = guards
                         .iter()
@@ -338,6 +339,20 @@ fn one_volume_on_two_devices_is_one_volume() {
     bench.present(&[ours(U, 3)]);
     nothing(&mut bench);
     assert_eq!(bench.state(), "region", "another way to the same volume");
+}
+
+/// A copy that was made before the volume was ours, or was made another's since, does not hide it.
+#[test]
+fn a_copy_of_a_volume_does_not_hide_it() {
+    let copy = |minor, stack: &Stack| present(U, minor, stack);
+    for other in [Stack::Classic, named("o2cb", "other", false), named("pcmk", "lab", false)] {
+        for devices in [[copy(1, &other), ours(U, 2)], [ours(U, 1), copy(2, &other)]] {
+            let mut bench = Bench::ready();
+            bench.present(&devices);
+            assert_eq!(bench.volumes.unready(), Some([U].into()), "{other:?}");
+            assert_eq!(bench.orders(), ["look 45 sd1 sd2"], "{other:?}");
+        }
+    }
 }
 
 #[test]

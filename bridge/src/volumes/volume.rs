@@ -127,9 +127,6 @@ impl Volume {
     }
 
     pub(super) fn set_present(&mut self, present: Vec<Present>) {
-        if let Some(first) = present.first() {
-            self.superblock = Some(first.superblock.clone());
-        }
         self.present = present;
     }
 
@@ -248,8 +245,7 @@ impl Volume {
         now: Now,
         out: &mut Vec<Event>,
     ) -> bool {
-        self.claim =
-            self.superblock.as_ref().map(|it| judge(world.serves, world.which, world.cluster, it));
+        self.judge(world);
         if self.claim != Some(Claim::Ours) && self.look != Look::Asked {
             self.look = Look::Never;
         }
@@ -270,6 +266,18 @@ impl Volume {
             self.look = Look::Asked;
         }
         is_due
+    }
+
+    /// Of several devices with this volume, such as a copy of it, one that is ours counts before all others, so
+    /// that it is not mounted unguarded.
+    fn judge(&mut self, world: &World<'_>) {
+        let judge = |it: &Superblock| judge(world.serves, world.which, world.cluster, it);
+        let mut present = self.present.iter().map(|it| &it.superblock);
+        let ours = present.clone().find(|it| judge(it) == Claim::Ours);
+        if let Some(superblock) = ours.or(present.next()) {
+            self.superblock = Some(superblock.clone());
+        }
+        self.claim = self.superblock.as_ref().map(judge);
     }
 
     /// See [`super::Volumes::unready`].

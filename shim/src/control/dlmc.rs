@@ -98,6 +98,8 @@ pub struct Lockspace {
     pub is_stopped: bool,
     /// It waits for its filesystem when a node dies.
     pub is_registered: bool,
+    /// It has had members: the first one may still be on its way.
+    pub has_started: bool,
 }
 
 /// What dlm_controld knows of a node in a lockspace.
@@ -116,6 +118,8 @@ const CHECK_FS: u32 = 0x10;
 
 /// Behind two descriptions of changes, 32 bytes each.
 const AT_LOCKSPACE_FLAGS: usize = 64;
+/// Of the first of these, which is the last membership that was started: how many members it has.
+const AT_MEMBERS: usize = 0;
 const AT_NODE_FLAGS: usize = 4;
 
 /// What stands behind an answer about a lockspace; `None` if it is too short.
@@ -123,7 +127,8 @@ const AT_NODE_FLAGS: usize = 4;
 pub fn lockspace(payload: &[u8]) -> Option<Lockspace> {
     let flags = word(payload, AT_LOCKSPACE_FLAGS)?;
     let (is_stopped, is_registered) = (flags & KERNEL_STOPPED != 0, flags & FS_REGISTERED != 0);
-    Some(Lockspace { is_stopped, is_registered })
+    let has_started = word(payload, AT_MEMBERS)? != 0;
+    Some(Lockspace { is_stopped, is_registered, has_started })
 }
 
 /// What stands behind an answer about a node; `None` if it is too short.
@@ -176,10 +181,12 @@ mod tests {
     fn flags_are_at_their_places() {
         let mut payload = [0; LOCKSPACE_BYTES];
         payload[64..68].copy_from_slice(&12_u32.to_ne_bytes());
-        let all = Lockspace { is_stopped: true, is_registered: true };
+        payload[0..4].copy_from_slice(&2_u32.to_ne_bytes());
+        let all = Lockspace { is_stopped: true, is_registered: true, has_started: true };
         assert_eq!(lockspace(&payload), Some(all));
         payload[64..68].copy_from_slice(&3_u32.to_ne_bytes());
-        let none = Lockspace { is_stopped: false, is_registered: false };
+        payload[0..4].fill(0);
+        let none = Lockspace { is_stopped: false, is_registered: false, has_started: false };
         assert_eq!(lockspace(&payload), Some(none));
         assert_eq!(lockspace(&payload[..66]), None);
         let mut payload = [0; NODE_BYTES];

@@ -20,7 +20,7 @@ const MEMBER: Option<Node> = Some(Node { is_member: true, is_awaited: false });
 const AWAITED: Option<Node> = Some(Node { is_member: true, is_awaited: true });
 
 fn lockspace(is_stopped: bool) -> Option<Lockspace> {
-    Some(Lockspace { is_stopped, is_registered: true })
+    Some(Lockspace { is_stopped, is_registered: true, has_started: true })
 }
 
 /// A dlm_controld that says what it was told to say, the last word for ever, and writes down what it
@@ -221,6 +221,21 @@ fn down_comes_after_the_stop_and_before_the_word() {
     assert_eq!(world.device(), format!("{HANDS}{DOWN_2}"));
     assert_eq!(world.heard(), ["notified 2 after 1 DOWN"; 3]);
     control.resume(GROUP, &Peers::new()).unwrap();
+}
+
+/// A node dies while our mount still joins: dlm_controld has no membership yet to look it up in.
+#[test]
+fn a_lockspace_that_never_started_is_not_told() {
+    let world = World::new();
+    let control = world.mounted();
+    {
+        let mut fake = lock(&world.dlm.0);
+        fake.lockspaces = [lockspace(true).map(|it| Lockspace { has_started: false, ..it })].into();
+        fake.nodes = [AWAITED].into();
+    }
+    let error = why(control.node_down(GROUP, NodeId(2), LIFE));
+    assert!(matches!(error, ControlError::NotStopped(NodeId(2))), "{error}");
+    assert_eq!((world.device(), world.heard().len()), (HANDS.into(), 0));
 }
 
 #[test]

@@ -69,12 +69,13 @@ fn lock_within(region: &str, wait: Duration) -> Result<Locked, ShimError> {
     loop {
         // Its last user may remove the pair at any time, so each try begins with the key.
         let pair = SemaphorePair::find_or_make(key(region));
-        match pair.and_then(|pair| pair.try_steps(TAKE).map(|()| pair)) {
-            Ok(pair) => return Ok(Locked { pair, region: region.into() }),
-            Err(error) if is_gone(&error) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+        let pair = pair.map_err(|error| failed("make", region, error))?;
+        match pair.try_steps(TAKE) {
+            Ok(()) => return Ok(Locked { pair, region: region.into() }),
+            Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EAGAIN) => {
                 if Instant::now() >= end {
-                    return Err(failed("lock", region, error));
+                    let busy = io::Error::from_raw_os_error(libc::EAGAIN);
+                    return Err(failed("lock", region, busy));
                 }
                 std::thread::sleep(MUTEX_POLL);
             }
@@ -96,8 +97,16 @@ impl Locked {
 
     /// The region does not stand: whatever was counted is over, and only ours counts.
     pub(super) fn renew(&self) -> Result<(), ShimError> {
-        let stale = i64::from(self.count()?);
-        match i16::try_from(1 - stale) {
+        self.set(1)
+    }
+
+    /// The region is gone, and with it all uses of it.
+    pub(super) fn clear(&self) -> Result<(), ShimError> {
+        self.set(0)
+    }
+
+    fn set(&self, count: i64) -> Result<(), ShimError> {
+        match i16::try_from(count - i64::from(self.count()?)) {
             Ok(0) => Ok(()),
             Ok(add) => self.add(add),
             Err(_) => {
@@ -111,7 +120,7 @@ impl Locked {
         self.add(-1)
     }
 
-    /// The region is gone, and with it all uses of it.
+    /// Nobody needs the pair any more: the last user takes it away.
     pub(super) fn remove(self) -> Result<(), ShimError> {
         self.pair.remove().map_err(|error| failed("remove", &self.region, error))
     }
@@ -191,5 +200,19 @@ mod tests {
             assert_eq!(waiter.join().unwrap().unwrap(), 0, "a new pair, not the removed one");
         });
         lock(&region).unwrap().remove().unwrap();
+    }
+
+    /// Anybody may make a set of one semaphore under the key.
+    #[test]
+    fn a_set_of_somebody_else_is_an_error() {
+        if !semaphores_work("a_set_of_somebody_else_is_an_error") {
+            return;
+        }
+        let region = region(3);
+        let stranger = crate::sys::make_single(key(&region)).unwrap();
+        let error = try_lock(&region).unwrap_err();
+        assert_eq!(error.errno(), libc::EINVAL, "{error}");
+        stranger.remove().unwrap();
+        try_lock(&region).unwrap().unwrap().remove().unwrap();
     }
 }

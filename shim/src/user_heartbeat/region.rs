@@ -161,6 +161,29 @@ impl VirtualRegion {
         }
     }
 
+    /// Removes a region of its own, with all counted uses of it. False: it is a heartbeat on the disk, and stays.
+    fn end(
+        &self,
+        region: &Region,
+        dir: &Path,
+        locked: &reference::Locked,
+    ) -> Result<bool, ShimError> {
+        match self.areas.find(dir)? {
+            Found::Disk(_) => return Ok(false),
+            Found::Nothing => {}
+            Found::Ours(_) | Found::HalfMade => {
+                let others = locked.count()?.saturating_sub(1);
+                if others > 0 {
+                    let by = format!("{others} more than us, by the count of the OCFS2 tools");
+                    return Err(ShimError::InUse { region: region.name().into(), by });
+                }
+                self.remove(region, dir)?;
+            }
+        }
+        locked.clear()?;
+        Ok(true)
+    }
+
     fn remove(&self, region: &Region, dir: &Path) -> Result<(), ShimError> {
         match self.ground.remove(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -244,21 +267,15 @@ impl Carrier for VirtualRegion {
             }
             return self.areas.sweep();
         }
-        let (locked, _) = self.gates.take(region.name())?;
-        match self.areas.find(&dir)? {
-            Found::Disk(_) => return Ok(()),
-            Found::Nothing => {}
-            Found::Ours(_) | Found::HalfMade => {
-                let others = locked.count()?.saturating_sub(1);
-                if others > 0 {
-                    let by = format!("{others} more than us, by the count of the OCFS2 tools");
-                    return Err(ShimError::InUse { region: region.name().into(), by });
-                }
-                self.remove(region, &dir)?;
-            }
+        let (locked, was_closed) = self.gates.take(region.name())?;
+        let ended = self.end(region, &dir, &locked);
+        if was_closed {
+            // A mount that waits here would begin a heartbeat on the disk, once nothing holds it back.
+            self.gates.put_back(region.name(), locked);
+        } else if matches!(ended, Ok(true)) {
+            locked.remove()?;
         }
-        locked.remove()?;
-        self.areas.sweep()
+        if ended? { self.areas.sweep() } else { Ok(()) }
     }
 
     fn await_live(

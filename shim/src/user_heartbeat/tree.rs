@@ -93,13 +93,22 @@ impl Cluster {
     }
 }
 
-/// Nobody but the lock domains of the kernel can tell whether a mount still needs a name.
+/// Nobody but the lock domains of the kernel can tell whether a mount still needs a name. Where they cannot be seen
+/// there may be one.
 pub(super) fn no_domain(debugfs: &Path, name: &str) -> Result<(), ShimError> {
-    let domain = debugfs.join("o2dlm").join(name);
-    if !domain.exists() {
+    let domains = debugfs.join("o2dlm");
+    let domain = domains.join(name);
+    let is_blind = fs::read_dir(debugfs).is_ok_and(|mut entries| entries.next().is_none());
+    let by = if is_blind {
+        format!(
+            "nobody can tell whether a mount still needs it: mount debugfs on {}",
+            debugfs.display()
+        )
+    } else if domain.exists() {
+        format!("there is a lock domain {}", domain.display())
+    } else {
         return Ok(());
-    }
-    let by = format!("there is a lock domain {}", domain.display());
+    };
     Err(ShimError::InUse { region: name.into(), by })
 }
 
@@ -151,4 +160,19 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), ShimError> {
         return Ok(());
     }
     Err(ShimError::Lied { path: path.into(), wrote: value.into(), reads })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_debugfs_there_may_be_a_lock_domain() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = no_domain(dir.path(), "7").unwrap_err().to_string();
+        assert!(error.contains("mount debugfs"), "{error}");
+        fs::create_dir_all(dir.path().join("o2dlm/8")).unwrap();
+        no_domain(dir.path(), "7").unwrap();
+        assert!(no_domain(dir.path(), "8").is_err());
+    }
 }

@@ -181,6 +181,8 @@ pub enum Order {
         /// device of its cluster.
         devices: Vec<Device>,
     },
+    /// Read the list of devices and all superblocks now: something was made or changed elsewhere.
+    Reread,
     /// Guard the storage of these volumes from now on, and of no others.
     Guard(BTreeMap<GroupId, Guarded>),
 }

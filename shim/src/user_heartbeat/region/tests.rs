@@ -117,6 +117,35 @@ fn a_region_comes_and_goes() {
     assert_eq!(carrier.standing(&region).unwrap(), Standing::new());
 }
 
+/// A mount waits at the gate. An attach that fails, and the detach after it, must not let it in: it would begin a
+/// heartbeat on the disk.
+#[test]
+fn a_closed_gate_stays_closed_when_an_attach_fails() {
+    if !semaphores_work("a_closed_gate_stays_closed_when_an_attach_fails") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(5)).unwrap();
+    assert!(carrier.gates.close(group(5)).unwrap());
+    let is_held = || reference::try_lock(region.name()).unwrap().is_none();
+    for round in 0..2 {
+        // The peer is never seen, or the region is made halfway.
+        node.live(&region, "1");
+        if round == 1 {
+            fs::create_dir(node.cluster.join("heartbeat").join(region.name())).unwrap();
+            put(&node.cluster.join("heartbeat").join(region.name()).join("dev"), "");
+        }
+        carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap_err();
+        assert!(is_held(), "after the attach, round {round}");
+        carrier.close(&region).unwrap();
+        assert!(is_held(), "after the detach, round {round}");
+        assert_eq!(reference::count(region.name()).unwrap(), 0);
+    }
+    carrier.gates.open(group(5));
+    reference::try_lock(region.name()).unwrap().expect("open").remove().unwrap();
+}
+
 #[test]
 fn each_region_has_its_area() {
     if !semaphores_work("each_region_has_its_area") {

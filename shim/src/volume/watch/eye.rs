@@ -164,6 +164,10 @@ impl Eye {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Beats { uuid, devices } => self.look(uuid, devices),
+            Order::Reread => {
+                self.list_at = 0;
+                self.survey.hint(None, self.now());
+            }
             Order::Guard(guarded) => {
                 self.guards.retain(|uuid, guard| guarded.get(uuid) == Some(&guard.guarded));
                 self.guarded = guarded;

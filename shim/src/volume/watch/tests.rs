@@ -50,14 +50,18 @@ impl Machine {
     }
 
     fn watch(&self) -> (Watch, Receiver<Change>) {
+        self.watch_every(20, 60)
+    }
+
+    fn watch_every(&self, list_ms: u64, reread_ms: u64) -> (Watch, Receiver<Change>) {
         let settings = Settings {
             sys: self.path("sys"),
             dev: self.path("dev"),
             mountinfo: self.path("mountinfo"),
             clusters: self.path("clusters"),
             lockspaces: None,
-            list_ms: 20,
-            reread_ms: 60,
+            list_ms,
+            reread_ms,
             answer_ms: 300,
             storage_ms: 20,
             silent_ms: 100,
@@ -138,6 +142,23 @@ fn volumes_and_mounts_come_and_go() {
     assert_eq!(names(next(&changes)), ["sdb"]);
     std::fs::write(&image.path, [0; 20_000]).unwrap();
     assert_eq!(next(&changes), Change::Volumes(vec![]), "read again: wiped");
+}
+
+/// Another node made a volume on a disk that was empty when we looked: nobody here is told by the kernel.
+#[test]
+fn an_order_to_reread_is_followed_at_once() {
+    let arguments = ["-U", UUID, "--cluster-stack=o2cb", "--cluster-name=lab"];
+    let Some(image) = mkfs("an_order_to_reread_is_followed_at_once", &arguments) else { return };
+    let machine = Machine::new();
+    let disk = machine.path("disk");
+    std::fs::write(&disk, [0; 20_000]).unwrap();
+    machine.plug("sda", 0, &disk);
+    let (watch, changes) = machine.watch_every(600_000, 600_000);
+    assert_eq!(next(&changes), Change::Volumes(vec![]));
+    assert_eq!(next(&changes), Change::Mounts(vec![]));
+    std::fs::copy(&image.path, &disk).unwrap();
+    watch.order(Order::Reread);
+    assert_eq!(names(next(&changes)), ["sda"]);
 }
 
 #[test]
