@@ -59,8 +59,8 @@ use volume::{Volume, World};
 /// The service that holds the region of a volume for as long as the volume is present.
 pub const SERVICE: &str = "volume";
 
-/// How long the core may take to end after it was told to. A daemon that still lives then was
-/// refused.
+/// How long regions may take to be left, and the core to end after it was told to. A daemon that still lives then
+/// was refused.
 const STOP_PATIENCE_MS: u64 = 30_000;
 
 /// The service that says that a volume's lockspace stands without a mount: a tool is at work that says
@@ -164,8 +164,13 @@ pub enum StopAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     No,
-    Leaving,
-    Said { until: Now },
+    /// A volume that its kernel does not let go of ends it.
+    Leaving {
+        until: Now,
+    },
+    Said {
+        until: Now,
+    },
 }
 
 /// The manager.
@@ -317,8 +322,8 @@ impl Volumes {
     pub fn deadline(&self) -> Option<Now> {
         let said = (!self.decisions.is_empty()).then_some(Now(0));
         let stop = match self.stop {
-            Stop::Said { until } => Some(until),
-            Stop::No | Stop::Leaving => None,
+            Stop::Leaving { until } | Stop::Said { until } => Some(until),
+            Stop::No => None,
         };
         let world = self.world();
         let volumes = self.volumes.values().filter_map(|volume| volume.next_at(&world));
@@ -334,11 +339,11 @@ impl Volumes {
             out.push(Event::Stop);
             return StopAnswer::Refused;
         }
-        self.stop = Stop::Leaving;
+        self.stop = Stop::Leaving { until: now.after(STOP_PATIENCE_MS) };
         self.advance(now, out);
         match self.stop {
             Stop::Said { .. } => StopAnswer::Going,
-            Stop::Leaving | Stop::No => StopAnswer::Leaving,
+            Stop::Leaving { .. } | Stop::No => StopAnswer::Leaving,
         }
     }
 
@@ -400,16 +405,16 @@ impl Volumes {
         self.volumes = volumes;
         self.ids = ids;
         self.review_guards();
-        if self.stop == Stop::Leaving {
-            self.review_stop(now, out);
+        if let Stop::Leaving { until } = self.stop {
+            self.review_stop(until <= now, now, out);
         }
     }
 
-    fn review_stop(&mut self, now: Now, out: &mut Vec<Event>) {
+    fn review_stop(&mut self, is_over: bool, now: Now, out: &mut Vec<Event>) {
         if self.volumes.values().all(Volume::is_left) {
             out.push(Event::Stop);
             self.stop = Stop::Said { until: now.after(STOP_PATIENCE_MS) };
-        } else if self.volumes.values().any(Volume::is_in_use) {
+        } else if is_over || self.volumes.values().any(Volume::is_in_use) {
             // The core says what it is, as it does if the mount came before the stop.
             out.push(Event::Stop);
             self.stop = Stop::No;

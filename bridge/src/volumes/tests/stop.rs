@@ -27,6 +27,19 @@ fn stop_leaves_idle_regions_first() {
     nothing(&mut bench);
 }
 
+/// A mount that no table shows, such as one in another namespace: the stop is refused, and the others come back.
+#[test]
+fn a_region_that_cannot_be_left_ends_the_stop() {
+    let mut bench = region();
+    assert_eq!(stop(&mut bench, &["volume"]), StopAnswer::Leaving);
+    bench.after(STOP_PATIENCE_MS - 1);
+    assert!(!bench.said().contains(&"stop".to_owned()));
+    bench.after(1);
+    assert!(bench.said().contains(&"stop".to_owned()), "refused by the core");
+    bench.present(&[ours(U, 1), ours(V, 2)]);
+    assert!(bench.orders().contains(&"look 2 sd2".to_owned()), "volumes are served again");
+}
+
 #[test]
 fn a_mount_in_the_moment_of_a_stop_ends_it() {
     let mut bench = region();
