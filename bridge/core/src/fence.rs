@@ -22,10 +22,10 @@ use crate::effects::Effects;
 use crate::event::OpError;
 use crate::locking::LockingProtocol;
 use crate::lost::whose_turn;
-use crate::node::has_room;
+use crate::node::{USES_MAX, has_room};
 use crate::proto::Uses;
 use crate::timer::Timer;
-use crate::types::{BootId, NodeId, OpId};
+use crate::types::{BootId, GroupId, NodeId, OpId};
 
 /// How many graces a daemon that knows of its turn has for all its agents: ten minutes by default. They may take
 /// longer; then two daemons fence at once, and each begins with its first level again.
@@ -74,6 +74,9 @@ pub(crate) struct Attempt {
 pub(crate) struct Lost {
     pub(crate) boot: BootId,
     pub(crate) uses: Uses,
+    /// What it used in another boot that somebody holds for lost: in use until this one is fenced, because of two
+    /// boots nobody can say which was first.
+    pub(crate) elsewhere: BTreeSet<GroupId>,
     /// Whether this is all that the node may be doing: known by a witness, or fenced in a ring in force since
     /// we have not been one.
     pub(crate) complete: bool,
@@ -92,6 +95,7 @@ impl Lost {
         Self {
             boot,
             uses,
+            elsewhere: BTreeSet::new(),
             complete: false,
             running: None,
             turn: 0,
@@ -99,6 +103,31 @@ impl Lost {
             awaited: None,
             stage: Stage::Needed,
         }
+    }
+
+    /// The same node, lost in another boot.
+    pub(crate) fn in_boot(&self, boot: BootId) -> Self {
+        let mut lost = Self::new(boot, Uses::new());
+        if !self.is_fenced() {
+            lost.elsewhere.clone_from(&self.elsewhere);
+            lost.add_elsewhere(&self.uses);
+        }
+        lost
+    }
+
+    /// In another boot it used these, and is not known to be fenced since.
+    pub(crate) fn add_elsewhere(&mut self, uses: &Uses) {
+        for group in uses.keys() {
+            if self.elsewhere.len() < USES_MAX {
+                self.elsewhere.insert(*group);
+            }
+        }
+    }
+
+    /// Whether it may be writing to this group.
+    pub(crate) fn may_use(&self, group: &GroupId) -> bool {
+        let is_used = self.uses.contains_key(group) || self.elsewhere.contains(group);
+        !self.is_fenced() && (is_used || self.elsewhere.len() >= USES_MAX)
     }
 
     pub(crate) const fn is_fenced(&self) -> bool {

@@ -218,6 +218,9 @@ impl Nodes {
         match testimony.fate {
             Fate::Missing => {}
             Fate::Condemned { .. } => {
+                if !lost.is_fenced() {
+                    lost.add_elsewhere(&testimony.uses);
+                }
                 if lost.is_proven() && is_of_now {
                     self.remind(from, testimony);
                 }

@@ -39,7 +39,7 @@ impl Nodes {
         let Some(boot) = peer.boot.filter(is_other) else { return };
         let lost = self.lost.entry(node).or_insert_with(|| Lost::new(boot, Uses::new()));
         if lost.boot != boot {
-            *lost = Lost::new(boot, Uses::new());
+            *lost = lost.in_boot(boot);
         }
         lost.running = peer.locking.running.or(lost.running);
         if lost.add(&peer.uses) {

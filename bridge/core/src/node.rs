@@ -104,7 +104,7 @@ impl Peer {
 
 /// The most uses of one node that are kept: those that its daemon may name, and as many that an earlier
 /// one did and this one has forgotten.
-const USES_MAX: usize = 2 * proto::GROUPS_MAX;
+pub(crate) const USES_MAX: usize = 2 * proto::GROUPS_MAX;
 
 /// How often within a grace it is looked whether our own word has come back, before silence is judged.
 const ECHO_PER_GRACE: u64 = 8;

@@ -33,10 +33,7 @@ impl Group {
         if let Some(waiting) = nodes.unwitnessed().filter(|_| !self.may_doubt(nodes)) {
             return Some(waiting);
         }
-        let mut lost = nodes.lost.iter();
-        if let Some((node, _)) =
-            lost.find(|(_, lost)| lost.uses.contains_key(&self.id) && !lost.is_fenced())
-        {
+        if let Some((node, _)) = nodes.lost.iter().find(|(_, lost)| lost.may_use(&self.id)) {
             return Some(Waiting::Fencing(*node));
         }
         let silent = self.members.iter().find(|member| {

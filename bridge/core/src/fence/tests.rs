@@ -331,6 +331,26 @@ fn what_a_stage_is_worth() {
     }
 }
 
+/// Two boots of one node are lost: until this one is fenced, the other may be the later one.
+#[test]
+fn what_was_used_in_another_boot_counts_until_this_one_is_fenced() {
+    let (one, two, third) = (GroupId(1), GroupId(2), GroupId(3));
+    let mut lost = Lost::new(BOOT, uses());
+    lost.add_elsewhere(&Uses::from([(two, Incarnation(1))]));
+    assert_eq!([one, two, third].map(|it| lost.may_use(&it)), [true, true, false]);
+    let later = lost.in_boot(BootId(34));
+    assert_eq!((later.boot, later.uses.len(), later.is_fenced()), (BootId(34), 0, false));
+    assert_eq!([one, two, third].map(|it| later.may_use(&it)), [true, true, false]);
+    lost.stage = FENCED;
+    assert_eq!([one, two, third].map(|it| lost.may_use(&it)), [false; 3]);
+    assert_eq!([one, two, third].map(|it| lost.in_boot(BootId(34)).may_use(&it)), [false; 3]);
+    // More than can be kept: then it may be using anything.
+    let many = (0..1_000).map(|n| (GroupId(100 + n), Incarnation(1))).collect();
+    let mut lost = Lost::new(BOOT, uses());
+    lost.add_elsewhere(&many);
+    assert!(lost.elsewhere.len() <= USES_MAX && lost.may_use(&third));
+}
+
 /// Daemons that knew different uses of one group must end up with the same, or each would correct
 /// the other for ever, and fence the node for ever.
 #[test]

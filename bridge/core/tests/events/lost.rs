@@ -252,6 +252,32 @@ fn a_boot_that_is_not_fenced_is_not_over() {
     assert_eq!(rig.node(4).1, "waiting for ack");
 }
 
+/// Two boots of node 4 are lost, and neither is fenced: what it used in either may be written to.
+#[test]
+fn what_a_node_used_in_another_boot_is_waited_for() {
+    let in_boot = |n, uses: &[(GroupId, Incarnation)]| Testimony {
+        boot: boot(n),
+        uses: uses.iter().copied().collect(),
+        ..condemned(4)
+    };
+    let (here, other) = ([(G, inc(4))], [(GroupId(2), inc(4))]);
+    for (first, second, is_used) in [(&other, &here, true), (&other, &other, false)] {
+        let mut rig = Rig::up(Fencing::Ack, &[1, 2, 3]);
+        rig.run(Event::Nodelist(nodes(&[1, 2, 3, 4])));
+        let by_two = |it| hello_of(2, Hello { testimony: vec![it], ..hello(2, 1) });
+        rig.run(by_two(in_boot(4, first)));
+        rig.run(quorum(false, 1, &[1, 2, 3]));
+        rig.run(quorum(true, 1, &[1, 2, 3]));
+        rig.run(by_two(in_boot(44, second)));
+        let mut actions = rig.run(Event::Begin(begin(1, &mnt())));
+        actions.extend(rig.run(hello_of(1, hello_using(1, 1))));
+        assert_eq!(rig.waiting() == Waiting::Fencing(node(4)), is_used, "{:?}", rig.waiting());
+        let ack = Event::FenceAck { request: RequestId(9), client: ClientId(1), node: node(4) };
+        rig.run(ack);
+        assert_ne!(rig.waiting(), Waiting::Fencing(node(4)));
+    }
+}
+
 /// An old word about a node that is here in another boot, without its daemon, does not have it fenced.
 #[test]
 fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
