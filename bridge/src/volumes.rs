@@ -59,8 +59,11 @@ use volume::{Volume, World};
 /// The service that holds the region of a volume for as long as the volume is present.
 pub const SERVICE: &str = "volume";
 
-/// How long regions may take to be left, and the core to end after it was told to. A daemon that still lives then
-/// was refused.
+/// How long a stop waits for the next region to be left: longer than a tool may hold one up.
+const LEAVE_PATIENCE_MS: u64 = 90_000;
+
+/// How long the core may take to end after it was told to. A daemon that still lives then was
+/// refused.
 const STOP_PATIENCE_MS: u64 = 30_000;
 
 /// The service that says that a volume's lockspace stands without a mount: a tool is at work that says
@@ -164,9 +167,10 @@ pub enum StopAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     No,
-    /// A volume that its kernel does not let go of ends it.
+    /// Until then one more region must be left, and so on: one that its kernel does not let go of ends it.
     Leaving {
         until: Now,
+        left: usize,
     },
     Said {
         until: Now,
@@ -322,7 +326,7 @@ impl Volumes {
     pub fn deadline(&self) -> Option<Now> {
         let said = (!self.decisions.is_empty()).then_some(Now(0));
         let stop = match self.stop {
-            Stop::Leaving { until } | Stop::Said { until } => Some(until),
+            Stop::Leaving { until, .. } | Stop::Said { until } => Some(until),
             Stop::No => None,
         };
         let world = self.world();
@@ -339,7 +343,7 @@ impl Volumes {
             out.push(Event::Stop);
             return StopAnswer::Refused;
         }
-        self.stop = Stop::Leaving { until: now.after(STOP_PATIENCE_MS) };
+        self.stop = Stop::Leaving { until: now.after(LEAVE_PATIENCE_MS), left: 0 };
         self.advance(now, out);
         match self.stop {
             Stop::Said { .. } => StopAnswer::Going,
@@ -405,19 +409,22 @@ impl Volumes {
         self.volumes = volumes;
         self.ids = ids;
         self.review_guards();
-        if let Stop::Leaving { until } = self.stop {
-            self.review_stop(until <= now, now, out);
+        if let Stop::Leaving { until, left } = self.stop {
+            self.review_stop(until, left, now, out);
         }
     }
 
-    fn review_stop(&mut self, is_over: bool, now: Now, out: &mut Vec<Event>) {
+    fn review_stop(&mut self, until: Now, before: usize, now: Now, out: &mut Vec<Event>) {
+        let left = self.volumes.values().filter(|volume| volume.is_left()).count();
         if self.volumes.values().all(Volume::is_left) {
             out.push(Event::Stop);
             self.stop = Stop::Said { until: now.after(STOP_PATIENCE_MS) };
-        } else if is_over || self.volumes.values().any(Volume::is_in_use) {
+        } else if until <= now || self.volumes.values().any(Volume::is_in_use) {
             // The core says what it is, as it does if the mount came before the stop.
             out.push(Event::Stop);
             self.stop = Stop::No;
+        } else if left > before {
+            self.stop = Stop::Leaving { until: now.after(LEAVE_PATIENCE_MS), left };
         }
     }
 

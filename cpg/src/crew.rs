@@ -139,9 +139,10 @@ impl Crew {
             }
         }
         for (id, job) in without_thread {
-            let given_up = self.set_aside(id, job);
-            self.failed_to_start.extend(given_up);
-            let _ = self.waker.wake();
+            if let Some(given_up) = self.set_aside(id, job) {
+                self.failed_to_start.push(given_up);
+                let _ = self.waker.wake();
+            }
         }
     }
 

@@ -311,8 +311,11 @@ impl Shim for Control {
             if lock(&self.groups).contains(&group) {
                 return registered.err().map(|error| error.to_string());
             }
-            // It was detached meanwhile.
-            self.dlm.unregister(group).err().map(|error| error.to_string())
+            // It was detached meanwhile; and perhaps attached again.
+            let unregistered = self.dlm.unregister(group);
+            let is_back = lock(&self.groups).contains(&group);
+            let ended = if is_back { self.dlm.register(group) } else { unregistered };
+            ended.err().map(|error| error.to_string())
         };
         groups.into_iter().find_map(register)
     }

@@ -159,9 +159,8 @@ impl VolumeDesk {
     fn turn_gates(&mut self, now: Now) {
         let Some(gates) = &self.gates else { return };
         let unready = self.manager.unready().unwrap_or_default();
-        for volume in self.closed.difference(&unready) {
-            gates.open(*volume);
-        }
+        // Also one that was put back by an attach that failed after its volume went.
+        gates.open_others(&unready);
         self.closed.retain(|volume| unready.contains(volume));
         for volume in unready {
             match gates.close(volume) {

@@ -181,7 +181,7 @@ impl Worker {
         self.publish(Some(pid));
         self.link = Some(link);
         self.times = Times::default();
-        (self.suspect, self.told) = (None, None);
+        (self.suspect, self.told, self.starting) = (None, None, None);
         if is_known {
             return;
         }

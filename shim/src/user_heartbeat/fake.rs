@@ -33,8 +33,9 @@ pub(super) fn put(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A cluster `c` whose nodes are `n<number>`; the first is local.
+/// A cluster `c` whose nodes are `n<number>`; the first is local. No lock domain is in debugfs.
 pub(super) fn cluster(paths: &Paths, nodes: &[u8]) -> PathBuf {
+    fs::create_dir_all(paths.debugfs.join("o2dlm")).unwrap();
     let dir = paths.configfs.join("cluster/c");
     for (index, slot) in nodes.iter().enumerate() {
         let node = dir.join(format!("node/n{slot}"));

@@ -5,7 +5,7 @@
 //! replay them. So the tools' mutex of a volume of ours is held from when it is first seen until its
 //! region stands. A mount waits as long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,9 +52,10 @@ impl Gates {
         Cluster::find(&self.configfs).is_ok()
     }
 
-    /// Opens the gate of a volume, if it is closed.
-    pub fn open(&self, volume: GroupId) {
-        self.closed().remove(&volume.to_string());
+    /// Opens the gates of all volumes but these.
+    pub fn open_others(&self, unready: &BTreeSet<GroupId>) {
+        let names: BTreeSet<String> = unready.iter().map(GroupId::to_string).collect();
+        self.closed().retain(|volume, _| names.contains(volume));
     }
 
     /// The mutex of a region, from its gate or from the tools.
@@ -101,7 +102,9 @@ mod tests {
         assert!(!gates.close(volume).unwrap(), "held by who makes the region");
         gates.put_back(&name, locked);
         assert!(gates.close(volume).unwrap());
-        gates.open(volume);
+        gates.open_others(&BTreeSet::from([volume]));
+        assert!(reference::try_lock(&name).unwrap().is_none());
+        gates.open_others(&BTreeSet::new());
         reference::try_lock(&name).unwrap().unwrap().remove().unwrap();
     }
 

@@ -98,7 +98,7 @@ impl Cluster {
 pub(super) fn no_domain(debugfs: &Path, name: &str) -> Result<(), ShimError> {
     let domains = debugfs.join("o2dlm");
     let domain = domains.join(name);
-    let is_blind = fs::read_dir(debugfs).is_ok_and(|mut entries| entries.next().is_none());
+    let is_blind = !fs::read_dir(debugfs).is_ok_and(|mut entries| entries.next().is_some());
     let by = if is_blind {
         format!(
             "nobody can tell whether a mount still needs it: mount debugfs on {}",

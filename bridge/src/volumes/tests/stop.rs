@@ -32,7 +32,7 @@ fn stop_leaves_idle_regions_first() {
 fn a_region_that_cannot_be_left_ends_the_stop() {
     let mut bench = region();
     assert_eq!(stop(&mut bench, &["volume"]), StopAnswer::Leaving);
-    bench.after(STOP_PATIENCE_MS - 1);
+    bench.after(LEAVE_PATIENCE_MS - 1);
     assert!(!bench.said().contains(&"stop".to_owned()));
     bench.after(1);
     assert!(bench.said().contains(&"stop".to_owned()), "refused by the core");
