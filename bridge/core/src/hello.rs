@@ -285,7 +285,9 @@ impl Nodes {
         });
         let missing = self.peers.iter().filter_map(|(node, peer)| {
             let absent = matches!(peer.daemon, Daemon::Absent) && self.is_in_ring(*node);
-            let boot = peer.boot.filter(|_| absent && !peer.uses.is_empty())?;
+            // What a witness says is taken for all: one that has yet to hear the rest itself says nothing.
+            let is_said = absent && (peer.complete || !self.witness);
+            let boot = peer.boot.filter(|_| is_said && !peer.uses.is_empty())?;
             let uses = capped(&peer.uses);
             Some(Testimony { node: *node, boot, uses, fate: Fate::Missing })
         });

@@ -278,6 +278,31 @@ fn what_a_node_used_in_another_boot_is_waited_for() {
     }
 }
 
+/// A witness by another's word has heard of a node that is here without its daemon from somebody who does not know all
+/// that it uses: it must not say that as a witness.
+#[test]
+fn half_of_what_a_node_uses_is_not_said_as_a_witness() {
+    let missing = Testimony { uses: [(GroupId(2), inc(3))].into(), ..testimony(3, Fate::Missing) };
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    let seq = rig.next_ring(&[1, 2, 3]);
+    rig.run(quorum(false, seq, &[1, 2, 3]));
+    rig.run(quorum(true, seq, &[1, 2, 3]));
+    rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
+    let word = |witness, words: &[Testimony]| {
+        hello_of(2, Hello { witness, testimony: words.to_vec(), ..hello(2, seq) })
+    };
+    rig.run(word(false, &[missing.clone()]));
+    let ours = |testimony| say_hello(Hello { testimony, ..hello(1, seq) });
+    let actions = rig.run(word(true, &[]));
+    assert!(actions.contains(&ours(vec![])), "{actions:?}");
+    // Once a witness has said all, so do we.
+    let all = Testimony { uses: [(GroupId(2), inc(3)), (G, inc(3))].into(), ..missing };
+    rig.run(word(true, &[all.clone()]));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    let actions = rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    assert!(actions.contains(&ours(vec![all])), "{actions:?}");
+}
+
 /// An old word about a node that is here in another boot, without its daemon, does not have it fenced.
 #[test]
 fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
