@@ -291,13 +291,13 @@ fn half_of_what_a_node_uses_is_not_said_as_a_witness() {
     let word = |witness, words: &[Testimony]| {
         hello_of(2, Hello { witness, testimony: words.to_vec(), ..hello(2, seq) })
     };
-    rig.run(word(false, &[missing.clone()]));
+    rig.run(word(false, std::slice::from_ref(&missing)));
     let ours = |testimony| say_hello(Hello { testimony, ..hello(1, seq) });
     let actions = rig.run(word(true, &[]));
     assert!(actions.contains(&ours(vec![])), "{actions:?}");
     // Once a witness has said all, so do we.
     let all = Testimony { uses: [(GroupId(2), inc(3)), (G, inc(3))].into(), ..missing };
-    rig.run(word(true, &[all.clone()]));
+    rig.run(word(true, std::slice::from_ref(&all)));
     rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
     let actions = rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
     assert!(actions.contains(&ours(vec![all])), "{actions:?}");
