@@ -16,7 +16,7 @@ use crate::adapter::nodetable::Cluster;
 use crate::adapter::state::StateDir;
 use crate::adapter::timers::{Timers, now};
 use crate::adapter::volumes::VolumeDesk;
-use crate::adapter::workers::Workers;
+use crate::adapter::workers::{STACK_BYTES, Workers};
 use crate::adapter::{agent, look};
 use crate::config::{FencingSection, FencingTask};
 use crate::door::Doors;
@@ -31,8 +31,6 @@ const SELF_FENCE_MS: u64 = 60_000;
 const SELF_FENCE_WITH_KERNEL_MS: u64 = 5_000;
 /// Why the button is pressed.
 const WITHOUT_US: &str = "the cluster may go on without this node";
-/// For a thread that waits and writes to the log.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// Everything that an action may need. Nothing here blocks: what could goes to the threads.
 pub struct Hands {

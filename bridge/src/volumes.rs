@@ -46,7 +46,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use o2bridge_core::{Event, GroupId, Now, Reply, RequestId, Saved, ServiceName, Snapshot};
+use o2bridge_core::{Begin, Event, GroupId, Now, Reply, RequestId, Saved, ServiceName, Snapshot};
 use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::volume::{Change, Guarded, Lockspaces, Mount, Order, Present};
 
@@ -70,21 +70,22 @@ const STOP_PATIENCE_MS: u64 = 30_000;
 /// nothing by itself.
 pub const LOCKSPACE: &str = "lockspace";
 
-/// Whether a service is one that only the manager begins and ends. Ended by another hand, its volume would have no
-/// region for a while, and a mount would begin a heartbeat on the disk, beside the nodes that use ours.
+/// The service that a tool names, if only the manager begins and ends it. Ended by another hand, its volume would
+/// have no region for a while, and a mount would begin a heartbeat on the disk, beside the nodes that use ours.
 #[must_use]
-pub fn is_reserved(event: &Event) -> Option<&ServiceName> {
-    let service = match event {
-        Event::Begin(begin) => &begin.service,
-        Event::Complete { service, .. } | Event::Leave { service, .. } => service,
-        _ => return None,
+pub fn reserved_service(event: &Event) -> Option<&ServiceName> {
+    let (Event::Begin(Begin { service, .. })
+    | Event::Complete { service, .. }
+    | Event::Leave { service, .. }) = event
+    else {
+        return None;
     };
     [SERVICE, LOCKSPACE].contains(&service.as_str()).then_some(service)
 }
 
 /// What whoever names one is told.
 #[must_use]
-pub fn reserved(service: &ServiceName) -> String {
+pub fn reserved_by_us(service: &ServiceName) -> String {
     format!("'{service}' is o2bridged's own service of a volume: it begins and ends it by itself")
 }
 

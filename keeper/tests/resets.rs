@@ -21,6 +21,15 @@ fn beat(node: &Node) {
     assert!(node.ctl(&["beat", "0", "1", "5"]).0);
 }
 
+/// A node with a program of its own, which can be taken away.
+fn with_own_program() -> Node {
+    Node::with(|settings| {
+        let program = settings.sysrq.with_file_name("program");
+        std::fs::copy(PROGRAM, &program).unwrap();
+        (settings.program, settings.silence_max_ms) = (program, 4000);
+    })
+}
+
 #[test]
 fn a_daemon_that_does_not_come_back_costs_the_node() {
     let node = Node::with(|settings| settings.daemon_back_ms = 2500);
@@ -155,11 +164,7 @@ fn a_keeper_that_was_stopped_for_a_moment_goes_on() {
 
 #[test]
 fn without_any_keeper_the_daemon_resets_the_node_itself() {
-    let node = Node::with(|settings| {
-        let program = settings.sysrq.with_file_name("program");
-        std::fs::copy(PROGRAM, &program).unwrap();
-        (settings.program, settings.silence_max_ms) = (program, 4000);
-    });
+    let node = with_own_program();
     let (keeper, notices) = node.keeper();
     keeper.beat(Area(0), Slot(1), life(5)).unwrap();
     std::fs::remove_file(&node.settings.program).unwrap();
@@ -180,11 +185,7 @@ fn without_any_keeper_the_daemon_resets_the_node_itself() {
 /// The disk that the keeper is on does not answer: no new one can even be started.
 #[test]
 fn a_keeper_that_cannot_be_started_is_not_waited_for() {
-    let node = Node::with(|settings| {
-        let program = settings.sysrq.with_file_name("program");
-        std::fs::copy(PROGRAM, &program).unwrap();
-        (settings.program, settings.silence_max_ms) = (program, 4000);
-    });
+    let node = with_own_program();
     let (keeper, notices) = node.keeper();
     keeper.beat(Area(0), Slot(1), life(5)).unwrap();
     let name = "a_keeper_that_cannot_be_started_is_not_waited_for";

@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use o2bridge_core::OpError;
 
+use super::workers::STACK_BYTES;
+
 /// What is kept of an agent's output; its end says why it failed.
 pub const OUTPUT_BYTES_MAX: usize = 2 * 1024;
 /// How often a running agent is looked after.
@@ -22,8 +24,6 @@ const LOOK_MS: u64 = 50;
 const KILL_MS: u64 = 2_000;
 /// What a thread may come too late by.
 const LATE_MS: u64 = 1_000;
-/// Agents need little.
-const STACK_BYTES: usize = 256 * 1024;
 /// The environment of an agent: ours holds the service manager's sockets.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -21,7 +21,7 @@ pub const FENCE_THREADS: usize = 8;
 
 /// Enough for a line of JSON and a few calls of the kernel. Nothing of corosync may run on it:
 /// libcpg's dispatch alone takes 1 MiB.
-const STACK_BYTES: usize = 256 * 1024;
+pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
 /// What is done on a thread; its event, if there is one, goes to the loop.
 pub type Job = Box<dyn FnOnce() -> Option<Event> + Send>;

@@ -14,7 +14,7 @@ use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
 use crate::status::Status;
-use crate::volumes::{is_reserved, reserved};
+use crate::volumes::{reserved_by_us, reserved_service};
 
 /// Messages that a client may send ahead of their turn.
 const AHEAD_MAX: usize = 16;
@@ -86,8 +86,8 @@ fn take(request: Request<'_>, call: &mut Call<'_, '_>) -> Result<Answer, Refused
         return Err(refused(Errno::EPERM, "only root may do this".to_owned()));
     }
     match request.meaning(call.asker, device)? {
-        Meaning::Event(event) => match is_reserved(&event) {
-            Some(service) => Err(refused(Errno::EPERM, reserved(service))),
+        Meaning::Event(event) => match reserved_service(&event) {
+            Some(service) => Err(refused(Errno::EPERM, reserved_by_us(service))),
             None => Ok(Answer::Later(event)),
         },
         Meaning::Groups { cluster } => list_groups(cluster, &call.status().status),

@@ -14,7 +14,7 @@ use super::STREAMS_MAX;
 use super::desk::{Call, Shown};
 use super::device::device_id;
 use super::dialect::{Dialect, Next};
-use crate::volumes::{is_reserved, reserved};
+use crate::volumes::{reserved_by_us, reserved_service};
 
 /// The description of our interface.
 pub const DESCRIPTION: &str = include_str!("io.o2bridge.varlink");
@@ -168,8 +168,8 @@ impl Varlink {
         call: &Call<'_, '_>,
     ) -> Result<Answer, Refused> {
         let event = method.event(parameters, call.asker, device)?;
-        if let Some(service) = is_reserved(&event) {
-            return Err(refused("Reserved", Errno::EPERM, reserved(service)));
+        if let Some(service) = reserved_service(&event) {
+            return Err(refused("Reserved", Errno::EPERM, reserved_by_us(service)));
         }
         if let Event::Begin(begin) = &event {
             self.holds |= begin.held;
