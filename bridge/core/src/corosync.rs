@@ -9,8 +9,9 @@ use crate::handle::{Core, Link, Parts, Scope};
 use crate::hello::Consequence;
 use crate::node::{Quorum, Ring};
 use crate::proto::{self, Body, Envelope, Hello};
+use crate::saved::User;
 use crate::timer::Timer;
-use crate::types::{BootId, Channel, Member, NodeId, Reason, RingId};
+use crate::types::{Channel, Member, NodeId, Reason, RingId};
 
 /// One entry of a joined or left list.
 type Change = (Member, Reason);
@@ -75,8 +76,8 @@ impl Core {
         &mut self,
         channel: Channel,
         members: &[Member],
-        (left, joined): (&[Change], &[Change]),
-        out: &mut Actions,
+        left: &[Change],
+        joined: &[Change],
     ) -> Scope {
         match channel {
             Channel::Control => {
@@ -84,9 +85,8 @@ impl Core {
                 Scope::All
             }
             Channel::Group(id) => {
-                let (mut fx, parts) = self.effects(out);
-                if let Some(group) = parts.groups.get_mut(&id) {
-                    group.handle_confchg(parts.nodes, members, left, joined, &mut fx);
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.handle_confchg(&self.nodes, members, left, joined);
                 }
                 Scope::Group(id)
             }
@@ -232,7 +232,7 @@ impl Core {
     ) -> Scope {
         let mut consequences = Vec::new();
         let (mut fx, mut parts) = self.effects(out);
-        parts.recall(from.node, hello.boot);
+        parts.recall(from.node, hello);
         let speaker = (from, envelope.speaks.1);
         parts.nodes.handle_hello(speaker, hello, &mut consequences, &mut fx);
         for consequence in consequences {
@@ -277,12 +277,15 @@ impl Core {
 
 impl Parts<'_> {
     /// Others may have named later uses of a node while it was away. Its own word is about those that
-    /// our shims know: each has to end, or to be held against it, whatever came after.
-    fn recall(&mut self, node: NodeId, boot: BootId) {
+    /// our shims know: of each group the one that its daemon has forgotten, which is held against it, or else
+    /// its user, which has to end.
+    fn recall(&mut self, node: NodeId, hello: &Hello) {
         for group in self.groups.values() {
-            let using = group.users.get(&node).map(|using| using.user);
-            let dead = group.dead.get(&node).map(|death| death.user);
-            for user in using.into_iter().chain(dead).filter(|user| user.boot == boot) {
+            let of_boot = |user: &User| user.boot == hello.boot;
+            let using = group.users.get(&node).map(|using| using.user).filter(of_boot);
+            let dead = group.dead.get(&node).map(|death| death.user).filter(of_boot);
+            let forgotten = dead.filter(|dead| dead.incarnation < hello.memory_from);
+            if let Some(user) = forgotten.or(using) {
                 self.nodes.remember(node, user.boot, group.id, user.incarnation);
             }
         }

@@ -1,4 +1,4 @@
-//! One mountgroup on this node: its process group, its users, its dead.
+//! One mountgroup on this node: its process group, and what moves it on. Who uses it: see [`crate::users`].
 //!
 //! The process group of the mountgroup:
 //!
@@ -12,19 +12,6 @@
 //! | Pausing   | timer: → Out | - | - | - | → Out | - | → Out |
 //!
 //! A group that closes is still wanted from when its kernel refuses to let go until it does.
-//!
-//! A user of the group, seen from here:
-//!
-//! | user \ event | State | LEAVE, or a Hello without the use | PROCDOWN, NODEDOWN | node lost (condemned) | its node in another boot |
-//! |---|---|---|---|---|---|
-//! | none | user | - | - | - | - |
-//! | user | refreshed | left: out of the next resume | stays a user: its daemon may return | dead | dead, proven |
-//! | dead | a later use waits as user | left, if all that its node was buried in ended unfenced | - | - | proven |
-//!
-//! Out of quorum a user whose node is known to be condemned stays one, and its LEAVE is not taken for an end.
-//!
-//! The dead leave the list when the shim has been told, and nobody is resumed before that: a node
-//! that returns gets in only after its death was delivered.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -39,8 +26,9 @@ use crate::saved::{SavedGroup, SavedService, User, Users};
 use crate::service::Service;
 use crate::timer::Timer;
 use crate::types::{
-    Channel, DeviceId, GroupId, Incarnation, Member, NodeId, OpId, Pid, Reason, ServiceName,
+    Channel, DeviceId, GroupId, Incarnation, Member, NodeId, OpId, Reason, ServiceName,
 };
+use crate::users::{Death, Using};
 
 /// Where we stand in the group's CPG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,24 +52,6 @@ impl Presence {
             Self::Pausing => "pausing",
         }
     }
-}
-
-/// A user of the group.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Using {
-    pub(crate) user: User,
-    /// The process that said so; `None` until a restarted daemon of ours has heard it.
-    pub(crate) pid: Option<Pid>,
-    /// Whom its shim knows.
-    pub(crate) told: Users,
-}
-
-/// A user whose death is decided, and that our shim has not been told of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Death {
-    pub(crate) user: User,
-    /// Whether its node was seen in another boot, or has ended all that it was buried in.
-    proven: bool,
 }
 
 /// One group.
@@ -125,7 +95,8 @@ impl Group {
     /// Takes over from a predecessor. The services whose tools had not finished come back by name.
     pub(crate) fn restore(id: GroupId, image: SavedGroup) -> (Self, Vec<ServiceName>) {
         let mut group = Self::new(id, image.incarnation, image.device);
-        let using = |user: &User| Using { user: *user, pid: None, told: Users::new() };
+        let using =
+            |user: &User| Using { user: *user, pid: None, told: Users::new(), has_left: false };
         group.users = image.told.iter().map(|(node, user)| (*node, using(user))).collect();
         let mut unsettled = Vec::new();
         for service in &image.services {
@@ -156,11 +127,10 @@ impl Group {
 
     pub(crate) fn handle_confchg(
         &mut self,
-        nodes: &mut Nodes,
+        nodes: &Nodes,
         members: &[Member],
         left: &[(Member, Reason)],
         joined: &[(Member, Reason)],
-        fx: &mut Effects<'_>,
     ) {
         self.members = members.iter().copied().collect();
         let entering = match self.presence {
@@ -177,30 +147,11 @@ impl Group {
         }
         for (member, reason) in left {
             match reason {
-                Reason::Leave => self.handle_leaver(nodes, *member, fx),
+                Reason::Leave => self.handle_leaver(*member),
                 // The ring decides between a daemon that went and a node that died.
                 Reason::ProcDown | Reason::NodeDown => {}
                 Reason::Join | Reason::NodeUp | Reason::Undefined => {}
             }
-        }
-    }
-
-    fn handle_leaver(&mut self, nodes: &mut Nodes, member: Member, fx: &mut Effects<'_>) {
-        let using = self.users.get(&member.node).filter(|using| using.pid == Some(member.pid));
-        let Some(user) = using.map(|using| using.user) else { return };
-        // Whoever hears that it was buried goes with its kernel still attached: only its Hello can say that
-        // the use has ended.
-        if !nodes.is_condemned(member.node, user, self.id) {
-            nodes.forget(member.node, self.id, user.incarnation);
-            self.handle_ended(member.node, user.incarnation, fx);
-        }
-    }
-
-    /// A use ended cleanly: no death.
-    pub(crate) fn handle_ended(&mut self, node: NodeId, use_: Incarnation, fx: &mut Effects<'_>) {
-        if self.users.get(&node).is_some_and(|using| using.user.incarnation == use_) {
-            self.users.remove(&node);
-            fx.note(Note::UserLeft(self.id, node, use_));
         }
     }
 
@@ -230,81 +181,6 @@ impl Group {
     pub(crate) fn is_counted(&self, member: Member) -> bool {
         self.members.contains(&member)
             && self.ring.as_ref().is_some_and(|ring| ring.nodes.contains(&member.node))
-    }
-
-    pub(crate) fn handle_state(
-        &mut self,
-        nodes: &mut Nodes,
-        from: Member,
-        state: State,
-        fx: &mut Effects<'_>,
-    ) {
-        let node = from.node;
-        let user = User { incarnation: state.incarnation, boot: state.boot };
-        let buried = nodes.is_condemned(node, user, self.id)
-            || self.dead.get(&node).is_some_and(|death| death.user == user);
-        // The control group is read first: a State of an earlier boot than its Hello is a late one.
-        let late = nodes.boot_of(node).is_some_and(|boot| boot != user.boot);
-        let ours = Some(node) == nodes.me;
-        let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
-        if buried || late || foreign || !self.is_counted(from) {
-            return;
-        }
-        if let Some(known) = self.users.get(&node).map(|using| using.user) {
-            if known.boot != user.boot {
-                self.handle_death(node, |dead| dead.boot == known.boot, true, fx);
-            } else if known.incarnation != user.incarnation {
-                // The earlier use neither ended nor died. Its daemon cannot speak for it any more:
-                // the grace runs, and the node has to prove by a reset that it is over.
-                return;
-            }
-        }
-        if !self.users.contains_key(&node) {
-            fx.note(Note::UserJoined(self.id, node, user.incarnation));
-        }
-        nodes.remember(node, user.boot, self.id, user.incarnation);
-        self.users.insert(node, Using { user, pid: Some(from.pid), told: state.told });
-    }
-
-    /// A node's use died; `proven`: and it surely writes no more.
-    pub(crate) fn handle_death(
-        &mut self,
-        node: NodeId,
-        which: impl Fn(User) -> bool,
-        proven: bool,
-        fx: &mut Effects<'_>,
-    ) {
-        if let Some(using) = self.users.get(&node).filter(|using| which(using.user)).cloned() {
-            self.users.remove(&node);
-            if let Some(ring) = self.ring.as_ref().map(|ring| ring.id) {
-                fx.note(Note::Condemned(self.id, node, using.user.incarnation, ring));
-            }
-            // Of two deaths that the shim does not know of, only the one that it knew counts.
-            let unknown = self.dead.get(&node).is_none_or(|death| !self.is_told(node, death.user));
-            if unknown {
-                self.dead.insert(node, Death { user: using.user, proven });
-            }
-        }
-        if let Some(death) = self.dead.get_mut(&node).filter(|death| which(death.user)) {
-            death.proven |= proven;
-        }
-    }
-
-    /// A condemned node says itself that it has ended this use, and nobody has fenced it: it left, and
-    /// there is no death to tell.
-    pub(crate) fn handle_pardon(&mut self, node: NodeId, last: User, fx: &mut Effects<'_>) {
-        let is_over = |user: User| user.boot == last.boot && user.incarnation <= last.incarnation;
-        if let Some(using) = self.users.get(&node).filter(|using| is_over(using.user)) {
-            self.handle_ended(node, using.user.incarnation, fx);
-        }
-        if let Some(death) = self.dead.get(&node).filter(|it| !it.proven && is_over(it.user)) {
-            fx.note(Note::UserLeft(self.id, node, death.user.incarnation));
-            self.dead.remove(&node);
-        }
-    }
-
-    fn is_told(&self, node: NodeId, user: User) -> bool {
-        self.lane.told.get(&node) == Some(&user)
     }
 
     /// Corosync calls us by this number. If the shim knows another use by it, a node's or one of our own,
@@ -380,37 +256,6 @@ impl Group {
         if self.presence == Presence::Pausing {
             self.presence = Presence::Out;
         }
-    }
-
-    /// Moves the users of condemned nodes to the dead, and forgets deaths that the shim never knew.
-    pub(crate) fn bury(&mut self, nodes: &Nodes, fx: &mut Effects<'_>) {
-        if self.expelled || !nodes.is_in_force() {
-            return;
-        }
-        let condemned = |node: NodeId, user: User| nodes.is_condemned(node, user, self.id);
-        let users = self.users.iter().map(|(node, using)| (*node, using.user));
-        let buried: Vec<_> = users.filter(|(node, user)| condemned(*node, *user)).collect();
-        for (node, user) in buried {
-            self.handle_death(node, |dead| dead == user, false, fx);
-        }
-        if self.lane.busy_with().is_none() {
-            let told = &self.lane.told;
-            self.dead.retain(|node, death| told.get(node) == Some(&death.user));
-        }
-    }
-
-    /// The deaths for the lane; true for those that the kernel may hear of.
-    fn deaths(&self, nodes: &Nodes) -> BTreeMap<NodeId, (Incarnation, bool)> {
-        let settled = |node: NodeId, death: &Death| {
-            let lost = nodes.lost.get(&node).filter(|lost| lost.boot == death.user.boot);
-            // A node that came back and has not heard yet that it was buried is still a member.
-            let is_here = self.members.iter().any(|member| {
-                member.node == node && self.is_counted(*member) && nodes.is_control_member(*member)
-            });
-            death.proven || (lost.is_some_and(crate::fence::Lost::is_fenced) && !is_here)
-        };
-        let dead = self.dead.iter();
-        dead.map(|(node, death)| (*node, (death.user.incarnation, settled(*node, death)))).collect()
     }
 
     fn image(&self) -> SavedGroup {

@@ -155,7 +155,7 @@ impl Core {
                 self.handle_quorum(quorate, ring, nodes)
             }
             Event::Confchg { channel, members, left, joined } => {
-                self.handle_confchg(channel, &members, (&left, &joined), out)
+                self.handle_confchg(channel, &members, &left, &joined)
             }
             Event::Totem { channel, ring, nodes } => self.handle_totem(channel, ring, nodes, out),
             Event::Message { channel, from, bytes } => {
@@ -478,6 +478,7 @@ impl Core {
         if let Some((node, theirs, ours)) = parts.nodes.locking_mismatch() {
             group.refuse_beginners(&Refusal::LockingMismatch { node, theirs, ours }, &mut fx);
         }
+        group.end_left(parts.nodes, &mut fx);
         if group.expelled {
             group.refuse_beginners(&Refusal::Expelled, &mut fx);
         }

@@ -49,6 +49,7 @@ mod service;
 pub mod snapshot;
 pub mod timer;
 pub mod types;
+mod users;
 mod waiting;
 mod witness;
 

@@ -1,10 +1,11 @@
 //! What a group that is not settled waits for.
 
 use crate::action::Waiting;
-use crate::group::{Group, Presence, Using};
+use crate::group::{Group, Presence};
 use crate::node::Nodes;
 use crate::service::Service;
 use crate::types::NodeId;
+use crate::users::Using;
 
 impl Group {
     /// Whether this group's view is the one that the cluster agreed on.

@@ -131,6 +131,40 @@ fn a_leave_is_no_death() {
     assert_eq!(rig.node(2), ("speaking", "none", true));
 }
 
+/// Before all have spoken in a ring, whoever leaves may be buried: others may be about to say so.
+fn left_before_all_have_spoken() -> (Rig, u64) {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let seq = rig.next_ring(&[1, 2, 3]);
+    rig.run(quorum(true, seq, &[1, 2, 3]));
+    rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
+    rig.run(totem(group_channel(), seq, &[1, 2, 3]));
+    expect_nothing(rig.run(left(group_channel(), &[1, 3], &[2], Reason::Leave)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent"), (3, "member")]);
+    rig.run(hello_of(2, hello_using(2, seq)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent"), (3, "member")]);
+    (rig, seq)
+}
+
+/// Nobody holds the leaver for buried: its use ended, though no Hello without it will come any more.
+#[test]
+fn a_leave_before_all_have_spoken() {
+    let (mut rig, seq) = left_before_all_have_spoken();
+    let actions = rig.run(hello_of(3, hello_using(3, seq)));
+    assert!(actions.contains(&note(Note::UserLeft(G, node(2), inc(2)))), "{actions:?}");
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "member")]);
+}
+
+/// The leaver was buried in a ring that we were not in: it goes with its kernel attached, and its death is told.
+#[test]
+fn the_leave_of_a_buried_node_before_all_have_spoken() {
+    let (mut rig, seq) = left_before_all_have_spoken();
+    rig.run(hello_of(3, Hello { testimony: vec![condemned(2)], ..hello_using(3, seq) }));
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "member"), (2, "dead")]);
+    let fenced = Hello { testimony: vec![testimony(2, Fate::Fenced)], ..hello_using(3, seq) };
+    let actions = rig.run(hello_of(3, fenced));
+    assert!(actions.contains(&note(Note::Buried(G, node(2), inc(2)))), "{actions:?}");
+}
+
 /// Any other reason leaves the decision to the ring.
 #[test]
 fn other_reasons_decide_nothing() {

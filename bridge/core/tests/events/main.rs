@@ -18,6 +18,7 @@ mod leave;
 mod locking;
 mod looked;
 mod lost;
+mod memory;
 mod message;
 mod nodelist;
 mod noise;
