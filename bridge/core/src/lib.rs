@@ -43,6 +43,7 @@ mod lost;
 mod node;
 mod outvoted;
 pub mod proto;
+mod reconcile;
 mod request;
 pub mod saved;
 mod service;
