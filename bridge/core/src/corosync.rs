@@ -86,7 +86,7 @@ impl Core {
             }
             Channel::Group(id) => {
                 if let Some(group) = self.groups.get_mut(&id) {
-                    group.handle_confchg(&self.nodes, members, left, joined);
+                    group.handle_confchg(&self.nodes, members, joined);
                 }
                 Scope::Group(id)
             }
@@ -277,15 +277,15 @@ impl Core {
 
 impl Parts<'_> {
     /// Others may have named later uses of a node while it was away. Its own word is about those that
-    /// our shims know: of each group the one that its daemon has forgotten, which is held against it, or else
-    /// its user, which has to end.
+    /// our shims know: of each group its user, which has to end, or be held against it if it is forgotten; or
+    /// the dead, if that is forgotten and may not be over.
     fn recall(&mut self, node: NodeId, hello: &Hello) {
         for group in self.groups.values() {
             let of_boot = |user: &User| user.boot == hello.boot;
             let using = group.users.get(&node).map(|using| using.user).filter(of_boot);
-            let dead = group.dead.get(&node).map(|death| death.user).filter(of_boot);
-            let forgotten = dead.filter(|dead| dead.incarnation < hello.memory_from);
-            if let Some(user) = forgotten.or(using) {
+            let dead =
+                group.dead.get(&node).filter(|it| !it.proven).map(|it| it.user).filter(of_boot);
+            if let Some(user) = using.or(dead.filter(|it| it.incarnation < hello.memory_from)) {
                 self.nodes.remember(node, user.boot, group.id, user.incarnation);
             }
         }

@@ -95,8 +95,7 @@ impl Group {
     /// Takes over from a predecessor. The services whose tools had not finished come back by name.
     pub(crate) fn restore(id: GroupId, image: SavedGroup) -> (Self, Vec<ServiceName>) {
         let mut group = Self::new(id, image.incarnation, image.device);
-        let using =
-            |user: &User| Using { user: *user, pid: None, told: Users::new(), has_left: false };
+        let using = |user: &User| Using { user: *user, pid: None, told: Users::new() };
         group.users = image.told.iter().map(|(node, user)| (*node, using(user))).collect();
         let mut unsettled = Vec::new();
         for service in &image.services {
@@ -129,7 +128,6 @@ impl Group {
         &mut self,
         nodes: &Nodes,
         members: &[Member],
-        left: &[(Member, Reason)],
         joined: &[(Member, Reason)],
     ) {
         self.members = members.iter().copied().collect();
@@ -144,14 +142,6 @@ impl Group {
         }
         if !joined.is_empty() {
             self.said = None;
-        }
-        for (member, reason) in left {
-            match reason {
-                Reason::Leave => self.handle_leaver(*member),
-                // The ring decides between a daemon that went and a node that died.
-                Reason::ProcDown | Reason::NodeDown => {}
-                Reason::Join | Reason::NodeUp | Reason::Undefined => {}
-            }
         }
     }
 

@@ -33,6 +33,7 @@ use crate::effects::Effects;
 use crate::fence::Lost;
 use crate::locking::Locking;
 use crate::proto::{self, Envelope, Testimony, Uses};
+use crate::saved::User;
 use crate::timer::Timer;
 use crate::types::{BootId, GroupId, Incarnation, Member, NodeId, Pid, RingId};
 
@@ -197,15 +198,6 @@ impl Nodes {
         }
         peer.boot = Some(boot);
         peer.uses.insert(group, use_);
-    }
-
-    /// A use that ended cleanly.
-    pub(crate) fn forget(&mut self, node: NodeId, group: GroupId, use_: Incarnation) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            if peer.uses.get(&group) == Some(&use_) {
-                peer.uses.remove(&group);
-            }
-        }
     }
 
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
@@ -410,6 +402,13 @@ impl Nodes {
 
     pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {
         self.peers.get(&node)?.boot
+    }
+
+    /// Whether this is the use of the group that its node has named last.
+    pub(crate) fn is_said(&self, node: NodeId, user: User, group: GroupId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| {
+            peer.boot == Some(user.boot) && peer.uses.get(&group) == Some(&user.incarnation)
+        })
     }
 
     pub(crate) fn is_control_member(&self, member: Member) -> bool {

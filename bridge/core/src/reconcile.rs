@@ -55,7 +55,6 @@ impl Core {
         if let Some((node, theirs, ours)) = parts.nodes.locking_mismatch() {
             group.refuse_beginners(&Refusal::LockingMismatch { node, theirs, ours }, &mut fx);
         }
-        group.end_left(parts.nodes, &mut fx);
         if group.expelled {
             group.refuse_beginners(&Refusal::Expelled, &mut fx);
         }

@@ -1,14 +1,14 @@
 //! Who uses a mountgroup, and who of them has died.
 //!
-//! | user \ event | State | LEAVE, or a Hello without the use | PROCDOWN, NODEDOWN | node lost (condemned) | its node in another boot |
+//! | user \ event | State | Hello without the use | LEAVE, PROCDOWN, NODEDOWN | node lost (condemned) | its node in another boot, or fenced in one |
 //! |---|---|---|---|---|---|
 //! | none | user | - | - | - | - |
-//! | user | refreshed | left: out of the next resume | stays a user: its daemon may return | dead | dead, proven |
+//! | user | refreshed | left: out of the next resume | stays a user | dead | dead, proven |
 //! | dead | a later use waits as user | left, if all that its node was buried in ended unfenced | - | - | proven |
 //!
-//! A LEAVE counts once everybody in the ring has spoken: before that the leaver may be one that others have
-//! buried, and that goes with its kernel attached. Out of quorum a user whose node is known to be condemned stays
-//! one.
+//! No reason to be gone from the process group ends a use: a daemon may return, and one that hears that it was
+//! buried leaves with its kernel attached. Only a Hello says that a use has ended, as only a Hello brings one:
+//! a State of a use that its node does not name there is a late one.
 //!
 //! The dead leave the list when the shim has been told, and nobody is resumed before that: a node
 //! that returns gets in only after its death was delivered.
@@ -32,42 +32,17 @@ pub(crate) struct Using {
     pub(crate) pid: Option<Pid>,
     /// Whom its shim knows.
     pub(crate) told: Users,
-    /// Whether it has left the process group, which ends the use unless it goes because it was buried.
-    pub(crate) has_left: bool,
 }
 
 /// A user whose death is decided, and that our shim has not been told of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Death {
     pub(crate) user: User,
-    /// Whether its node was seen in another boot, or has ended all that it was buried in.
-    proven: bool,
+    /// Whether its node was seen in another boot, or fenced in one, or has ended all that it was buried in.
+    pub(crate) proven: bool,
 }
 
 impl Group {
-    /// Someone left the process group.
-    pub(crate) fn handle_leaver(&mut self, member: Member) {
-        if let Some(using) = self.users.get_mut(&member.node) {
-            using.has_left |= using.pid == Some(member.pid);
-        }
-    }
-
-    /// Ends the uses of those who have left, once everybody in the ring has said who is buried. Whoever hears
-    /// that it was goes with its kernel still attached: only its Hello can say that the use has ended.
-    pub(crate) fn end_left(&mut self, nodes: &mut Nodes, fx: &mut Effects<'_>) {
-        if !nodes.is_agreed() {
-            return;
-        }
-        let left = self.users.iter().filter(|(_, using)| using.has_left);
-        let left: Vec<_> = left.map(|(node, using)| (*node, using.user)).collect();
-        for (node, user) in left {
-            if !nodes.is_condemned(node, user, self.id) {
-                nodes.forget(node, self.id, user.incarnation);
-                self.handle_ended(node, user.incarnation, fx);
-            }
-        }
-    }
-
     /// A use ended cleanly: no death.
     pub(crate) fn handle_ended(&mut self, node: NodeId, use_: Incarnation, fx: &mut Effects<'_>) {
         if self.users.get(&node).is_some_and(|using| using.user.incarnation == use_) {
@@ -79,7 +54,7 @@ impl Group {
     /// A user says who it is, and whom its shim knows.
     pub(crate) fn handle_state(
         &mut self,
-        nodes: &mut Nodes,
+        nodes: &Nodes,
         from: Member,
         state: State,
         fx: &mut Effects<'_>,
@@ -88,27 +63,17 @@ impl Group {
         let user = User { incarnation: state.incarnation, boot: state.boot };
         let buried = nodes.is_condemned(node, user, self.id)
             || self.dead.get(&node).is_some_and(|death| death.user == user);
-        // The control group is read first: a State of an earlier boot than its Hello is a late one.
-        let late = nodes.boot_of(node).is_some_and(|boot| boot != user.boot);
+        // The control group is read first, and a use is said there before its group is joined.
+        let late = !nodes.is_said(node, user, self.id);
         let ours = Some(node) == nodes.me;
         let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
         if buried || late || foreign || !self.is_counted(from) {
             return;
         }
-        if let Some(known) = self.users.get(&node).map(|using| using.user) {
-            if known.boot != user.boot {
-                self.handle_death(node, |dead| dead.boot == known.boot, true, fx);
-            } else if known.incarnation != user.incarnation {
-                // The earlier use neither ended nor died. Its daemon cannot speak for it any more:
-                // the grace runs, and the node has to prove by a reset that it is over.
-                return;
-            }
-        }
         if !self.users.contains_key(&node) {
             fx.note(Note::UserJoined(self.id, node, user.incarnation));
         }
-        nodes.remember(node, user.boot, self.id, user.incarnation);
-        let using = Using { user, pid: Some(from.pid), told: state.told, has_left: false };
+        let using = Using { user, pid: Some(from.pid), told: state.told };
         self.users.insert(node, using);
     }
 
@@ -159,10 +124,12 @@ impl Group {
             return;
         }
         let condemned = |node: NodeId, user: User| nodes.is_condemned(node, user, self.id);
+        let is_over = |node: NodeId, user: User| nodes.is_fenced_in_another_boot(node, user.boot);
         let users = self.users.iter().map(|(node, using)| (*node, using.user));
-        let buried: Vec<_> = users.filter(|(node, user)| condemned(*node, *user)).collect();
+        let buried: Vec<_> =
+            users.filter(|(node, user)| condemned(*node, *user) || is_over(*node, *user)).collect();
         for (node, user) in buried {
-            self.handle_death(node, |dead| dead == user, false, fx);
+            self.handle_death(node, |dead| dead == user, is_over(node, user), fx);
         }
         if self.lane.busy_with().is_none() {
             let told = &self.lane.told;

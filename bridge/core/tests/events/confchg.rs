@@ -104,7 +104,7 @@ fn a_newcomer_hears_who_is_missing() {
     expect(actions.into_iter().take(1).collect(), vec![say_hello(missing)]);
 }
 
-/// A clean leave is no death: out of the next resume, without a node_down.
+/// A clean leave is no death: out of the next resume, without a node_down, once its node says that it is over.
 #[test]
 fn a_leave_is_no_death() {
     let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
@@ -118,10 +118,10 @@ fn a_leave_is_no_death() {
         say_state(&[1, 2]),
         note(Note::GroupReady(G)),
     ];
-    expect(rig.run(left(group_channel(), &[1, 2], &[3], Reason::Leave)), expected);
+    expect_nothing(rig.run(left(group_channel(), &[1, 2], &[3], Reason::Leave)));
+    expect(rig.run(hello_of(3, hello(3, 1))), expected);
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
     // Its node may go now: nobody fences it, nobody is told.
-    expect_nothing(rig.run(hello_of(3, hello(3, 1))));
     for event in rig.loss(&[1, 2], &[3], Reason::ProcDown) {
         for action in rig.run(event) {
             let is_word = matches!(action, Action::Mcast { .. } | Action::Arm { .. });
@@ -131,63 +131,16 @@ fn a_leave_is_no_death() {
     assert_eq!(rig.node(2), ("speaking", "none", true));
 }
 
-/// Before all have spoken in a ring, whoever leaves may be buried: others may be about to say so.
-fn left_before_all_have_spoken() -> (Rig, u64) {
-    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
-    let seq = rig.next_ring(&[1, 2, 3]);
-    rig.run(quorum(true, seq, &[1, 2, 3]));
-    rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
-    rig.run(totem(group_channel(), seq, &[1, 2, 3]));
-    expect_nothing(rig.run(left(group_channel(), &[1, 3], &[2], Reason::Leave)));
-    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent"), (3, "member")]);
-    rig.run(hello_of(2, hello_using(2, seq)));
-    assert_eq!(rig.group_members(), [(1, "member"), (2, "absent"), (3, "member")]);
-    (rig, seq)
-}
-
-/// Nobody holds the leaver for buried: its use ended, though no Hello without it will come any more.
+/// Whatever the reason, the process group decides nothing: whoever was buried leaves it with its kernel attached.
 #[test]
-fn a_leave_before_all_have_spoken() {
-    let (mut rig, seq) = left_before_all_have_spoken();
-    let actions = rig.run(hello_of(3, hello_using(3, seq)));
-    assert!(actions.contains(&note(Note::UserLeft(G, node(2), inc(2)))), "{actions:?}");
-    assert_eq!(rig.group_members(), [(1, "member"), (3, "member")]);
-}
-
-/// The leaver was buried in a ring that we were not in: it goes with its kernel attached, and its death is told.
-#[test]
-fn the_leave_of_a_buried_node_before_all_have_spoken() {
-    let (mut rig, seq) = left_before_all_have_spoken();
-    rig.run(hello_of(3, Hello { testimony: vec![condemned(2)], ..hello_using(3, seq) }));
-    assert_eq!(rig.group_members(), [(1, "member"), (3, "member"), (2, "dead")]);
-    let fenced = Hello { testimony: vec![testimony(2, Fate::Fenced)], ..hello_using(3, seq) };
-    let actions = rig.run(hello_of(3, fenced));
-    assert!(actions.contains(&note(Note::Buried(G, node(2), inc(2)))), "{actions:?}");
-}
-
-/// Any other reason leaves the decision to the ring.
-#[test]
-fn other_reasons_decide_nothing() {
-    for reason in [Reason::ProcDown, Reason::NodeDown, Reason::Undefined, Reason::NodeUp] {
+fn no_reason_decides_anything() {
+    for reason in
+        [Reason::Leave, Reason::ProcDown, Reason::NodeDown, Reason::Undefined, Reason::NodeUp]
+    {
         let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
         expect_nothing(rig.handle(left(group_channel(), &[1, 2], &[3], reason)));
         assert_eq!(rig.group_members(), [(1, "member"), (2, "member"), (3, "absent")]);
     }
-}
-
-/// A leave counts only from the process that spoke for the node.
-#[test]
-fn the_leave_of_another_process_is_nothing() {
-    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
-    let other = Member { node: node(2), pid: Pid(999) };
-    let event = Event::Confchg {
-        channel: group_channel(),
-        members: members(&[1, 2]),
-        left: vec![(other, Reason::Leave)],
-        joined: vec![],
-    };
-    expect_nothing(rig.handle(event));
-    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
 }
 
 /// A newcomer: we say who we are, it says who it is, the shim hears of it.

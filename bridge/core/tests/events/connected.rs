@@ -257,6 +257,24 @@ fn a_node_is_remembered_in_two_boots() {
     }
 }
 
+/// The same, and the node is not heard any more: fenced in one boot, it is over in the other one, too.
+#[test]
+fn a_node_that_is_remembered_in_two_boots_is_lost() {
+    let again = User { incarnation: inc(22), boot: boot(22) };
+    let mut present = image(&[1], true, false);
+    present.told.insert(node(2), again);
+    let groups = [(G, image(&[1, 2], true, true)), (H, present)].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(AGENT, saved, &[1, 3]);
+    rig.run(joined(Channel::Control, &[1, 3], &[1], Reason::Join));
+    let all = rig.run(hello_of(3, hello(3, 1)));
+    let fence = all.iter().find(|action| matches!(action, Action::Fence { .. })).and_then(op_of);
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "lost")]);
+    let all = rig.run(done(fence.expect("the turn is ours")));
+    assert!(all.contains(&note(Note::Buried(G, node(2), inc(2)))), "{all:?}");
+    assert_eq!(rig.group_members(), [(1, "member")]);
+}
+
 /// The tool of a service that was not live may still complete, for as long as any tool may; then the
 /// mount table decides about a mount, and nobody but its user about a tool.
 #[test]

@@ -248,6 +248,18 @@ fn a_state_that_cannot_be() {
     assert_eq!(seen, inc(2));
 }
 
+/// A State that is read after its node has said that the use is over brings it back for nobody: nothing would
+/// end it any more.
+#[test]
+fn a_state_of_a_use_that_is_over() {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    rig.handle(joined(Channel::Control, &[1, 2, 3], &[3], Reason::Join));
+    rig.handle(hello_of(3, hello(3, 1)));
+    rig.handle(joined(group_channel(), &[1, 2, 3], &[3], Reason::Join));
+    expect_nothing(rig.handle(state_of(3, &[])));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}
+
 /// States of those who are not in the group, or whose node speaks of another boot, are not heard.
 #[test]
 fn states_that_do_not_count() {

@@ -82,7 +82,7 @@ fn a_leave_is_overdue() {
 fn a_verb_is_due_again() {
     let mut rig = Rig::ready(Fencing::None, &[1, 2]);
     let mark = rig.op(1);
-    rig.handle(left(group_channel(), &[1], &[2], Reason::Leave));
+    rig.handle(hello_of(2, hello(2, 1)));
     let suspend = rig.op(1);
     expect(rig.handle(done(mark)), vec![verb(suspend, Verb::Suspend)]);
     for _ in 0..3 {
