@@ -15,7 +15,8 @@
 //! | not attached | gate and attach open, locking protocol chosen | Attach(users) |
 //! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
-//! | taken over unfinished, or while it was left | gate open, not marked | Save(users, unfinished) |
+//! | attached, a resume failed | gate open, users = told, no deaths | Resume(users) |
+//! | the same; or another verb failed but a node_down; or taken over unfinished, or while it was left | gate open, not marked | Save(users, unfinished) |
 //! | the same | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
 //! | attached, suspended | gate open, no deaths, users not saved | Save(users, unfinished) |
@@ -88,8 +89,9 @@ pub(crate) enum Grip {
     Detached,
     Granting,
     Suspended,
-    /// A predecessor died in the middle of a change or of a leave, or an attach or a detach failed: the shim may
-    /// hear a verb twice.
+    /// A resume failed: the shim may grant.
+    Resuming,
+    /// A predecessor died in the middle of a change or of a leave, or another verb failed: the shim may hear one twice.
     Unfinished,
 }
 
@@ -99,6 +101,7 @@ impl Grip {
             Self::Detached => "detached",
             Self::Granting => "granting",
             Self::Suspended => "suspended",
+            Self::Resuming => "resuming",
             Self::Unfinished => "unfinished",
         }
     }
@@ -183,7 +186,7 @@ impl Lane {
     pub(crate) const fn is_attached(&self) -> bool {
         match self.grip {
             Grip::Detached => false,
-            Grip::Granting | Grip::Suspended | Grip::Unfinished => true,
+            Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished => true,
         }
     }
 
@@ -229,13 +232,13 @@ impl Lane {
         if want.closing {
             let kept = self.saved.as_ref().is_some_and(|saved| !saved.services.is_empty());
             return match self.grip {
-                Grip::Granting | Grip::Suspended | Grip::Unfinished if kept => {
+                Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
+                Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished if kept => {
                     self.save_if_changed(want)
                 }
-                Grip::Granting | Grip::Suspended | Grip::Unfinished => {
+                Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished => {
                     self.next_of_a_held_group(want).or(Some(Step::Detach))
                 }
-                Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
             };
         }
         let verb = if want.expelled || !want.gate { None } else { self.next_verb(want) };
@@ -246,7 +249,8 @@ impl Lane {
     fn next_of_a_held_group(&self, want: &Want<'_>) -> Option<Step> {
         let is_settled = want.dead.values().any(|(_, settled)| *settled);
         // Nor may it keep waiting whoever comes to use the group beside it.
-        let is_change = self.grip == Grip::Suspended || self.told != *want.users;
+        let stands = matches!(self.grip, Grip::Suspended | Grip::Resuming);
+        let is_change = stands || self.told != *want.users;
         let is_due = is_settled || (want.dead.is_empty() && (is_change || self.is_unsure()));
         let must_tell = self.is_held && want.gate && !want.expelled && is_due;
         if must_tell { self.next_verb(want) } else { None }
@@ -260,8 +264,11 @@ impl Lane {
             Grip::Detached if !is_known => ahead(),
             Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            Grip::Granting | Grip::Unfinished if !self.is_marked() => ahead(),
-            Grip::Granting | Grip::Unfinished => Some(Step::Suspend),
+            Grip::Resuming if want.dead.is_empty() && self.told == *want.users => {
+                Some(Step::Resume(want.users.clone()))
+            }
+            Grip::Granting | Grip::Resuming | Grip::Unfinished if !self.is_marked() => ahead(),
+            Grip::Granting | Grip::Resuming | Grip::Unfinished => Some(Step::Suspend),
             Grip::Suspended if want.dead.is_empty() && !is_known => ahead(),
             Grip::Suspended if want.dead.is_empty() && !want.locking && self.is_unsure() => None,
             Grip::Suspended if want.dead.is_empty() => Some(Step::Resume(want.users.clone())),
@@ -291,7 +298,7 @@ impl Lane {
             Grip::Detached => return None,
             Grip::Granting => false,
             Grip::Suspended => self.is_marked(),
-            Grip::Unfinished => true,
+            Grip::Resuming | Grip::Unfinished => true,
         };
         let mut image = self.image(want, false);
         image.unfinished = unfinished;
@@ -338,13 +345,14 @@ impl Lane {
         if let Err(error) = result {
             self.work = Work::Pausing;
             match &step {
-                // Half of it may have been done, and must be undone.
-                Step::Attach(_) => self.grip = Grip::Unfinished,
+                // Half of it may have been done, or all: nobody knows whether the shim grants.
+                Step::Attach(_) | Step::Suspend => self.grip = Grip::Unfinished,
+                Step::Resume(_) => self.grip = Grip::Resuming,
                 Step::Detach => {
                     self.is_held = true;
                     self.grip = Grip::Unfinished;
                 }
-                Step::Save(_) | Step::Suspend | Step::NodeDown(..) | Step::Resume(_) => {}
+                Step::Save(_) | Step::NodeDown(..) => {}
             }
             fx.note(Note::OpFailed(self.group, step.name(), error));
             fx.arm(Timer::Lane(self.group), fx.tunables.retry_ms);

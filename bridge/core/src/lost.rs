@@ -156,10 +156,11 @@ impl Nodes {
         })
     }
 
-    /// Whether a node that is not here was fenced, in another boot than this: whichever was first, both are over.
+    /// Whether a node that is neither here nor awaited was fenced, in another boot than this: whichever was first,
+    /// both are over.
     pub(crate) fn is_fenced_in_another_boot(&self, node: NodeId, boot: BootId) -> bool {
         let is_over = |lost: &Lost| lost.boot != boot && lost.is_fenced() && lost.complete;
-        !self.is_in_ring(node) && self.lost.get(&node).is_some_and(is_over)
+        !self.peers.contains_key(&node) && self.lost.get(&node).is_some_and(is_over)
     }
 }
 

@@ -182,7 +182,7 @@ impl Core {
             match (group.presence, group.lane.grip, &waiting) {
                 (Presence::In, Grip::Granting, Waiting::Nothing) => "ready",
                 (Presence::In, Grip::Granting, _) => "settling",
-                (_, Grip::Suspended | Grip::Unfinished, _) => "suspended",
+                (_, Grip::Suspended | Grip::Resuming | Grip::Unfinished, _) => "suspended",
                 (Presence::In, Grip::Detached, _) => "attaching",
                 (_, Grip::Granting, _) => "apart",
                 (_, Grip::Detached, _) => "joining",

@@ -11,6 +11,7 @@
 //! | told twice | a death is told to a kernel once |
 //! | lost death | who died is not taken for one who left |
 //! | stranger | two nodes that write know each other |
+//! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |
 //! | reply | no answer before the effect that it reports; one answer to each request |
 //! | silence | no kernel buries peers by itself |
 //! | growth | no event leads to a flood |
@@ -24,7 +25,7 @@ mod said;
 
 use std::collections::BTreeMap;
 
-use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, ServiceName, Verb};
+use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, RequestId, ServiceName, Verb};
 
 use crate::machine::Power;
 use crate::time::Micros;
@@ -192,7 +193,13 @@ impl World {
     }
 
     /// A kernel recovers what a node left: if it has the volume mounted, it replays the journal.
-    fn recover(&mut self, node: NodeId, group: GroupId, dead: NodeId, incarnation: Incarnation) {
+    pub(crate) fn recover(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        dead: NodeId,
+        incarnation: Incarnation,
+    ) {
         let found = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
         let Some((owner, _)) = found else { return };
         let alive = self.can_write(group, owner) || self.can_write_hidden(group, owner);
@@ -232,6 +239,18 @@ impl World {
                     format!("n{a} and n{b} write to {group}, and n{a} does not know n{b}")
                 });
             }
+        }
+    }
+
+    /// A lock is granted: what it guards is what its last holder has written.
+    pub(crate) fn check_lock(&mut self, group: GroupId, owner: Owner) {
+        let volume = &self.volumes[&group];
+        let is_dirty = |it: &Owner| volume.journals.get(it) == Some(&Journal::Dirty);
+        let holder = volume.lock.into_iter().chain(volume.died_with_it).find(is_dirty);
+        if let Some(holder) = holder.filter(|_| self.options.is_physical()) {
+            self.violate("lock", || {
+                format!("n{} gets the lock of {group} before {holder:?} is recovered", owner.node)
+            });
         }
     }
 
@@ -288,6 +307,14 @@ impl World {
             saved.is_some_and(|it| it.services.iter().any(|it| it.name == *service && it.live));
         if code == 0 && !live {
             self.violate("reply", || format!("n{node}: {service} is said to be kept, and is not"));
+        }
+    }
+
+    /// The administrator gets an answer at once.
+    pub(crate) fn check_acked(&mut self, node: NodeId, request: RequestId) {
+        let daemon = self.machines[&node].daemon.as_ref();
+        if daemon.is_some_and(|it| it.requests.contains_key(&request)) {
+            self.violate("reply", || format!("n{node} does not answer an ack"));
         }
     }
 
@@ -405,11 +432,16 @@ impl World {
         let used = self.machines.values().any(|it| !it.given_up && it.can_write(group));
         let dirty = volume.dirty().find(is_gone).filter(|_| used);
         let lock = volume.lock.filter(is_gone).filter(|_| used);
+        let is_here = |it: &&Owner| !self.machines[&it.node].given_up && !is_gone(it);
+        let waits = volume.waiting.iter().find(is_here).copied().filter(|_| volume.lock.is_none());
         if let Some(owner) = dirty {
             self.violate("rest", || format!("nobody replayed the journal of {owner:?} in {group}"));
         }
         if let Some(owner) = lock {
             self.violate("rest", || format!("{owner:?} is gone and holds the lock of {group}"));
+        }
+        if let Some(owner) = waits {
+            self.violate("rest", || format!("{owner:?} is not given the free lock of {group}"));
         }
     }
 }

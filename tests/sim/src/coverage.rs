@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
-    Action, Channel, Event, Finding, GroupId, Note, OpError, Refusal, Reply, ServiceName, Snapshot,
-    Verb,
+    Action, Channel, Event, Finding, GroupId, Note, Refusal, Reply, ServiceName, Snapshot, Verb,
 };
 
 use crate::tables::{MOVES, Move, RARE};
@@ -260,7 +259,8 @@ impl Watch<'_> {
         });
         let steps: Vec<&'static str> = steps.collect();
         for on in steps {
-            let on = if from == "unfinished" && on == "save ahead" { "save" } else { on };
+            let is_marked = matches!(from, "resuming" | "unfinished");
+            let on = if is_marked && on == "save ahead" { "save" } else { on };
             self.add("lane", from, on, "busy");
         }
     }
@@ -409,9 +409,7 @@ impl Watch<'_> {
             ("running", "needed" | "running") if matches!(end, Some(Ok(()))) => {
                 "agent ok, out of date"
             }
-            ("running", "retrying") if matches!(end, Some(Err(OpError::Agent(_)))) => {
-                "agent failed"
-            }
+            ("running", "retrying") if matches!(end, Some(Err(_))) => "agent failed",
             ("retrying", _) if pause => "pause over",
             ("needed", "running") => "our turn",
             ("needed" | "running" | "retrying", "fenced") => "proof",

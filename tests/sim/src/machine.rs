@@ -75,6 +75,10 @@ pub enum Doing {
     Asking,
     /// It was told to go ahead, and is in the kernel.
     Mounting,
+    /// It was told that its result was taken, and checks the volume.
+    Checking,
+    /// It has unmounted, and has yet to say so.
+    Unmounted,
     /// It has said how that ended, and waits.
     Reporting {
         /// Its result.

@@ -99,6 +99,8 @@ pub struct Options {
     pub lasting: u32,
     /// Nodes whose daemon speaks a protocol of its own.
     pub foreign: u32,
+    /// Whether a node resets itself whose daemon and keeper are both gone. Else its kernel acts on the silence.
+    pub watchdog: bool,
     /// Whether nodes are configured differently.
     pub mixed: bool,
     /// What may go wrong.
@@ -125,6 +127,7 @@ impl Options {
             restarts: true,
             lasting: 0,
             foreign: 0,
+            watchdog: true,
             mixed: false,
             faults: Faults::default(),
         }
@@ -172,6 +175,7 @@ impl Options {
             restarts: !dice.one_in(4),
             lasting: if dice.one_in(3) { below(dice, nodes.div_ceil(2)) } else { 0 },
             foreign: if dice.one_in(24) { 1 } else { 0 },
+            watchdog: true,
             mixed: dice.one_in(6),
             faults,
         }
@@ -191,6 +195,22 @@ impl Options {
             Policy::Ack => Fencing::Ack,
             Policy::Agent => Fencing::Agent { levels: 2, attempts: 2, pause_ms: 200 },
         }
+    }
+
+    /// That of one node: where nodes differ, some have agents, and some an administrator.
+    #[must_use]
+    pub fn fencing_of_a_node(&self, dice: &mut Dice) -> Fencing {
+        let policy = match self.policy {
+            Policy::Ack | Policy::Agent if self.mixed => {
+                if dice.one_in(3) {
+                    Policy::Ack
+                } else {
+                    Policy::Agent
+                }
+            }
+            policy => policy,
+        };
+        Self { policy, ..self.clone() }.fencing()
     }
 
     /// Corosync's pace.

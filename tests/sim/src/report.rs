@@ -85,6 +85,11 @@ impl std::fmt::Display for Report {
             writeln!(f, "sim: {}", cells.join(" ").trim_end())?;
         }
         let (made, all) = self.coverage.share();
-        write!(f, "sim: {made} of {all} moves of the core's tables made")
+        let rare: Vec<u64> = crate::coverage::all(RARE)
+            .map(|it| self.coverage.seen.get(&it).copied().unwrap_or(0))
+            .collect();
+        let met = rare.iter().filter(|count| **count > 0).count();
+        write!(f, "sim: {made} of {all} moves of the core's tables made")?;
+        write!(f, ", and {met} of {} that no run has to make", rare.len())
     }
 }

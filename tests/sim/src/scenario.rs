@@ -89,6 +89,7 @@ impl Scenario {
             "restarts" => options.restarts = number::<u8>(rest)? != 0,
             "lasting" => options.lasting = number(rest)?,
             "foreign" => options.foreign = number(rest)?,
+            "watchdog" => options.watchdog = number::<u8>(rest)? != 0,
             "mixed" => options.mixed = number::<u8>(rest)? != 0,
             "lies" => options.faults.lies = number::<u8>(rest)? != 0,
             "flaky_mounts" => options.faults.tools = number::<u8>(rest)? != 0,
@@ -135,6 +136,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "detect_ms {}\nlag_us {}", it.detect_ms, it.lag_us)?;
         writeln!(f, "restarts {}\nlasting {}", flag(it.restarts), it.lasting)?;
         writeln!(f, "foreign {}\nmixed {}", it.foreign, flag(it.mixed))?;
+        writeln!(f, "watchdog {}", flag(it.watchdog))?;
         writeln!(f, "lies {}\nflaky_joins {}", flag(it.faults.lies), flag(it.faults.corosync))?;
         writeln!(f, "flaky_mounts {}", flag(it.faults.tools))?;
         self.schedule.iter().try_for_each(|(at, step)| writeln!(f, "{at} {step}"))

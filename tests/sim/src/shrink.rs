@@ -1,5 +1,5 @@
 //! Cuts a failing schedule down: whatever can be left out without losing the failure is left out, in
-//! ever smaller pieces; then time is tightened, and the cluster made smaller.
+//! ever smaller pieces; the cluster is made smaller, and the time between two steps shorter.
 
 use crate::options::Options;
 use crate::run::run;
@@ -7,6 +7,9 @@ use crate::step::Timed;
 
 /// More runs than this are not worth the wait.
 const RUNS_MAX: usize = 4_000;
+
+/// Steps that are closer than this are left where they are.
+const GAP_US_MIN: u64 = 100_000;
 
 /// What is left of a failure.
 #[derive(Debug, Clone)]
@@ -33,6 +36,7 @@ pub fn shrink(options: &Options, schedule: &[Timed], checker: &str) -> Shrunk {
         }
     }
     shrunk.drop_steps(checker);
+    shrunk.tighten(checker);
     shrunk
 }
 
@@ -50,6 +54,26 @@ impl Shrunk {
             (self.options, self.schedule) = (options, schedule);
         }
         same
+    }
+
+    /// Halves the time from each step to the next, as often as that loses nothing.
+    fn tighten(&mut self, checker: &str) {
+        self.schedule.sort_by_key(|(at, _)| *at);
+        for index in 1..self.schedule.len() {
+            while self.runs < RUNS_MAX {
+                let gap_us = self.schedule[index].0.us_since(self.schedule[index - 1].0);
+                if gap_us < GAP_US_MIN {
+                    break;
+                }
+                let mut sooner = self.schedule.clone();
+                for (at, _) in sooner.iter_mut().skip(index) {
+                    *at = at.minus_us(gap_us / 2);
+                }
+                if !self.try_this(self.options.clone(), sooner, checker) {
+                    break;
+                }
+            }
+        }
     }
 
     fn drop_steps(&mut self, checker: &str) {

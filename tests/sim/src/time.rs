@@ -25,10 +25,22 @@ impl Micros {
         self.plus_us(ms * 1_000)
     }
 
+    /// That much earlier, but not before the world began.
+    #[must_use]
+    pub const fn minus_us(self, us: u64) -> Self {
+        Self(self.0.saturating_sub(us))
+    }
+
+    /// Time passed since `earlier`; 0 if that is later.
+    #[must_use]
+    pub const fn us_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Time passed since `earlier`, in milliseconds; 0 if that is later.
     #[must_use]
     pub const fn ms_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0) / 1_000
+        self.us_since(earlier) / 1_000
     }
 
     /// What is left of the time since `now`, in whole milliseconds.

@@ -47,6 +47,8 @@ pub struct Volume {
     pub journals: BTreeMap<Owner, Journal>,
     /// Who holds the one lock.
     pub lock: Option<Owner>,
+    /// Who died holding it last: a kernel that was not told of that yet does not grant it.
+    pub died_with_it: Option<Owner>,
     /// Who waits for it.
     pub waiting: Vec<Owner>,
 }
@@ -63,6 +65,9 @@ impl Volume {
     pub fn recover(&mut self, owner: Owner) {
         if let Some(journal @ Journal::Dirty) = self.journals.get_mut(&owner) {
             *journal = Journal::Replayed;
+        }
+        if self.lock == Some(owner) {
+            self.died_with_it = Some(owner);
         }
         self.release(owner);
     }

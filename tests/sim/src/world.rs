@@ -37,6 +37,9 @@ use crate::time::Micros;
 use crate::trace::Trace;
 use crate::volume::Volumes;
 
+/// What a run may take, for each node: far above what any did. One that goes on for ever must end with its seed.
+const JOBS_EACH_MAX: u64 = 200_000;
+
 /// What is to happen. Jobs of a machine carry the boot or the life of the daemon that they are for.
 #[derive(Debug, Clone, Hash)]
 pub(crate) enum Job {
@@ -90,6 +93,8 @@ pub struct World {
     /// Whether faults are over.
     pub(crate) healed: bool,
     pub(crate) last_word_at: Micros,
+    /// How many jobs were done.
+    jobs: u64,
     /// What it did.
     pub counts: Counts,
     /// Which cells of the core's tables were visited.
@@ -147,6 +152,7 @@ impl World {
             spared: BTreeSet::new(),
             healed: false,
             last_word_at: Micros(0),
+            jobs: 0,
             counts: Counts::default(),
             coverage: Coverage::new(options.seed),
             trace: Trace::new(trace),
@@ -181,6 +187,10 @@ impl World {
                 self.run(job);
             }
             self.hear();
+            self.jobs += 1;
+            if self.jobs > JOBS_EACH_MAX * u64::from(self.options.nodes) {
+                self.violate("growth", || "the run does not come to an end".to_owned());
+            }
         }
         self.now = self.now.max(end);
         self.violation.clone().map_or(Ok(()), Err)
@@ -333,6 +343,6 @@ fn tunables(options: &Options, dice: &mut Dice) -> Tunables {
         leave_timeout_ms: vary(10_000),
         retry_ms: vary(500),
         inquorate_reset_ms: options.inquorate_reset_ms,
-        fencing: options.fencing(),
+        fencing: options.fencing_of_a_node(dice),
     }
 }

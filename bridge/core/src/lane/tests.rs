@@ -11,7 +11,8 @@ use crate::types::{BootId, Now, ServiceName};
 
 const G: GroupId = GroupId(1);
 const ERROR: OpError = OpError::Errno(5);
-const GRIPS: [Grip; 4] = [Grip::Detached, Grip::Granting, Grip::Suspended, Grip::Unfinished];
+const GRIPS: [Grip; 5] =
+    [Grip::Detached, Grip::Granting, Grip::Suspended, Grip::Resuming, Grip::Unfinished];
 
 type Dead = BTreeMap<NodeId, (Incarnation, bool)>;
 
@@ -65,7 +66,7 @@ fn lane(grip: Grip, told: &[u32]) -> Lane {
     let saved = match grip {
         Grip::Detached => None,
         Grip::Granting | Grip::Suspended => Some(image(told, false)),
-        Grip::Unfinished => Some(image(told, true)),
+        Grip::Resuming | Grip::Unfinished => Some(image(told, true)),
     };
     Lane { grip, told: users(told), known: users(told), saved, ..Lane::new(G) }
 }
@@ -393,6 +394,19 @@ fn a_told_death_is_buried() {
     check_done(lane(Grip::Suspended, &[1, 2]), step, &[buried], (Grip::Suspended, &[1], &[1, 2]));
 }
 
+/// A resume that failed may have been done: nothing else is told to a shim that may grant.
+#[test]
+fn after_a_failed_resume() {
+    let (gone, none) = (dead(&[(2, true)]), dead(&[]));
+    let (own, both, all) = (users(&[1]), users(&[1, 2]), users(&[1, 2, 3]));
+    let resuming = || lane(Grip::Resuming, &[1, 2]);
+    let finished = Lane { saved: Some(image(&[1, 2], false)), ..resuming() };
+    check(resuming(), &want(&both, &none), verb(Verb::Resume(peers(&both))));
+    check(resuming(), &want(&own, &gone), verb(Verb::Suspend));
+    check(resuming(), &want(&all, &none), verb(Verb::Suspend));
+    check(finished, &want(&own, &gone), save(Some(image(&[1, 2], true))));
+}
+
 /// A failed step pauses, and is then the next step again.
 #[test]
 fn steps_that_fail() {
@@ -425,9 +439,13 @@ fn steps_that_fail() {
         assert_eq!((lane.busy_with(), lane.work.clone()), (Some("retry"), Work::Pausing));
         let unchanged = (&lane.known, &lane.saved);
         assert_eq!(unchanged, (&before.known, &before.saved));
-        // Half an attach must be undone, and half a detach told anew.
-        let is_half = ["attach", "detach"].contains(&name);
-        assert_eq!(lane.grip, if is_half { Grip::Unfinished } else { before.grip });
+        // Half an attach must be undone, and half of the others told anew.
+        let grip = match name {
+            "attach" | "suspend" | "detach" => Grip::Unfinished,
+            "resume" => Grip::Resuming,
+            _ => before.grip,
+        };
+        assert_eq!(lane.grip, grip);
         if name == "attach" {
             continue;
         }

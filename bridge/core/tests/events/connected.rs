@@ -275,6 +275,19 @@ fn a_node_that_is_remembered_in_two_boots_is_lost() {
     assert_eq!(rig.group_members(), [(1, "member")]);
 }
 
+/// Somebody speaks of an earlier boot of a node that we await, and without fencing that one is over at once. The
+/// node itself is not.
+#[test]
+fn an_earlier_boot_of_a_node_that_is_awaited() {
+    let saved = saved(image(&[1, 3], true, false));
+    let mut rig = Rig::joining(Fencing::None, saved, &[1, 2]);
+    rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    let earlier = Testimony { boot: boot(33), ..condemned(3) };
+    rig.run(hello_of(2, Hello { witness: false, testimony: vec![earlier], ..hello(2, 1) }));
+    assert_eq!(rig.node(3), ("absent", "fenced", true));
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "lost")]);
+}
+
 /// The tool of a service that was not live may still complete, for as long as any tool may; then the
 /// mount table decides about a mount, and nobody but its user about a tool.
 #[test]

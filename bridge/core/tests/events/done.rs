@@ -242,7 +242,8 @@ fn a_node_dies_twice_during_a_resume() {
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
 }
 
-/// A resume that failed may have told the shim of its newcomer, so its death is told too.
+/// A resume that failed may have told the shim of its newcomer, so its death is told too; and the shim may
+/// grant, so it is suspended anew before that.
 #[test]
 fn a_newcomer_of_a_failed_resume_dies() {
     let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
@@ -266,6 +267,11 @@ fn a_newcomer_of_a_failed_resume_dies() {
     let op = rig.op(1);
     expect(
         rig.handle(Event::Timer { timer: Timer::Lane(G), generation: retry }),
+        vec![verb(op, Verb::Suspend)],
+    );
+    let op = rig.op(1);
+    expect(
+        rig.handle(done(rig.op(0))),
         vec![verb(op, Verb::NodeDown(node(3), Incarnation(3_001)))],
     );
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use o2bridge_sim::options::Options;
 use o2bridge_sim::plan;
@@ -97,12 +98,25 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     Ok(Some(args))
 }
 
+/// A panic in a core, or here, is a failure of its seed, said in the words of [`Report::to_lines`] before the
+/// process ends.
+fn name_the_seed_of_a_panic() -> &'static AtomicU64 {
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.to_string().replace('\n', " ");
+        println!("failure {} {text}", SEED.load(Ordering::Relaxed));
+    }));
+    &SEED
+}
+
 /// The seeds of one process.
 fn work(args: &Args) -> bool {
     let mut report = Report::default();
     let most = args.failures_max.unwrap_or(usize::MAX);
     let stdout = std::io::stdout();
+    let at = name_the_seed_of_a_panic();
     for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(1000)) {
+        at.store(seed, Ordering::Relaxed);
         report.add(seed, &run::seed(seed, false));
         if report.runs % TELLS_EVERY == 0 {
             // Whoever listened is gone: nobody wants the rest.

@@ -80,6 +80,9 @@ impl World {
                 self.done(node, life, op, result);
             }
             Action::KillNode { op, node: victim } => {
+                if self.is_flaky(6) {
+                    return self.done(node, life, op, Err(OpError::Corosync(TRY_AGAIN)));
+                }
                 self.corosync.kill_node(node, victim, self.now);
                 self.done(node, life, op, Ok(()));
             }
@@ -110,8 +113,13 @@ impl World {
         }
     }
 
+    /// Whether corosync is too busy just now, once in so many times.
+    fn is_flaky(&mut self, one_in: u64) -> bool {
+        !self.healed && self.options.faults.corosync && self.dice.one_in(one_in)
+    }
+
     fn join(&mut self, node: NodeId, life: u64, op: OpId, channel: Channel) {
-        let flaky = !self.healed && self.options.faults.corosync && self.dice.one_in(12);
+        let flaky = self.is_flaky(12);
         let pid = self.machines[&node].daemon.as_ref().map(|daemon| daemon.pid);
         let joined =
             !flaky && pid.is_some_and(|pid| self.corosync.join(node, pid, channel, self.now));
@@ -161,15 +169,23 @@ impl World {
             Mood::Fails => self.dice.one_in(2),
             Mood::Good | Mood::Slow | Mood::Lies => reluctant && self.dice.one_in(4),
         };
-        if refuses {
-            self.counts.errors += 1;
-            if let Some(machine) = self.machines.get_mut(&node) {
-                if let Verb::NodeDown(dead, incarnation) = verb {
-                    machine.told_down.remove(&(group, *dead, *incarnation));
-                }
-            }
-            return Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }));
+        if !refuses {
+            return self.tell_kernel(node, group, verb);
         }
+        self.counts.errors += 1;
+        // A device that fails late has done it all the same.
+        if mood == Mood::Fails && self.dice.one_in(3) {
+            self.tell_kernel(node, group, verb)?;
+        }
+        if let Some(machine) = self.machines.get_mut(&node) {
+            if let Verb::NodeDown(dead, incarnation) = verb {
+                machine.told_down.remove(&(group, *dead, *incarnation));
+            }
+        }
+        Err(OpError::Errno(if reluctant { EAGAIN } else { EIO }))
+    }
+
+    fn tell_kernel(&mut self, node: NodeId, group: GroupId, verb: &Verb) -> Result<(), OpError> {
         let written;
         let verb = if self.options.shim == ShimKind::Record {
             written = self.recorded(group, verb);
@@ -221,7 +237,12 @@ impl World {
             }
             (false, _) => {
                 self.counts.errors += 1;
-                Err(OpError::Agent(1))
+                // One that fails late has done it all the same.
+                if self.dice.one_in(4) {
+                    self.power_off(victim);
+                }
+                let errors = [OpError::Agent(1), OpError::TimedOut, OpError::Unconfigured];
+                Err(*self.dice.pick(&errors).unwrap_or(&OpError::TimedOut))
             }
         };
         let machine = &self.machines[&by];

@@ -85,6 +85,8 @@ impl World {
         machine.power = Power::On;
         self.corosync.resume(node, self.now);
         self.go_on(node);
+        let groups: Vec<_> = self.volumes.keys().copied().collect();
+        groups.into_iter().for_each(|group| self.grant_lock(group));
     }
 
     /// A daemon stands still, or goes on.
@@ -332,18 +334,32 @@ impl World {
         if keeper.alive && (absent || silent) {
             self.reset(node, boot);
         } else if self.options.shim == ShimKind::UserHeartbeat && silent_ms >= DEAD_MS {
-            self.violate("silence", || format!("n{node}'s kernel buries its peers by itself"));
-        } else if silent {
+            self.bury_by_silence(node);
+        } else if silent && self.options.watchdog {
             // Both are gone and nobody brings them back: the hardware watchdog, or in the control
             // stack the kernel, is what remains.
             self.reset(node, boot);
         }
     }
 
+    /// A kernel whose heartbeat is silent takes all its peers for dead, and recovers what they hold.
+    fn bury_by_silence(&mut self, node: NodeId) {
+        let regions = self.machines[&node].kernel.regions.clone();
+        for (group, region) in regions {
+            for (peer, incarnation) in region.known.into_iter().filter(|(peer, _)| *peer != node) {
+                self.recover(node, group, peer, incarnation);
+                let machine = self.machines.get_mut(&node);
+                let region = machine.and_then(|it| it.kernel.regions.get_mut(&group));
+                region.map(|it| it.known.remove(&peer));
+            }
+        }
+        self.violate("silence", || format!("n{node}'s kernel buries its peers by itself"));
+    }
+
     /// The administrator looks around: switches off whom the daemons wait for, and says so.
     pub(super) fn admin(&mut self) {
         self.after_us(2_000_000, Job::Admin);
-        if self.options.policy != Policy::Ack {
+        if self.options.policy != Policy::Ack && !self.options.mixed {
             return;
         }
         let mut wanted = Vec::new();
@@ -359,7 +375,10 @@ impl World {
                 let request = o2bridge_core::RequestId(self.fresh(by));
                 let client = o2bridge_core::ClientId(0);
                 self.counts.acks += 1;
+                let daemon = self.machines.get_mut(&by).and_then(|it| it.daemon.as_mut());
+                daemon.map(|it| it.requests.insert(request, 0));
                 self.tell(by, life, Event::FenceAck { request, client, node: victim });
+                self.check_acked(by, request);
             }
         }
     }

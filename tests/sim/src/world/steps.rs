@@ -24,10 +24,7 @@ impl World {
             Step::WakeDaemon(node) => self.hang(*node, false),
             Step::KillKeeper(node) => self.kill_keeper(*node),
             Step::StopDaemon(node) => self.tell_daemon(*node, Event::Stop),
-            Step::Reload(node) => {
-                let tunables = self.machines[node].tunables.clone();
-                self.tell_daemon(*node, Event::Reconfigure(tunables));
-            }
+            Step::Reload(node) => self.reload(*node),
             Step::PowerOff(node) => self.power_off(*node),
             Step::Freeze(node) => self.freeze(*node),
             Step::Thaw(node) => self.thaw(*node),
@@ -57,6 +54,18 @@ impl World {
             }
             Step::Garbage(node) => self.garbage(*node),
         }
+    }
+
+    /// A configuration is read again, and corosync's node list with it: another one, if nodes differ at all.
+    fn reload(&mut self, node: NodeId) {
+        if self.options.mixed {
+            let tunables = super::tunables(&self.options, &mut self.dice);
+            self.machines.entry(node).and_modify(|it| it.tunables = tunables);
+        }
+        let tunables = self.machines[&node].tunables.clone();
+        self.tell_daemon(node, Event::Reconfigure(tunables));
+        let nodes = self.machines.keys().copied().collect();
+        self.tell_daemon(node, Event::Nodelist(nodes));
     }
 
     fn tell_daemon(&mut self, node: NodeId, event: Event) {

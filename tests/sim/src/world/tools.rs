@@ -4,7 +4,9 @@
 //! |---|---|---|---|---|---|
 //! | asking    | → mounting | ends | - | - | hung up |
 //! | mounting  | - | goes on | mounted or not; says so: → reporting, a mute one ends | - | mounted or not; hung up |
-//! | reporting | - | ends | - | ends | hung up |
+//! | reporting | - | ends | - | ends; a check: → checking | hung up |
+//! | checking  | - | - | done: → leaving | - | nobody says that it left |
+//! | unmounted | - | - | → leaving | - | nobody says that it left |
 //! | leaving   | - | ends, or tries again | - | ends | hung up |
 
 use o2bridge_core::{Begin, ClientId, Event, GroupId, NodeId, Reply, RequestId, ServiceName};
@@ -113,7 +115,18 @@ impl World {
             return;
         }
         let door = if self.dice.one_in(2) { Door::Old } else { Door::New };
+        let boot = machine.boot;
         self.unmount(node, group, &service);
+        // The kernel is done, and the tool takes a while to say so. Meanwhile it may be mounted anew, and under
+        // the record shim nothing would keep the group from going then.
+        if self.options.shim != ShimKind::Record && self.dice.one_in(4) {
+            let id = self.fresh(node);
+            let client = ClientId(id);
+            let doing = Doing::Unmounted;
+            let tool = Tool { client, door, how: None, group, service, doing };
+            self.machines.get_mut(&node).map(|it| it.tools.insert(id, tool));
+            return self.soon(200_000, Job::Tool(node, boot, id));
+        }
         self.leave(node, group, service, (door, 0));
     }
 
@@ -158,17 +171,15 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let daemon = machine.daemon.as_mut();
         let Some(id) = daemon.and_then(|daemon| daemon.requests.remove(&request)) else {
-            let is_admin = matches!(self.options.policy, crate::options::Policy::Ack);
-            if !is_admin {
-                self.violate("reply", || format!("n{node} answers {request:?} twice: {reply:?}"));
-            }
+            self.violate("reply", || format!("n{node} answers {request:?} twice: {reply:?}"));
             return;
         };
         let Some(tool) = machine.tools.get(&id).cloned() else { return };
         let boot = machine.boot;
         let method = match tool.doing {
             Doing::Asking | Doing::Mounting => Method::Begin,
-            Doing::Reporting { .. } => Method::Complete,
+            Doing::Reporting { .. } | Doing::Checking => Method::Complete,
+            Doing::Unmounted => Method::Leave,
             Doing::Leaving { .. } => Method::Leave,
         };
         let read = doors::read(tool.door, method, reply);
@@ -186,13 +197,17 @@ impl World {
             }
             Doing::Reporting { code } => {
                 self.check_reported(node, tool.group, &tool.service, code);
+                if code == 0 && !tool.service.is_mount() {
+                    self.become_tool(node, id, Doing::Checking);
+                    return self.soon(20_000_000, Job::Tool(node, boot, id));
+                }
                 self.end_tool(node, id);
             }
             Doing::Leaving { .. } => {
                 self.check_left(node, tool.group, &tool.service);
                 self.end_tool(node, id);
             }
-            Doing::Mounting => {
+            Doing::Mounting | Doing::Checking | Doing::Unmounted => {
                 self.violate("reply", || format!("n{node} answers a tool that did not ask"));
             }
         }
@@ -222,7 +237,11 @@ impl World {
         let Some(tool) = machine.tools.get(&id).cloned() else { return };
         match tool.doing {
             // The mount stands; that nobody heard of it is for the daemon to find out.
-            Doing::Asking | Doing::Mounting | Doing::Reporting { .. } => self.end_tool(node, id),
+            Doing::Asking
+            | Doing::Mounting
+            | Doing::Checking
+            | Doing::Unmounted
+            | Doing::Reporting { .. } => self.end_tool(node, id),
             Doing::Leaving { tries } => {
                 self.end_tool(node, id);
                 if again && tries < LEAVES_MAX {
@@ -235,17 +254,26 @@ impl World {
     /// The daemon is gone, and with it every connection.
     pub(super) fn hang_up(&mut self, node: NodeId) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
-        machine.tools.retain(|_, tool| matches!(tool.doing, Doing::Mounting));
+        let is_at_work = |doing: &Doing| match doing {
+            Doing::Mounting | Doing::Checking | Doing::Unmounted => true,
+            Doing::Asking | Doing::Reporting { .. } | Doing::Leaving { .. } => false,
+        };
+        machine.tools.retain(|_, tool| is_at_work(&tool.doing));
     }
 
-    /// A tool comes back from the kernel.
+    /// A tool comes back from the kernel, or from its own work.
     pub(super) fn tool(&mut self, node: NodeId, boot: u128, id: u64) {
         let Some(machine) = self.machines.get_mut(&node).filter(|it| it.boot == boot) else {
             return;
         };
         let Some(tool) = machine.tools.get(&id).cloned() else { return };
-        if tool.doing != Doing::Mounting {
-            return;
+        match tool.doing {
+            Doing::Mounting => {}
+            Doing::Checking | Doing::Unmounted => {
+                self.end_tool(node, id);
+                return self.leave(node, tool.group, tool.service, (tool.door, 0));
+            }
+            Doing::Asking | Doing::Reporting { .. } | Doing::Leaving { .. } => return,
         }
         let flaky = self.options.faults.tools && self.dice.one_in(8);
         let mounted = !flaky && self.try_mount(node, &tool);
@@ -341,10 +369,10 @@ impl World {
     fn try_mount(&mut self, node: NodeId, tool: &Tool) -> bool {
         let Tool { group, service, .. } = tool;
         let group = *group;
-        if !service.is_mount() {
-            return false;
-        }
         let Some(owner) = self.owner(node, group) else { return false };
+        if !service.is_mount() {
+            return true;
+        }
         let region = &self.machines[&node].kernel.regions[&group];
         let already = self.machines[&node].kernel.is_mounted(group);
         // The lock manager of each mounted peer must know us, or it does not let us in; nor does it if we do not
@@ -405,20 +433,24 @@ impl World {
         }
     }
 
-    /// Gives a free lock to the first who waits and whose kernel grants.
+    /// Gives the lock to the first who waits and whose kernel grants: one that knows neither who holds it nor
+    /// who died with it.
     pub(super) fn grant_lock(&mut self, group: GroupId) {
         let volume = self.volumes.entry(group).or_default();
-        if volume.lock.is_some() {
-            return;
-        }
         let grants = |it: &&crate::volume::Owner| {
             let machine = &self.machines[&it.node];
+            let knows =
+                |it: crate::volume::Owner| machine.kernel.knows(group, it.node, it.incarnation);
             machine.boot == it.boot
                 && machine.power == Power::On
                 && machine.kernel.is_mounted(group)
                 && !machine.kernel.regions.get(&group).is_none_or(|region| region.suspended)
+                && !volume.lock.is_some_and(knows)
+                && !volume.died_with_it.is_some_and(knows)
         };
         let Some(owner) = volume.waiting.iter().find(grants).copied() else { return };
+        self.check_lock(group, owner);
+        let volume = self.volumes.entry(group).or_default();
         volume.waiting.retain(|it| *it != owner);
         volume.lock = Some(owner);
         self.counts.locks += 1;
