@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub witness: bool,
     /// Whether the clock of a node that is outvoted runs.
     pub outvoted: bool,
+    /// The locking protocol of the kernels: `none`, `chosen`, or `heard` once our word of it has come back.
+    pub locking: &'static str,
     /// The protocol version in use among the daemons.
     pub protocol: u16,
     /// The fencing policy: `none`, `ack` or `agent`.
@@ -129,6 +131,11 @@ impl Core {
             settled: self.nodes.is_agreed(),
             witness: self.nodes.witness,
             outvoted: self.timers.is_armed(&Timer::Outvoted),
+            locking: match (self.nodes.locking.running, self.nodes.locking_heard) {
+                (None, _) => "none",
+                (Some(_), false) => "chosen",
+                (Some(_), true) => "heard",
+            },
             protocol: self.nodes.protocol(),
             fencing: match self.config.tunables.fencing {
                 Fencing::None => "none",

@@ -308,6 +308,7 @@ pub(crate) fn snapshot() -> Snapshot {
         settled: true,
         witness: true,
         outvoted: false,
+        locking: "none",
         protocol: 1,
         fencing: "ack",
         nodes: vec![

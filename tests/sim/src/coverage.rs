@@ -76,6 +76,7 @@ impl Coverage {
         let mut watch = Watch { seen, moves: Vec::new() };
         watch.link();
         watch.clock();
+        watch.locking();
         watch.groups();
         watch.nodes();
         for move_ in watch.moves {
@@ -123,6 +124,13 @@ fn unmet(move_: Move, actions: &[Action]) -> Option<&'static str> {
         ("service", "beginning", "granted") | ("service", "completing", "live") => {
             ("reply", |it| matches!(it, Action::Reply { .. }))
         }
+        ("service", from, to)
+            if from == to
+                && matches!(move_.on, "begin" | "leave" | "complete 0" | "complete not 0") =>
+        {
+            ("reply", |it| matches!(it, Action::Reply { .. }))
+        }
+        ("lane", _, "pausing") => ("timer", |it| matches!(it, Action::Arm { .. })),
         ("service", "granted" | "live", "looking") => {
             ("look", |it| matches!(it, Action::Look { .. }))
         }
@@ -198,6 +206,20 @@ impl Watch<'_> {
         self.add("outvoted", from, on, to);
     }
 
+    fn locking(&mut self) {
+        let (from, to) = (self.seen.before.locking, self.seen.after.locking);
+        let chooses = self.seen.actions.iter().any(|it| matches!(it, Action::RunLocking(_)));
+        let on = match (chooses, from, to) {
+            (true, "none", _) => "to be used",
+            (true, ..) => "another one",
+            (false, "chosen", "heard") => "our word came back",
+            (false, _, "none") if from != to => "not in use, or not all have spoken",
+            _ if from == to => return,
+            _ => "anything else",
+        };
+        self.add("locking", from, on, to);
+    }
+
     fn groups(&mut self) {
         let seen = self.seen;
         let ids = seen.before.groups.iter().chain(&seen.after.groups).map(|it| it.group);
@@ -258,10 +280,30 @@ impl Watch<'_> {
             _ => None,
         });
         let steps: Vec<&'static str> = steps.collect();
+        if let (Event::Done { result: Err(_), .. }, Some(step)) =
+            (self.seen.event, self.step_of(id))
+        {
+            self.add("lane", step, "failed", "pausing");
+        }
         for on in steps {
             let is_marked = matches!(from, "resuming" | "unfinished");
             let on = if is_marked && on == "save ahead" { "save" } else { on };
             self.add("lane", from, on, "busy");
+        }
+    }
+
+    /// The step of this group that the event is the end of.
+    fn step_of(&self, id: GroupId) -> Option<&'static str> {
+        match self.seen.cause? {
+            Action::Save { group, .. } if *group == id => Some("save"),
+            Action::Verb { group, verb, .. } if *group == id => Some(match verb {
+                Verb::Attach(_) => "attach",
+                Verb::Suspend => "suspend",
+                Verb::NodeDown(..) => "node_down",
+                Verb::Resume(_) => "resume",
+                Verb::Detach => "detach",
+            }),
+            _ => None,
         }
     }
 
@@ -295,11 +337,17 @@ impl Watch<'_> {
         match self.seen.event {
             Event::Begin(begin) if is_ours(&begin.group, &begin.service) => Some("begin"),
             Event::Complete { group, service, code, .. } if is_ours(group, service) => {
-                let not_begun = Reply::Refused(Refusal::NotBegun);
-                let refused = self.seen.actions.iter().any(
-                    |action| matches!(action, Action::Reply { reply, .. } if *reply == not_begun),
-                );
-                (!refused).then_some(if *code == 0 { "complete 0" } else { "complete not 0" })
+                let refused = |it: &Action| {
+                    matches!(it, Action::Reply { reply: Reply::Refused(Refusal::NotBegun), .. })
+                };
+                // Of another client than the begin's, it is not meant.
+                let is_anothers = matches!(from, "granted" | "additional")
+                    && self.seen.actions.iter().any(refused);
+                (!is_anothers && from != "none").then_some(if *code == 0 {
+                    "complete 0"
+                } else {
+                    "complete not 0"
+                })
             }
             Event::Leave { group, service, .. } if is_ours(group, service) => Some("leave"),
             Event::ClientGone { .. } if moved => Some("client gone"),

@@ -195,7 +195,8 @@ fn rivals(
     for _ in 0..dice.between(2, 5) {
         let step = match dice.below(6) {
             0..=2 => Step::Mount(node, group, how),
-            3 | 4 => Step::Leave(node, group),
+            3 => Step::Leave(node, group),
+            4 => Step::Complete(node, group),
             _ => Step::ToolDies(node),
         };
         out.push((at.plus_us(dice.skewed(150_000)), step));

@@ -69,6 +69,8 @@ pub enum Step {
     Umount(NodeId, GroupId),
     /// An administrator says that a service of it is over.
     Leave(NodeId, GroupId),
+    /// Somebody says how a service went whose tool it is not.
+    Complete(NodeId, GroupId),
     /// fsck looks at it.
     Fsck(NodeId, GroupId),
     /// A file system writes: takes the volume's lock for a moment.
@@ -136,6 +138,7 @@ impl fmt::Display for Step {
             }
             Self::Umount(node, group) => write!(f, "n{node} umount {}", name(group)),
             Self::Leave(node, group) => write!(f, "n{node} leave {}", name(group)),
+            Self::Complete(node, group) => write!(f, "n{node} complete {}", name(group)),
             Self::Fsck(node, group) => write!(f, "n{node} fsck {}", name(group)),
             Self::Write(node, group) => write!(f, "n{node} write {}", name(group)),
             Self::ToolDies(node) => write!(f, "n{node} tool dies"),
@@ -240,6 +243,7 @@ fn of_node(node: NodeId, words: &[&str]) -> Option<Step> {
         ["mount", volume, how] => Some(Step::Mount(node, group(volume)?, meant(HOWS, Some(how))?)),
         ["umount", volume] => Some(Step::Umount(node, group(volume)?)),
         ["leave", volume] => Some(Step::Leave(node, group(volume)?)),
+        ["complete", volume] => Some(Step::Complete(node, group(volume)?)),
         ["fsck", volume] => Some(Step::Fsck(node, group(volume)?)),
         ["write", volume] => Some(Step::Write(node, group(volume)?)),
         ["tool", "dies"] => Some(Step::ToolDies(node)),

@@ -27,6 +27,7 @@ pub const MOVES: &[(&str, &[[&str; 3]])] = &[
     ("fence", STAGE),
     ("node", DAEMON),
     ("outvoted", CLOCK),
+    ("locking", LOCKING),
 ];
 
 /// Moves that the tables have, and that no run has to make.
@@ -37,6 +38,7 @@ pub const RARE: &[(&str, &[[&str; 3]])] = &[
     ("service", SERVICE_RARE),
     ("fence", STAGE_RARE),
     ("node", DAEMON_RARE),
+    ("locking", LOCKING_RARE),
 ];
 
 const LINK: &[[&str; 3]] = &[
@@ -73,10 +75,10 @@ const PRESENCE: &[[&str; 3]] = &[
     ["pausing", "timer", "joining"],
     ["pausing", "disconnected", "out"],
     ["pausing", "closing or expelled", "out"],
+    ["joining", "join ok", "departing"],
 ];
 const PRESENCE_RARE: &[[&str; 3]] = &[
     // Through a state without a stop.
-    ["joining", "join ok", "departing"],
     ["joining", "in the confchg", "departing"],
     ["entering", "in the confchg", "departing"],
     // A group that is wanted again after it was given up.
@@ -93,10 +95,10 @@ const USER: &[[&str; 3]] = &[
     ["user", "condemned", "dead"],
     ["dead", "told, or never known", "none"],
     ["dead", "told, or never known", "user"],
+    ["user", "condemned", "none"],
 ];
 const USER_RARE: &[[&str; 3]] = &[
     // The use died in another boot, and its successor speaks in the same event.
-    ["user", "condemned", "none"],
     ["user", "another use", "user"],
     ["dead", "another use", "dead"],
 ];
@@ -120,6 +122,12 @@ const LANE: &[[&str; 3]] = &[
     ["unfinished", "suspend", "busy"],
     ["unfinished", "save", "busy"],
     ["unfinished", "detach", "busy"],
+    ["save", "failed", "pausing"],
+    ["attach", "failed", "pausing"],
+    ["suspend", "failed", "pausing"],
+    ["node_down", "failed", "pausing"],
+    ["resume", "failed", "pausing"],
+    ["detach", "failed", "pausing"],
 ];
 
 const SERVICE: &[[&str; 3]] = &[
@@ -157,17 +165,29 @@ const SERVICE: &[[&str; 3]] = &[
     ["looking", "looked: not mounted", "leaving"],
     ["leaving", "leave", "leaving"],
     ["leaving", "saved", "none"],
+    ["beginning", "leave", "beginning"],
+    ["beginning", "refused", "leaving"],
+    ["beginning", "refused", "none"],
+    ["beginning", "client gone", "none"],
+    ["beginning", "timer", "none"],
+    ["beginning", "complete 0", "beginning"],
+    ["beginning", "complete not 0", "beginning"],
+    ["live", "complete 0", "live"],
+    ["live", "complete not 0", "live"],
+    ["leaving", "complete 0", "leaving"],
+    ["leaving", "complete not 0", "leaving"],
+    ["leaving", "client gone", "none"],
 ];
 const SERVICE_RARE: &[[&str; 3]] = &[
+    ["completing", "complete 0", "completing"],
+    ["completing", "complete not 0", "completing"],
+    ["looking", "complete 0", "looking"],
+    ["looking", "complete not 0", "looking"],
     // Through a state without a stop.
     ["none", "begin", "granted"],
     ["none", "begin", "leaving"],
     ["none", "begin", "none"],
     ["beginning", "ready, saved", "none"],
-    ["beginning", "refused", "leaving"],
-    ["beginning", "refused", "none"],
-    ["beginning", "client gone", "none"],
-    ["beginning", "timer", "none"],
     ["granted", "complete 0", "live"],
     // The first of the mounts is not saved yet.
     ["additional", "complete 0", "completing"],
@@ -178,7 +198,6 @@ const SERVICE_RARE: &[[&str; 3]] = &[
     ["looking", "looked: not mounted", "none"],
     // Another service of the same client went first, and with it the reason to wait.
     ["completing", "client gone", "live"],
-    ["leaving", "client gone", "none"],
 ];
 
 const STAGE: &[[&str; 3]] = &[
@@ -201,12 +220,12 @@ const STAGE: &[[&str; 3]] = &[
     ["needed", "another boot, or all ended", "none"],
     ["running", "another boot, or all ended", "none"],
     ["retrying", "another boot, or all ended", "none"],
+    ["fenced", "out of date, or used more", "running"],
 ];
 const STAGE_RARE: &[[&str; 3]] = &[
     ["running", "used more", "needed"],
     ["retrying", "used more", "needed"],
     ["retrying", "used more", "running"],
-    ["fenced", "out of date, or used more", "running"],
 ];
 
 const DAEMON: &[[&str; 3]] = &[
@@ -222,21 +241,21 @@ const DAEMON: &[[&str; 3]] = &[
     ["absent", "grace over", "absent"],
     ["absent", "grace over", "ignored"],
     ["ignored", "came", "silent"],
-];
-const DAEMON_RARE: &[[&str; 3]] = &[
-    // A process of ours went while another one of the same node is still in the group.
     ["speaking", "left", "silent"],
-    ["incompatible", "left", "silent"],
-    // A node that owes a word for a whole grace although its daemon is there.
     ["silent", "grace over", "ignored"],
     ["speaking", "grace over", "ignored"],
     ["speaking", "grace over", "speaking"],
+    ["ignored", "left", "absent"],
+    ["ignored", "hello", "speaking"],
+];
+const DAEMON_RARE: &[[&str; 3]] = &[
+    // A process of ours went while another one of the same node is still in the group.
+    ["incompatible", "left", "silent"],
+    // A node that owes a word for a whole grace although its daemon is there.
     // A node changes its version without leaving: not while its process is the same.
     ["incompatible", "hello", "speaking"],
     ["speaking", "foreign hello", "incompatible"],
-    ["ignored", "hello", "speaking"],
     ["ignored", "foreign hello", "incompatible"],
-    ["ignored", "left", "absent"],
     // The ring and the group's members come in one event.
     ["absent", "left", "silent"],
     ["speaking", "came", "silent"],
@@ -247,3 +266,12 @@ const CLOCK: &[[&str; 3]] = &[
     ["running", "in force, or nothing attached", "stopped"],
     ["running", "overdue", "running"],
 ];
+
+const LOCKING: &[[&str; 3]] = &[
+    ["none", "to be used", "chosen"],
+    ["chosen", "our word came back", "heard"],
+    ["chosen", "not in use, or not all have spoken", "none"],
+    ["heard", "not in use, or not all have spoken", "none"],
+];
+const LOCKING_RARE: &[[&str; 3]] =
+    &[["chosen", "another one", "chosen"], ["heard", "another one", "chosen"]];

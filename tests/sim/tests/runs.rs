@@ -45,6 +45,19 @@ fn a_seed_printed_as_a_scenario_is_the_same_run() {
     }
 }
 
+/// Daemon and keeper are gone for good. Whoever has a watchdog is reset; without one the kernel takes its silence
+/// for the death of all peers after a minute, and that is seen.
+#[test]
+fn a_kernel_that_acts_on_silence() {
+    let text = "nodes 2\nshim user-heartbeat\nrestarts 0\nwatchdog 1\n2500 n1 mount A held\n\
+                2600 n2 mount A held\n5000 n1 kill daemon\n5000 n1 kill keeper\n80000 n2 write A\n";
+    let (run, result) = Scenario::parse(text).unwrap().run(false);
+    assert_eq!((result, run.world.counts.resets), (Ok(()), 1));
+
+    let (run, _) = Scenario::parse(&text.replace("watchdog 1", "watchdog 0")).unwrap().run(false);
+    assert_eq!(run.result.unwrap_err().checker, "buried alive");
+}
+
 #[test]
 fn what_is_no_scenario_is_refused_with_its_line() {
     for (text, line, word) in [

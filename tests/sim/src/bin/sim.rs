@@ -103,8 +103,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
 fn name_the_seed_of_a_panic() -> &'static AtomicU64 {
     static SEED: AtomicU64 = AtomicU64::new(0);
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.to_string().replace('\n', " ");
-        println!("failure {} {text}", SEED.load(Ordering::Relaxed));
+        let text = panic.to_string().replace('\n', " ").replace("panicked at ", "");
+        println!("failure {} panic at {text}", SEED.load(Ordering::Relaxed));
     }));
     &SEED
 }

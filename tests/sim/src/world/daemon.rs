@@ -11,6 +11,9 @@ use crate::time::Micros;
 /// What its nodes may say in a run, each on an average: 16 messages are usual, and 300 are seen once in 60000 runs,
 /// when rings start over again and again. No answer may beget another for ever.
 const MESSAGES_EACH_MAX: u64 = 1_000;
+/// The effects that a daemon may have begun and not ended, for each node and each volume: 2 are never seen, but a fence
+/// agent that nobody waits for any more goes on.
+const EFFECTS_EACH_MAX: usize = 3;
 /// What one event may lead to: far above what any needs, far below what would be a flood.
 const ACTIONS_MAX: usize = 4_000;
 
@@ -82,6 +85,11 @@ impl World {
         }
         for action in actions {
             self.take(node, life, action);
+        }
+        let daemon = self.machines[&node].daemon.as_ref();
+        let effects = daemon.map_or(0, |daemon| daemon.effects.len());
+        if effects > EFFECTS_EACH_MAX * (self.machines.len() + self.volumes.len()) {
+            self.violate("growth", || format!("n{node} has begun {effects} effects"));
         }
     }
 

@@ -16,6 +16,7 @@ impl World {
             Step::Mount(node, group, how) => self.mount(*node, *group, *how),
             Step::Umount(node, group) => self.umount(*node, *group),
             Step::Leave(node, group) => self.leave_by_hand(*node, *group),
+            Step::Complete(node, group) => self.complete_by_hand(*node, *group),
             Step::Fsck(node, group) => self.fsck(*node, *group),
             Step::Write(node, group) => self.write(*node, *group),
             Step::ToolDies(node) => self.tool_dies(*node),

@@ -132,21 +132,38 @@ impl World {
 
     /// An administrator ends a service, whatever it is at.
     pub(super) fn leave_by_hand(&mut self, node: NodeId, group: GroupId) {
+        if let Some(service) = self.any_service(node, group) {
+            self.leave(node, group, service, (Door::New, LEAVES_MAX));
+        }
+    }
+
+    /// Somebody says how a service went, and has nothing to do with it.
+    pub(super) fn complete_by_hand(&mut self, node: NodeId, group: GroupId) {
+        let Some(service) = self.any_service(node, group) else { return };
+        let code = if self.dice.one_in(2) { 0 } else { 5 };
+        let (id, request) = (self.fresh(node), RequestId(self.fresh(node)));
+        let (client, doing) = (ClientId(id), Doing::Reporting { code });
+        let tool =
+            Tool { client, door: Door::New, how: None, group, service: service.clone(), doing };
+        self.machines.get_mut(&node).map(|it| it.tools.insert(id, tool));
+        self.ask(node, id, request, Event::Complete { request, client, group, service, code });
+    }
+
+    /// A service of this group, whatever it is at.
+    fn any_service(&mut self, node: NodeId, group: GroupId) -> Option<ServiceName> {
         let machine = &self.machines[&node];
         let in_use = machine.kernel.is_mounted(group)
             || machine.tools.values().any(|tool| tool.group == group);
         if self.options.shim == ShimKind::Record && in_use {
             // Nothing would keep the group from going under the mount, as a kernel does.
-            return;
+            return None;
         }
         let groups = machine.daemon.iter().flat_map(|daemon| daemon.core.snapshot().groups);
         let services: Vec<ServiceName> = groups
             .filter(|it| it.group == group)
             .flat_map(|it| it.services.into_iter().map(|it| it.service))
             .collect();
-        if let Some(service) = self.dice.pick(&services).cloned() {
-            self.leave(node, group, service, (Door::New, LEAVES_MAX));
-        }
+        self.dice.pick(&services).cloned()
     }
 
     fn leave(
