@@ -68,8 +68,9 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 /// # Errors
 /// An error says that the kernel is not known to have been told. It is final for this call only:
 /// the caller says the same verb again after a pause, for as long as the group is in use; it does
-/// not go on to the next verb of the group. A failed `attach` of a first user is the exception: it
-/// is followed by `detach`, and the tool is refused. A backend does not retry by itself beyond a few
+/// not go on to the next verb of the group. After a failed `resume` it may say `suspend` instead, if
+/// there is something else to tell by then; a failed `attach` of a first user is followed by
+/// `detach`, and the tool is refused. A backend does not retry by itself beyond a few
 /// milliseconds, and does not log: the error names the object and the errno.
 pub trait Shim: Send + Sync {
     /// The backend's name, as in the configuration.
@@ -106,7 +107,7 @@ pub trait Shim: Send + Sync {
     /// for the news of a death: whoever is missing here without a `node_down` has left cleanly.
     ///
     /// # Errors
-    /// The group may still be suspended, or with the membership before.
+    /// The group may still be suspended, or with the membership before; or locks may be granted.
     fn resume(&self, group: GroupId, peers: &Peers) -> Result<(), ShimError>;
 
     /// The group is used here no more. Must not disturb the other users of the group: this node

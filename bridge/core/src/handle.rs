@@ -423,6 +423,7 @@ impl Core {
         self.stopping = true;
         match self.link {
             Link::Up => {
+                self.say_farewell(out);
                 let (mut fx, _) = self.effects(out);
                 let op = fx.op();
                 fx.push(Action::Depart { op, channel: Channel::Control });

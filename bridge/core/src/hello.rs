@@ -9,7 +9,7 @@ use crate::handle::{Core, Link};
 use crate::lost::is_turn;
 use crate::node::{Daemon, Nodes, Peer, has_room};
 use crate::proto::{self, Body, Fate, Hello, Testimony, Uses};
-use crate::types::{BootId, Channel, GroupId, Incarnation, Member, NodeId};
+use crate::types::{BootId, Channel, GroupId, Incarnation, Member, NodeId, RingId};
 
 /// What a Hello means for the groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -305,9 +305,21 @@ impl Core {
     /// Says what we know, when it changed or someone new listens, in a ring that we understand.
     pub(crate) fn say_hello(&mut self, out: &mut Actions) -> bool {
         let ring = self.nodes.concluded_ring();
-        if self.link != Link::Up || !self.nodes.stale_hello || ring.is_none() {
-            return false;
+        let is_due = self.link == Link::Up && self.nodes.stale_hello && ring.is_some();
+        if is_due {
+            self.say_hello_in(ring, out);
         }
+        is_due
+    }
+
+    /// The last word before we leave. That what we used has ended must be heard, whichever ring this is.
+    pub(crate) fn say_farewell(&mut self, out: &mut Actions) {
+        if self.nodes.stale_hello {
+            self.say_hello_in(self.nodes.concluded_ring(), out);
+        }
+    }
+
+    fn say_hello_in(&mut self, ring: Option<RingId>, out: &mut Actions) {
         self.nodes.stale_hello = false;
         let uses: Uses = self.groups.iter().map(|(id, group)| (*id, group.incarnation)).collect();
         let hello = Hello {
@@ -323,7 +335,6 @@ impl Core {
         // In the lowest version: whoever it introduces us to may speak no other.
         let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
         out.push(Action::Mcast { channel: Channel::Control, bytes });
-        true
     }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | busy, or pausing after a failure | | nothing |
 //! | attached | the group closes, services are saved | Save(no services) |
-//! | attached | the group closes, a detach was refused, gate open, a death is settled; or no deaths, and users ≠ told, suspended, or not known to be attached | mark it, Suspend, NodeDown, Resume, as below |
+//! | attached | the group closes, a detach was refused, gate open, a death is settled; or no deaths, and users ≠ told or not known to be told, or it may be suspended | mark it, Suspend, NodeDown, Resume, as below |
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
@@ -126,6 +126,8 @@ pub(crate) struct Lane {
     saved: Option<SavedGroup>,
     /// The last detach failed: the kernel may use the group on.
     is_held: bool,
+    /// It was told to suspend, and has not surely resumed since.
+    may_be_suspended: bool,
     work: Work,
 }
 
@@ -145,6 +147,7 @@ impl Lane {
             known: Users::new(),
             saved: None,
             is_held: false,
+            may_be_suspended: false,
             work: Work::Idle,
         }
     }
@@ -160,6 +163,7 @@ impl Lane {
             known: if unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
             is_held: false,
+            may_be_suspended: unfinished,
             work: Work::Idle,
         }
     }
@@ -248,10 +252,9 @@ impl Lane {
     /// What a kernel must hear although we want to leave the group.
     fn next_of_a_held_group(&self, want: &Want<'_>) -> Option<Step> {
         let is_settled = want.dead.values().any(|(_, settled)| *settled);
-        // Nor may it keep waiting whoever comes to use the group beside it.
-        let stands = matches!(self.grip, Grip::Suspended | Grip::Resuming);
-        let is_change = stands || self.told != *want.users;
-        let is_due = is_settled || (want.dead.is_empty() && (is_change || self.is_unsure()));
+        // Nor may it stand still, or keep waiting whoever comes to use the group beside it.
+        let knows = self.told == *want.users && self.known == *want.users;
+        let is_due = is_settled || (want.dead.is_empty() && (self.may_be_suspended || !knows));
         let must_tell = self.is_held && want.gate && !want.expelled && is_due;
         if must_tell { self.next_verb(want) } else { None }
     }
@@ -264,7 +267,11 @@ impl Lane {
             Grip::Detached if !is_known => ahead(),
             Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            Grip::Resuming if want.dead.is_empty() && self.told == *want.users => {
+            Grip::Resuming
+                if want.dead.is_empty()
+                    && self.told == *want.users
+                    && (want.locking || !self.is_unsure()) =>
+            {
                 Some(Step::Resume(want.users.clone()))
             }
             Grip::Granting | Grip::Resuming | Grip::Unfinished if !self.is_marked() => ahead(),
@@ -330,6 +337,7 @@ impl Lane {
             // Whether it succeeds or not, the shim may know them from now on.
             self.told.extend(users.iter().map(|(node, user)| (*node, *user)));
         }
+        self.may_be_suspended |= step == Step::Suspend;
         self.work = Work::Busy(op, step);
     }
 
@@ -368,6 +376,7 @@ impl Lane {
                 self.told.clone_from(users);
                 self.known.clone_from(users);
                 self.grip = Grip::Granting;
+                self.may_be_suspended = false;
             }
             Step::Suspend => self.grip = Grip::Suspended,
             Step::NodeDown(node, incarnation) => {
@@ -379,6 +388,7 @@ impl Lane {
                 self.known.clear();
                 self.grip = Grip::Detached;
                 self.is_held = false;
+                self.may_be_suspended = false;
             }
         }
         Some(Ended::Ok(step))

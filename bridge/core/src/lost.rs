@@ -160,7 +160,9 @@ impl Nodes {
     /// both are over.
     pub(crate) fn is_fenced_in_another_boot(&self, node: NodeId, boot: BootId) -> bool {
         let is_over = |lost: &Lost| lost.boot != boot && lost.is_fenced() && lost.complete;
-        !self.peers.contains_key(&node) && self.lost.get(&node).is_some_and(is_over)
+        // Our own boot under another node id is ourselves, renumbered.
+        let is_gone = !self.peers.contains_key(&node) && boot != self.boot;
+        is_gone && self.lost.get(&node).is_some_and(is_over)
     }
 }
 

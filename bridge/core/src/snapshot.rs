@@ -80,7 +80,7 @@ pub struct GroupStatus {
     pub waiting: Waiting,
     /// Where we stand in its process group: `out`, `joining`, `entering`, `in`, `departing`, `pausing`.
     pub presence: &'static str,
-    /// How the shim holds it: `detached`, `granting`, `suspended`, `unfinished`.
+    /// How the shim holds it: `detached`, `granting`, `suspended`, `resuming`, `unfinished`.
     pub grip: &'static str,
     /// The verb or save under way, or `retry` after a failed one.
     pub step: Option<&'static str>,

@@ -66,8 +66,11 @@ impl Group {
         // The control group is read first, and a use is said there before its group is joined.
         let late = !nodes.is_said(node, user, self.id);
         let ours = Some(node) == nodes.me;
+        // The earlier use neither ended nor died: the grace runs, and the node has to prove by a reset that it is over.
+        let known = self.users.get(&node).map(|using| using.user);
+        let second = known.is_some_and(|known| known.boot == user.boot && known != user);
         let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
-        if buried || late || foreign || !self.is_counted(from) {
+        if buried || late || second || foreign || !self.is_counted(from) {
             return;
         }
         if !self.users.contains_key(&node) {
@@ -130,6 +133,9 @@ impl Group {
             users.filter(|(node, user)| condemned(*node, *user) || is_over(*node, *user)).collect();
         for (node, user) in buried {
             self.handle_death(node, |dead| dead == user, is_over(node, user), fx);
+        }
+        for (node, death) in &mut self.dead {
+            death.proven |= is_over(*node, death.user);
         }
         if self.lane.busy_with().is_none() {
             let told = &self.lane.told;

@@ -22,6 +22,8 @@
 //! depends on that is not asked.
 
 mod said;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

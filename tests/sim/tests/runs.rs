@@ -54,8 +54,12 @@ fn a_kernel_that_acts_on_silence() {
     let (run, result) = Scenario::parse(text).unwrap().run(false);
     assert_eq!((result, run.world.counts.resets), (Ok(()), 1));
 
-    let (run, _) = Scenario::parse(&text.replace("watchdog 1", "watchdog 0")).unwrap().run(false);
-    assert_eq!(run.result.unwrap_err().checker, "buried alive");
+    // Without fencing nobody asks who can still write, and that it acts at all is what is wrong.
+    for (policy, checker) in [("agent", "buried alive"), ("none", "silence")] {
+        let text = format!("{}policy {policy}\n", text.replace("watchdog 1", "watchdog 0"));
+        let (run, _) = Scenario::parse(&text).unwrap().run(false);
+        assert_eq!(run.result.unwrap_err().checker, checker);
+    }
 }
 
 #[test]

@@ -194,7 +194,16 @@ fn a_group_that_cannot_be_left_hears_of_its_dead() {
     check(suspended.clone(), &closing(&none), verb(Verb::Resume(peers_of(&[1, 2]))));
     let mut left = Lane { work: Work::Busy(OpId(1), Step::Detach), ..suspended };
     with(|fx| left.handle_done(Ok(()), fx));
-    assert!(!left.is_held);
+    assert!(!left.is_held && !left.may_be_suspended);
+    // Of a detach that failed nobody knows how far it came: what stood still then may stand still yet, and who was
+    // not surely told is told.
+    let halved = || Lane { saved: Some(saved(true)), grip: Grip::Unfinished, ..held.clone() };
+    let settled = |lane: Lane| Lane { told: users(&[1, 2]), known: users(&[1, 2]), ..lane };
+    check(settled(halved()), &closing(&none), verb(Verb::Detach));
+    let stands = Lane { may_be_suspended: true, ..settled(halved()) };
+    check(stands, &closing(&none), verb(Verb::Suspend));
+    let unaware = Lane { known: users(&[1]), ..settled(halved()) };
+    check(unaware, &closing(&none), verb(Verb::Suspend));
     check(lane(Grip::Granting, false), &closing(&gone), verb(Verb::Detach));
 }
 
@@ -403,6 +412,9 @@ fn after_a_failed_resume() {
     let finished = Lane { saved: Some(image(&[1, 2], false)), ..resuming() };
     check(resuming(), &want(&both, &none), verb(Verb::Resume(peers(&both))));
     check(resuming(), &want(&own, &gone), verb(Verb::Suspend));
+    // Nor does it resume what it may never have attached before the locking protocol is chosen.
+    let unsure = Lane { known: users(&[]), ..resuming() };
+    check(unsure, &Want { locking: false, ..want(&both, &none) }, verb(Verb::Suspend));
     check(resuming(), &want(&all, &none), verb(Verb::Suspend));
     check(finished, &want(&own, &gone), save(Some(image(&[1, 2], true))));
 }

@@ -275,6 +275,27 @@ fn a_node_that_is_remembered_in_two_boots_is_lost() {
     assert_eq!(rig.group_members(), [(1, "member")]);
 }
 
+/// The same, and its death in one boot was decided before its loss in the other: fenced in that one, it is settled.
+#[test]
+fn a_node_that_is_lost_in_two_boots_is_fenced_in_one() {
+    let again = User { incarnation: inc(33), boot: boot(33) };
+    let mut present = image(&[1], true, false);
+    present.told.insert(node(3), again);
+    let groups = [(G, image(&[1, 3], true, true)), (H, present)].into();
+    let mut rig = Rig::joining(AGENT, Saved { memory_from: Some(inc(1)), groups }, &[1, 2]);
+    let mut all = rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    let words = vec![condemned(3)];
+    all.extend(rig.run(hello_of(2, Hello { witness: false, testimony: words, ..hello(2, 1) })));
+    assert_eq!(rig.group_members(), [(1, "member"), (3, "dead")]);
+    let all = rig.fire_armed(&all, &Timer::Grace(node(3)));
+    let all = rig.pump(all);
+    let fences: Vec<_> =
+        all.iter().filter(|it| matches!(it, Action::Fence { .. })).filter_map(op_of).collect();
+    let [fence] = fences.as_slice() else { panic!("{all:?}") };
+    let all = rig.run(done(*fence));
+    assert!(all.contains(&note(Note::Buried(G, node(3), inc(3)))), "{all:?}");
+}
+
 /// Somebody speaks of an earlier boot of a node that we await, and without fencing that one is over at once. The
 /// node itself is not.
 #[test]

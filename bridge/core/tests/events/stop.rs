@@ -43,6 +43,23 @@ fn the_control_group_is_left_first() {
     }
 }
 
+/// What we used last has just ended, in a moment in which nothing could be said of it: it is said before we go, or
+/// the others would wait for us, and fence us.
+#[test]
+fn the_last_word_before_the_leave() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    let seq = rig.next_ring(&[1, 2]);
+    expect_nothing(rig.handle(totem(Channel::Control, seq, &[1, 2])));
+    let op = rig.op(1);
+    expect(
+        rig.handle(Event::Stop),
+        vec![
+            say_hello(Hello { ring: None, ..hello(1, seq) }),
+            Action::Depart { op, channel: Channel::Control },
+        ],
+    );
+}
+
 #[test]
 fn corosync_goes_while_we_leave() {
     let mut rig = Rig::up(Fencing::None, &[1, 2]);

@@ -452,7 +452,7 @@ impl World {
 
     /// Gives the lock to the first who waits and whose kernel grants: one that knows neither who holds it nor
     /// who died with it.
-    pub(super) fn grant_lock(&mut self, group: GroupId) {
+    pub(crate) fn grant_lock(&mut self, group: GroupId) {
         let volume = self.volumes.entry(group).or_default();
         let grants = |it: &&crate::volume::Owner| {
             let machine = &self.machines[&it.node];
