@@ -446,13 +446,15 @@ pub(crate) struct Parts<'a> {
 
 impl Parts<'_> {
     /// A node's daemon is overdue: end its corosync, so that the ring can decide. Asked again after
-    /// another grace, should it not have worked.
+    /// another grace, should it not have worked, but not while a corosync that hangs owes the answer.
     fn handle_grace(&mut self, node: NodeId, fx: &mut Effects<'_>) {
         if self.nodes.handle_grace(node, fx) {
-            let op = fx.op();
-            self.kills.insert(op, node);
             fx.note(Note::DebtOverdue(node));
-            fx.push(Action::KillNode { op, node });
+            if !self.kills.values().any(|asked| *asked == node) {
+                let op = fx.op();
+                self.kills.insert(op, node);
+                fx.push(Action::KillNode { op, node });
+            }
             fx.arm(Timer::Grace(node), fx.tunables.grace_ms);
         }
     }
