@@ -15,7 +15,7 @@
 //! | not attached | gate and attach open, locking protocol chosen | Attach(users) |
 //! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
-//! | attached, a resume failed | gate open, users = told, no deaths | Resume(users) |
+//! | attached, a resume failed | gate open, users = told, no deaths, locking protocol chosen if not known to be attached | Resume(users) |
 //! | the same; or another verb failed but a node_down; or taken over unfinished, or while it was left | gate open, not marked | Save(users, unfinished) |
 //! | the same | gate open | Suspend |
 //! | attached, suspended | gate open, a death is settled | NodeDown |
@@ -90,7 +90,7 @@ pub(crate) enum Grip {
     Granting,
     Suspended,
     /// A resume failed: the shim may grant.
-    Resuming,
+    Unresumed,
     /// A predecessor died in the middle of a change or of a leave, or another verb failed: the shim may hear one twice.
     Unfinished,
 }
@@ -101,7 +101,7 @@ impl Grip {
             Self::Detached => "detached",
             Self::Granting => "granting",
             Self::Suspended => "suspended",
-            Self::Resuming => "resuming",
+            Self::Unresumed => "unresumed",
             Self::Unfinished => "unfinished",
         }
     }
@@ -190,7 +190,7 @@ impl Lane {
     pub(crate) const fn is_attached(&self) -> bool {
         match self.grip {
             Grip::Detached => false,
-            Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished => true,
+            Grip::Granting | Grip::Suspended | Grip::Unresumed | Grip::Unfinished => true,
         }
     }
 
@@ -237,10 +237,10 @@ impl Lane {
             let kept = self.saved.as_ref().is_some_and(|saved| !saved.services.is_empty());
             return match self.grip {
                 Grip::Detached => self.saved.is_some().then_some(Step::Save(None)),
-                Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished if kept => {
+                Grip::Granting | Grip::Suspended | Grip::Unresumed | Grip::Unfinished if kept => {
                     self.save_if_changed(want)
                 }
-                Grip::Granting | Grip::Suspended | Grip::Resuming | Grip::Unfinished => {
+                Grip::Granting | Grip::Suspended | Grip::Unresumed | Grip::Unfinished => {
                     self.next_of_a_held_group(want).or(Some(Step::Detach))
                 }
             };
@@ -267,15 +267,15 @@ impl Lane {
             Grip::Detached if !is_known => ahead(),
             Grip::Detached => Some(Step::Attach(want.users.clone())),
             Grip::Granting if want.dead.is_empty() && self.told == *want.users => None,
-            Grip::Resuming
+            Grip::Unresumed
                 if want.dead.is_empty()
                     && self.told == *want.users
                     && (want.locking || !self.is_unsure()) =>
             {
                 Some(Step::Resume(want.users.clone()))
             }
-            Grip::Granting | Grip::Resuming | Grip::Unfinished if !self.is_marked() => ahead(),
-            Grip::Granting | Grip::Resuming | Grip::Unfinished => Some(Step::Suspend),
+            Grip::Granting | Grip::Unresumed | Grip::Unfinished if !self.is_marked() => ahead(),
+            Grip::Granting | Grip::Unresumed | Grip::Unfinished => Some(Step::Suspend),
             Grip::Suspended if want.dead.is_empty() && !is_known => ahead(),
             Grip::Suspended if want.dead.is_empty() && !want.locking && self.is_unsure() => None,
             Grip::Suspended if want.dead.is_empty() => Some(Step::Resume(want.users.clone())),
@@ -305,7 +305,7 @@ impl Lane {
             Grip::Detached => return None,
             Grip::Granting => false,
             Grip::Suspended => self.is_marked(),
-            Grip::Resuming | Grip::Unfinished => true,
+            Grip::Unresumed | Grip::Unfinished => true,
         };
         let mut image = self.image(want, false);
         image.unfinished = unfinished;
@@ -355,7 +355,7 @@ impl Lane {
             match &step {
                 // Half of it may have been done, or all: nobody knows whether the shim grants.
                 Step::Attach(_) | Step::Suspend => self.grip = Grip::Unfinished,
-                Step::Resume(_) => self.grip = Grip::Resuming,
+                Step::Resume(_) => self.grip = Grip::Unresumed,
                 Step::Detach => {
                     self.is_held = true;
                     self.grip = Grip::Unfinished;

@@ -404,7 +404,8 @@ impl Nodes {
         self.peers.get(&node)?.boot
     }
 
-    /// Whether this is the use of the group that its node has named last.
+    /// Whether this is the use of the group that we hold its node to: the last one that it named, unless it has
+    /// forgotten an earlier one.
     pub(crate) fn is_said(&self, node: NodeId, user: User, group: GroupId) -> bool {
         self.peers.get(&node).is_some_and(|peer| {
             peer.boot == Some(user.boot) && peer.uses.get(&group) == Some(&user.incarnation)

@@ -80,7 +80,7 @@ pub struct GroupStatus {
     pub waiting: Waiting,
     /// Where we stand in its process group: `out`, `joining`, `entering`, `in`, `departing`, `pausing`.
     pub presence: &'static str,
-    /// How the shim holds it: `detached`, `granting`, `suspended`, `resuming`, `unfinished`.
+    /// How the shim holds it: `detached`, `granting`, `suspended`, `unresumed`, `unfinished`.
     pub grip: &'static str,
     /// The verb or save under way, or `retry` after a failed one.
     pub step: Option<&'static str>,
@@ -189,7 +189,7 @@ impl Core {
             match (group.presence, group.lane.grip, &waiting) {
                 (Presence::In, Grip::Granting, Waiting::Nothing) => "ready",
                 (Presence::In, Grip::Granting, _) => "settling",
-                (_, Grip::Suspended | Grip::Resuming | Grip::Unfinished, _) => "suspended",
+                (_, Grip::Suspended | Grip::Unresumed | Grip::Unfinished, _) => "suspended",
                 (Presence::In, Grip::Detached, _) => "attaching",
                 (_, Grip::Granting, _) => "apart",
                 (_, Grip::Detached, _) => "joining",

@@ -68,7 +68,7 @@ impl Group {
         let ours = Some(node) == nodes.me;
         // The earlier use neither ended nor died: the grace runs, and the node has to prove by a reset that it is over.
         let known = self.users.get(&node).map(|using| using.user);
-        let second = known.is_some_and(|known| known.boot == user.boot && known != user);
+        let second = known.is_some_and(|known| known != user);
         let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
         if buried || late || second || foreign || !self.is_counted(from) {
             return;

@@ -13,8 +13,11 @@
 //! | stranger | two nodes that write know each other |
 //! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |
 //! | reply | no answer before the effect that it reports; one answer to each request |
-//! | silence | no kernel buries peers by itself |
-//! | growth | no event leads to a flood |
+//! | locking | all kernels that reach each other run one locking protocol, which each of them knows |
+//! | silence | no kernel buries peers by itself; it can, in a scenario without a watchdog |
+//! | exit | a daemon ends only when nothing is in use |
+//! | record, door | what was written is read as the same |
+//! | growth | no event leads to a flood; messages, effects under way and runs come to an end |
 //! | table | no move that the core's tables do not have, and none without the action that it is there for |
 //! | rest | healed, everything comes to rest: requests answered, views equal, journals clean, locks free, nobody talks |
 //!

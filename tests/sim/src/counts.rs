@@ -67,7 +67,7 @@ counts! {
     crashes: "power losses",
     /// Nodes that reset themselves.
     resets: "resets",
-    /// Nodes fenced.
+    /// Nodes fenced, by a device that said so.
     fences: "fenced",
     /// Fence devices that lied.
     lies: "fence lies",

@@ -286,7 +286,7 @@ impl Watch<'_> {
             self.add("lane", step, "failed", "pausing");
         }
         for on in steps {
-            let is_marked = matches!(from, "resuming" | "unfinished");
+            let is_marked = matches!(from, "unresumed" | "unfinished");
             let on = if is_marked && on == "save ahead" { "save" } else { on };
             self.add("lane", from, on, "busy");
         }
@@ -341,7 +341,8 @@ impl Watch<'_> {
                     matches!(it, Action::Reply { reply: Reply::Refused(Refusal::NotBegun), .. })
                 };
                 // Of another client than the begin's, it is not meant.
-                let is_anothers = matches!(from, "granted" | "additional")
+                let is_anothers = !moved
+                    && matches!(from, "granted" | "additional")
                     && self.seen.actions.iter().any(refused);
                 (!is_anothers && from != "none").then_some(if *code == 0 {
                     "complete 0"
@@ -406,7 +407,7 @@ impl Watch<'_> {
                 ("none", "user") => "state",
                 ("user", "dead") => "condemned",
                 ("user", _) if condemned => "condemned",
-                ("user", "none") => "leave, or a hello without the use",
+                ("user", "none") => "a hello without the use",
                 ("user", "user") if went => "its process or node went",
                 ("dead", "none" | "user") => "told, or never known",
                 (a, b) if a == b && old != new => "another use",
@@ -449,8 +450,15 @@ impl Watch<'_> {
             .actions
             .iter()
             .any(|action| matches!(action, Action::Fence { node: it, .. } if *it == node));
+        // Under another policy the same stage has another name.
+        let is_renamed = matches!(self.seen.event, Event::Reconfigure(_)) && !runs;
         let on = match (from, to) {
             ("none", "none") => return,
+            ("needed" | "running" | "retrying", "needed" | "running" | "retrying")
+                if is_renamed =>
+            {
+                return;
+            }
             ("none", _) => "lost",
             (_, "none") => "another boot, or all ended",
             ("running", "fenced") if matches!(end, Some(Ok(()))) => "agent ok",

@@ -98,7 +98,7 @@ pub struct Tool {
     pub client: ClientId,
     /// What it speaks.
     pub door: Door,
-    /// For a mount, how; `None` for an unmount.
+    /// For whoever begins, how; `None` for who only says that something ended.
     pub how: Option<How>,
     /// The volume.
     pub group: GroupId,

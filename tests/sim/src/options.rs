@@ -187,30 +187,19 @@ impl Options {
         !matches!(self.policy, Policy::None) && !self.faults.lies
     }
 
-    /// The core's policy.
+    /// The policy of one node's core. Where nodes differ, some have agents, and some an administrator.
     #[must_use]
-    pub const fn fencing(&self) -> Fencing {
-        match self.policy {
-            Policy::None => Fencing::None,
-            Policy::Ack => Fencing::Ack,
-            Policy::Agent => Fencing::Agent { levels: 2, attempts: 2, pause_ms: 200 },
-        }
-    }
-
-    /// That of one node: where nodes differ, some have agents, and some an administrator.
-    #[must_use]
-    pub fn fencing_of_a_node(&self, dice: &mut Dice) -> Fencing {
-        let policy = match self.policy {
-            Policy::Ack | Policy::Agent if self.mixed => {
-                if dice.one_in(3) {
-                    Policy::Ack
-                } else {
-                    Policy::Agent
-                }
-            }
-            policy => policy,
+    pub fn fencing(&self, dice: &mut Dice) -> Fencing {
+        let is_acked = match self.policy {
+            Policy::None => return Fencing::None,
+            Policy::Ack | Policy::Agent if self.mixed => dice.one_in(3),
+            Policy::Ack => true,
+            Policy::Agent => false,
         };
-        Self { policy, ..self.clone() }.fencing()
+        if is_acked {
+            return Fencing::Ack;
+        }
+        Fencing::Agent { levels: 2, attempts: 2, pause_ms: 200 }
     }
 
     /// Corosync's pace.

@@ -48,10 +48,17 @@ impl Report {
             .collect();
         let mut text = format!("runs {}\n", self.runs);
         text += &format!("counts {}\nmoves {}\n", join(self.counts.numbers()), join(moves));
-        for (seed, failure) in &self.failures {
-            text += &format!("failure {seed} {}\n", failure.replace('\n', " "));
+        for failure in &self.failures {
+            text += &Self::failure_line(failure);
+            text += "\n";
         }
         text
+    }
+
+    /// One of those lines.
+    #[must_use]
+    pub fn failure_line((seed, failure): &(u64, String)) -> String {
+        format!("failure {seed} {}", failure.replace('\n', " "))
     }
 
     /// The other way. Lines that are something else are left out.

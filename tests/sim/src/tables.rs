@@ -90,7 +90,7 @@ const PRESENCE_RARE: &[[&str; 3]] = &[
 
 const USER: &[[&str; 3]] = &[
     ["none", "state", "user"],
-    ["user", "leave, or a hello without the use", "none"],
+    ["user", "a hello without the use", "none"],
     ["user", "its process or node went", "user"],
     ["user", "condemned", "dead"],
     ["dead", "told, or never known", "none"],
@@ -115,10 +115,10 @@ const LANE: &[[&str; 3]] = &[
     ["suspended", "save ahead", "busy"],
     ["suspended", "resume", "busy"],
     ["suspended", "detach", "busy"],
-    ["resuming", "resume", "busy"],
-    ["resuming", "suspend", "busy"],
-    ["resuming", "save", "busy"],
-    ["resuming", "detach", "busy"],
+    ["unresumed", "resume", "busy"],
+    ["unresumed", "suspend", "busy"],
+    ["unresumed", "save", "busy"],
+    ["unresumed", "detach", "busy"],
     ["unfinished", "suspend", "busy"],
     ["unfinished", "save", "busy"],
     ["unfinished", "detach", "busy"],
@@ -179,6 +179,7 @@ const SERVICE: &[[&str; 3]] = &[
     ["leaving", "client gone", "none"],
 ];
 const SERVICE_RARE: &[[&str; 3]] = &[
+    // A stranger's word, in the moment in which a state is saved or the mount table read.
     ["completing", "complete 0", "completing"],
     ["completing", "complete not 0", "completing"],
     ["looking", "complete 0", "looking"],
@@ -223,6 +224,7 @@ const STAGE: &[[&str; 3]] = &[
     ["fenced", "out of date, or used more", "running"],
 ];
 const STAGE_RARE: &[[&str; 3]] = &[
+    // What a node uses becomes known in the middle of its fencing.
     ["running", "used more", "needed"],
     ["retrying", "used more", "needed"],
     ["retrying", "used more", "running"],
@@ -251,7 +253,6 @@ const DAEMON: &[[&str; 3]] = &[
 const DAEMON_RARE: &[[&str; 3]] = &[
     // A process of ours went while another one of the same node is still in the group.
     ["incompatible", "left", "silent"],
-    // A node that owes a word for a whole grace although its daemon is there.
     // A node changes its version without leaving: not while its process is the same.
     ["incompatible", "hello", "speaking"],
     ["speaking", "foreign hello", "incompatible"],
@@ -273,5 +274,8 @@ const LOCKING: &[[&str; 3]] = &[
     ["chosen", "not in use, or not all have spoken", "none"],
     ["heard", "not in use, or not all have spoken", "none"],
 ];
-const LOCKING_RARE: &[[&str; 3]] =
-    &[["chosen", "another one", "chosen"], ["heard", "another one", "chosen"]];
+const LOCKING_RARE: &[[&str; 3]] = &[
+    // Two chose in the same moment, and one of them gives way.
+    ["chosen", "another one", "chosen"],
+    ["heard", "another one", "chosen"],
+];

@@ -25,7 +25,7 @@ impl Micros {
         self.plus_us(ms * 1_000)
     }
 
-    /// That much earlier, but not before the world began.
+    /// That much earlier; not before 0.
     #[must_use]
     pub const fn minus_us(self, us: u64) -> Self {
         Self(self.0.saturating_sub(us))

@@ -343,6 +343,6 @@ fn tunables(options: &Options, dice: &mut Dice) -> Tunables {
         leave_timeout_ms: vary(10_000),
         retry_ms: vary(500),
         inquorate_reset_ms: options.inquorate_reset_ms,
-        fencing: options.fencing_of_a_node(dice),
+        fencing: options.fencing(dice),
     }
 }

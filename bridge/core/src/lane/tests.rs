@@ -12,7 +12,7 @@ use crate::types::{BootId, Now, ServiceName};
 const G: GroupId = GroupId(1);
 const ERROR: OpError = OpError::Errno(5);
 const GRIPS: [Grip; 5] =
-    [Grip::Detached, Grip::Granting, Grip::Suspended, Grip::Resuming, Grip::Unfinished];
+    [Grip::Detached, Grip::Granting, Grip::Suspended, Grip::Unresumed, Grip::Unfinished];
 
 type Dead = BTreeMap<NodeId, (Incarnation, bool)>;
 
@@ -66,7 +66,7 @@ fn lane(grip: Grip, told: &[u32]) -> Lane {
     let saved = match grip {
         Grip::Detached => None,
         Grip::Granting | Grip::Suspended => Some(image(told, false)),
-        Grip::Resuming | Grip::Unfinished => Some(image(told, true)),
+        Grip::Unresumed | Grip::Unfinished => Some(image(told, true)),
     };
     Lane { grip, told: users(told), known: users(told), saved, ..Lane::new(G) }
 }
@@ -408,14 +408,14 @@ fn a_told_death_is_buried() {
 fn after_a_failed_resume() {
     let (gone, none) = (dead(&[(2, true)]), dead(&[]));
     let (own, both, all) = (users(&[1]), users(&[1, 2]), users(&[1, 2, 3]));
-    let resuming = || lane(Grip::Resuming, &[1, 2]);
-    let finished = Lane { saved: Some(image(&[1, 2], false)), ..resuming() };
-    check(resuming(), &want(&both, &none), verb(Verb::Resume(peers(&both))));
-    check(resuming(), &want(&own, &gone), verb(Verb::Suspend));
+    let unresumed = || lane(Grip::Unresumed, &[1, 2]);
+    let finished = Lane { saved: Some(image(&[1, 2], false)), ..unresumed() };
+    check(unresumed(), &want(&both, &none), verb(Verb::Resume(peers(&both))));
+    check(unresumed(), &want(&own, &gone), verb(Verb::Suspend));
     // Nor does it resume what it may never have attached before the locking protocol is chosen.
-    let unsure = Lane { known: users(&[]), ..resuming() };
+    let unsure = Lane { known: users(&[]), ..unresumed() };
     check(unsure, &Want { locking: false, ..want(&both, &none) }, verb(Verb::Suspend));
-    check(resuming(), &want(&all, &none), verb(Verb::Suspend));
+    check(unresumed(), &want(&all, &none), verb(Verb::Suspend));
     check(finished, &want(&own, &gone), save(Some(image(&[1, 2], true))));
 }
 
@@ -454,7 +454,7 @@ fn steps_that_fail() {
         // Half an attach must be undone, and half of the others told anew.
         let grip = match name {
             "attach" | "suspend" | "detach" => Grip::Unfinished,
-            "resume" => Grip::Resuming,
+            "resume" => Grip::Unresumed,
             _ => before.grip,
         };
         assert_eq!(lane.grip, grip);

@@ -1,4 +1,4 @@
-//! The test of the checkers: mutated cores (`tests/sim/mutants`) run in the simulator, and each must be
+//! The test of the checkers: mutated cores and codecs (`tests/sim/mutants`) run in the simulator, and each must be
 //! caught within its number of seeds. See `--help`.
 
 use std::path::{Path, PathBuf};

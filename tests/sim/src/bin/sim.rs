@@ -63,6 +63,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    name_the_seed_of_a_panic(args.worker);
     let good = match (&args.scenario, args.seed) {
         (Some(path), _) => scenario(path, args.trace),
         (None, Some(seed)) => one(seed, args.trace),
@@ -98,15 +99,26 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     Ok(Some(args))
 }
 
-/// A panic in a core, or here, is a failure of its seed, said in the words of [`Report::to_lines`] before the
-/// process ends.
-fn name_the_seed_of_a_panic() -> &'static AtomicU64 {
-    static SEED: AtomicU64 = AtomicU64::new(0);
-    std::panic::set_hook(Box::new(|panic| {
-        let text = panic.to_string().replace('\n', " ").replace("panicked at ", "");
-        println!("failure {} panic at {text}", SEED.load(Ordering::Relaxed));
+/// The seed that runs now.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// A panic in a core, or here, is a failure of its seed, said before the process ends: to the process that
+/// listens in the words of [`Report::to_lines`], else to whoever reads.
+fn name_the_seed_of_a_panic(is_worker: bool) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let seed = SEED.load(Ordering::Relaxed);
+        let text = panic.to_string().replace('\n', " ").replace("panicked at ", "panic at ");
+        if is_worker {
+            println!("failure {seed} {text}");
+        } else {
+            println!("sim: seed {seed} FAILED: {text}\nsim:   again: {}", again(seed));
+        }
     }));
-    &SEED
+}
+
+fn run_seed(seed: u64) -> Run {
+    SEED.store(seed, Ordering::Relaxed);
+    run::seed(seed, false)
 }
 
 /// The seeds of one process.
@@ -114,10 +126,13 @@ fn work(args: &Args) -> bool {
     let mut report = Report::default();
     let most = args.failures_max.unwrap_or(usize::MAX);
     let stdout = std::io::stdout();
-    let at = name_the_seed_of_a_panic();
     for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(1000)) {
-        at.store(seed, Ordering::Relaxed);
-        report.add(seed, &run::seed(seed, false));
+        let known = report.failures.len();
+        report.add(seed, &run_seed(seed));
+        // At once: a panic would take it along.
+        for failure in report.failures.iter().skip(known) {
+            println!("{}", Report::failure_line(failure));
+        }
         if report.runs % TELLS_EVERY == 0 {
             // Whoever listened is gone: nobody wants the rest.
             if writeln!(stdout.lock(), "done {}", report.runs).is_err() {
@@ -128,6 +143,7 @@ fn work(args: &Args) -> bool {
             break;
         }
     }
+    report.failures.clear();
     print!("{}", report.to_lines());
     true
 }
@@ -139,7 +155,7 @@ fn many(args: &Args) -> bool {
     let most = args.failures_max.unwrap_or(5);
     let mut report = Report::default();
     for seed in listed(args.list.as_deref()) {
-        report.add(seed, &run::seed(seed, false));
+        report.add(seed, &run_seed(seed));
     }
     println!(
         "sim: {} listed seeds, and seeds {} to {} in {jobs} processes",
@@ -165,7 +181,7 @@ fn many(args: &Args) -> bool {
     let seconds = began.seconds().max(0.001);
     let runs = (report.runs - listed_runs) as f64;
     println!("sim: {:.0} seeds a second in {jobs} processes, {seconds:.0} s", runs / seconds);
-    let complete = report.runs >= seeds + listed_runs || !report.failures.is_empty();
+    let complete = report.runs >= seeds + listed_runs || report.failures.len() >= most;
     if !complete {
         println!("sim: a process ended before its time");
     }
@@ -228,6 +244,7 @@ fn again(seed: u64) -> String {
 
 /// One seed. If it fails it is cut down, and printed as a scenario.
 fn one(seed: u64, trace: bool) -> bool {
+    SEED.store(seed, Ordering::Relaxed);
     let options = Options::of(seed);
     let schedule = plan::schedule(&options);
     let run = run::run(options.clone(), &schedule, false);

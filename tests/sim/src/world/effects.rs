@@ -238,11 +238,13 @@ impl World {
             (false, _) => {
                 self.counts.errors += 1;
                 // One that fails late has done it all the same.
-                if self.dice.one_in(4) {
+                let errors = if self.dice.one_in(4) {
                     self.power_off(victim);
-                }
-                let errors = [OpError::Agent(1), OpError::TimedOut, OpError::Unconfigured];
-                Err(*self.dice.pick(&errors).unwrap_or(&OpError::TimedOut))
+                    &[OpError::Agent(1), OpError::TimedOut][..]
+                } else {
+                    &[OpError::Agent(1), OpError::TimedOut, OpError::Unconfigured]
+                };
+                Err(*self.dice.pick(errors).unwrap_or(&OpError::TimedOut))
             }
         };
         let machine = &self.machines[&by];

@@ -103,7 +103,8 @@ impl World {
 
     /// Whether a daemon that hangs for good was fencing somebody.
     fn is_fencing_held_up(&self) -> bool {
-        let is_at_it = |fencing: &str| matches!(fencing, "running" | "retrying");
+        let is_at_it =
+            |fencing: &str| matches!(fencing, "running" | "retrying" | "waiting for ack");
         self.hanging().flat_map(|it| it.nodes).any(|it| is_at_it(it.fencing))
     }
 

@@ -348,9 +348,6 @@ impl World {
         for (group, region) in regions {
             for (peer, incarnation) in region.known.into_iter().filter(|(peer, _)| *peer != node) {
                 self.recover(node, group, peer, incarnation);
-                let machine = self.machines.get_mut(&node);
-                let region = machine.and_then(|it| it.kernel.regions.get_mut(&group));
-                region.map(|it| it.known.remove(&peer));
             }
         }
         self.violate("silence", || format!("n{node}'s kernel buries its peers by itself"));
@@ -364,7 +361,8 @@ impl World {
         }
         let mut wanted = Vec::new();
         for machine in self.machines.values() {
-            let answers = machine.daemon.iter().filter(|daemon| !daemon.hangs);
+            let is_on = machine.power == Power::On;
+            let answers = machine.daemon.iter().filter(|daemon| is_on && !daemon.hangs);
             let nodes = answers.flat_map(|daemon| daemon.core.snapshot().nodes);
             let waits = nodes.filter(|it| it.fencing == "waiting for ack");
             wanted.extend(waits.map(|it| (machine.id, machine.life, it.node)));

@@ -57,7 +57,8 @@ impl World {
         }
     }
 
-    /// A configuration is read again, and corosync's node list with it: another one, if nodes differ at all.
+    /// A configuration is read again: another one, if nodes differ at all. And corosync's node list is, which is
+    /// the same.
     fn reload(&mut self, node: NodeId) {
         if self.options.mixed {
             let tunables = super::tunables(&self.options, &mut self.dice);

@@ -137,10 +137,13 @@ impl World {
         }
     }
 
-    /// Somebody says how a service went, and has nothing to do with it.
+    /// Somebody says how a service went, and has nothing to do with it. But not of a mount that it stands when
+    /// it does not: that is believed, whoever says so.
     pub(super) fn complete_by_hand(&mut self, node: NodeId, group: GroupId) {
         let Some(service) = self.any_service(node, group) else { return };
-        let code = if self.dice.one_in(2) { 0 } else { 5 };
+        let mounts = self.machines[&node].kernel.mounts.get(&group);
+        let stands = !service.is_mount() || mounts.is_some_and(|it| it.contains(&service));
+        let code = if self.dice.one_in(2) && stands { 0 } else { 5 };
         let (id, request) = (self.fresh(node), RequestId(self.fresh(node)));
         let (client, doing) = (ClientId(id), Doing::Reporting { code });
         let tool =
@@ -154,6 +157,9 @@ impl World {
         let machine = &self.machines[&node];
         let in_use = machine.kernel.is_mounted(group)
             || machine.tools.values().any(|tool| tool.group == group);
+        if machine.power != Power::On {
+            return None;
+        }
         if self.options.shim == ShimKind::Record && in_use {
             // Nothing would keep the group from going under the mount, as a kernel does.
             return None;
@@ -196,8 +202,7 @@ impl World {
         let method = match tool.doing {
             Doing::Asking | Doing::Mounting => Method::Begin,
             Doing::Reporting { .. } | Doing::Checking => Method::Complete,
-            Doing::Unmounted => Method::Leave,
-            Doing::Leaving { .. } => Method::Leave,
+            Doing::Unmounted | Doing::Leaving { .. } => Method::Leave,
         };
         let read = doors::read(tool.door, method, reply);
         if read != Read::Good {
@@ -214,7 +219,7 @@ impl World {
             }
             Doing::Reporting { code } => {
                 self.check_reported(node, tool.group, &tool.service, code);
-                if code == 0 && !tool.service.is_mount() {
+                if code == 0 && tool.how.is_some() && !tool.service.is_mount() {
                     self.become_tool(node, id, Doing::Checking);
                     return self.soon(20_000_000, Job::Tool(node, boot, id));
                 }
