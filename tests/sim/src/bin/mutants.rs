@@ -19,8 +19,8 @@ The source tree is copied to target/mutants and mutated there. Ends with 0: all 
 seeds find nothing in the core as it is; 1: not so; 2: a wrong command line or mutant file.
 ";
 
-/// A mutant may be caught in an endless loop.
-const SECONDS_MAX: u64 = 240;
+/// A mutant may be caught in an endless loop that the simulator does not see.
+const SECONDS_MAX: u64 = 900;
 /// Built often and run for seconds: what counts is the time to build.
 const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
