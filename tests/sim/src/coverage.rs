@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
-    Action, Channel, Event, Finding, GroupId, Note, Refusal, Reply, ServiceName, Snapshot, Verb,
+    Action, Channel, Event, Finding, GroupId, Note, Refusal, Reply, ServiceName, Snapshot,
 };
 
 use crate::tables::{MOVES, Move, RARE};
@@ -270,13 +270,7 @@ impl Watch<'_> {
                 Some(image) if image.unfinished => "save ahead",
                 Some(_) => "save",
             }),
-            Action::Verb { group, verb, .. } if *group == id => Some(match verb {
-                Verb::Attach(_) => "attach",
-                Verb::Suspend => "suspend",
-                Verb::NodeDown(..) => "node_down",
-                Verb::Resume(_) => "resume",
-                Verb::Detach => "detach",
-            }),
+            Action::Verb { group, verb, .. } if *group == id => Some(verb.name()),
             _ => None,
         });
         let steps: Vec<&'static str> = steps.collect();
@@ -296,13 +290,7 @@ impl Watch<'_> {
     fn step_of(&self, id: GroupId) -> Option<&'static str> {
         match self.seen.cause? {
             Action::Save { group, .. } if *group == id => Some("save"),
-            Action::Verb { group, verb, .. } if *group == id => Some(match verb {
-                Verb::Attach(_) => "attach",
-                Verb::Suspend => "suspend",
-                Verb::NodeDown(..) => "node_down",
-                Verb::Resume(_) => "resume",
-                Verb::Detach => "detach",
-            }),
+            Action::Verb { group, verb, .. } if *group == id => Some(verb.name()),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use o2bridge_sim::options::Options;
 use o2bridge_sim::plan;
 use o2bridge_sim::run;
 use o2bridge_sim::scenario::Scenario;
+use o2bridge_sim::shrink::shrink;
 use o2bridge_sim::step::Step;
 
 /// So many seeds, from the beginning.
@@ -60,6 +61,20 @@ fn a_kernel_that_acts_on_silence() {
         let (run, _) = Scenario::parse(&text).unwrap().run(false);
         assert_eq!(run.result.unwrap_err().checker, checker);
     }
+}
+
+/// What is left of a failure has no step that it does not need, and no time between two of them.
+#[test]
+fn a_failure_is_cut_down_in_steps_and_in_time() {
+    let text = "nodes 3\nshim user-heartbeat\npolicy none\nrestarts 0\nwatchdog 0\n2500 n1 mount A held\n\
+                2600 n2 write A\n30000 n1 kill daemon\n30000 n1 kill keeper\n99000 n1 write A\n";
+    let scenario = Scenario::parse(text).unwrap();
+    let shrunk = shrink(&scenario.options, &scenario.schedule, "silence");
+    let run = run::run(shrunk.options.clone(), &shrunk.schedule, false);
+    assert_eq!(run.result.unwrap_err().checker, "silence");
+    assert!(shrunk.schedule.len() == 4 && shrunk.options.nodes < 3, "{shrunk:?}");
+    let killed_at = shrunk.schedule[1].0;
+    assert!(killed_at.0 < scenario.schedule[2].0.0 / 2, "{shrunk:?}");
 }
 
 #[test]

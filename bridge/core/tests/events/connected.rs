@@ -257,15 +257,18 @@ fn a_node_is_remembered_in_two_boots() {
     }
 }
 
+/// Node n is known in G from its first boot, and in H from another one.
+fn known_in_two_boots(n: u32) -> Saved {
+    let mut present = image(&[1], true, false);
+    present.told.insert(node(n), User { incarnation: inc(11 * n), boot: boot(11 * n) });
+    let groups = [(G, image(&[1, n], true, true)), (H, present)].into();
+    Saved { memory_from: Some(inc(1)), groups }
+}
+
 /// The same, and the node is not heard any more: fenced in one boot, it is over in the other one, too.
 #[test]
 fn a_node_that_is_remembered_in_two_boots_is_lost() {
-    let again = User { incarnation: inc(22), boot: boot(22) };
-    let mut present = image(&[1], true, false);
-    present.told.insert(node(2), again);
-    let groups = [(G, image(&[1, 2], true, true)), (H, present)].into();
-    let saved = Saved { memory_from: Some(inc(1)), groups };
-    let mut rig = Rig::joining(AGENT, saved, &[1, 3]);
+    let mut rig = Rig::joining(AGENT, known_in_two_boots(2), &[1, 3]);
     rig.run(joined(Channel::Control, &[1, 3], &[1], Reason::Join));
     let all = rig.run(hello_of(3, hello(3, 1)));
     let fence = all.iter().find(|action| matches!(action, Action::Fence { .. })).and_then(op_of);
@@ -278,11 +281,7 @@ fn a_node_that_is_remembered_in_two_boots_is_lost() {
 /// The same, and its death in one boot was decided before its loss in the other: fenced in that one, it is settled.
 #[test]
 fn a_node_that_is_lost_in_two_boots_is_fenced_in_one() {
-    let again = User { incarnation: inc(33), boot: boot(33) };
-    let mut present = image(&[1], true, false);
-    present.told.insert(node(3), again);
-    let groups = [(G, image(&[1, 3], true, true)), (H, present)].into();
-    let mut rig = Rig::joining(AGENT, Saved { memory_from: Some(inc(1)), groups }, &[1, 2]);
+    let mut rig = Rig::joining(AGENT, known_in_two_boots(3), &[1, 2]);
     let mut all = rig.run(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
     let words = vec![condemned(3)];
     all.extend(rig.run(hello_of(2, Hello { witness: false, testimony: words, ..hello(2, 1) })));
