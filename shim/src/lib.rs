@@ -70,7 +70,8 @@ use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
 /// the caller says the same verb again after a pause, for as long as the group is in use; it does
 /// not go on to the next verb of the group. After a failed `resume` it may say `suspend` instead, if
 /// there is something else to tell by then; a failed `attach` of a first user is followed by
-/// `detach`, and the tool is refused. A backend does not retry by itself beyond a few
+/// `detach`, and the tool is refused. A group that could not be left is told what it has to know, and
+/// if that fails, `detach` is said again before it. A backend does not retry by itself beyond a few
 /// milliseconds, and does not log: the error names the object and the errno.
 pub trait Shim: Send + Sync {
     /// The backend's name, as in the configuration.

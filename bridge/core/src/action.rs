@@ -286,6 +286,8 @@ pub enum Note {
     Expelled(GroupId),
     /// A stop was refused because these groups are in use.
     StopRefused(Vec<(GroupId, Vec<ServiceName>)>),
+    /// A stop waits until corosync has carried our word that nothing is in use any more.
+    StopWaits,
 }
 
 use crate::types::BootId;

@@ -52,7 +52,7 @@ impl Core {
             group.handle_disconnected(&mut fx);
         }
         if leaving {
-            fx.push(Action::Exit);
+            self.end(out);
         }
         Scope::All
     }
@@ -76,12 +76,15 @@ impl Core {
         &mut self,
         channel: Channel,
         members: &[Member],
-        left: &[Change],
-        joined: &[Change],
+        (left, joined): (&[Change], &[Change]),
+        out: &mut Actions,
     ) -> Scope {
         match channel {
             Channel::Control => {
                 self.handle_control_confchg(members, left, joined);
+                if self.stopping && self.link == Link::Up {
+                    self.depart(out);
+                }
                 Scope::All
             }
             Channel::Group(id) => {
@@ -231,6 +234,9 @@ impl Core {
         out: &mut Actions,
     ) -> Scope {
         let mut consequences = Vec::new();
+        if Some(from.node) == self.nodes.me && hello.uses.is_empty() && self.groups.is_empty() {
+            self.owes_farewell = false;
+        }
         let (mut fx, mut parts) = self.effects(out);
         parts.recall(from.node, hello);
         let speaker = (from, envelope.speaks.1);
@@ -286,7 +292,7 @@ impl Parts<'_> {
             let dead =
                 group.dead.get(&node).filter(|it| !it.proven).map(|it| it.user).filter(of_boot);
             if let Some(user) = using.or(dead.filter(|it| it.incarnation < hello.memory_from)) {
-                self.nodes.remember(node, user.boot, group.id, user.incarnation);
+                self.nodes.recall(node, user.boot, group.id, user.incarnation);
             }
         }
     }

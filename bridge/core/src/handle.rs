@@ -4,11 +4,14 @@
 //!
 //! | link \ event | Connected | Disconnected | join of the control group ok | failed | we are in its confchg | Stop, nothing in use |
 //! |---|---|---|---|---|---|---|
-//! | Down     | → Joining | - | - | - | - | Exit |
-//! | Joining  | - | → Down | → Joining | → Pausing | → Up | Exit |
-//! | Pausing  | - | → Down | timer: → Joining | - | - | Exit |
+//! | Down     | → Joining | - | - | - | - | Exit, or wait |
+//! | Joining  | - | → Down | → Joining | → Pausing | → Up, if waiting → Leaving | Exit, or wait |
+//! | Pausing  | - | → Down | timer: → Joining | - | - | Exit, or wait |
 //! | Up       | - | → Down | - | - | - | → Leaving |
-//! | Leaving  | - | Exit | depart done: Exit | - | - | - |
+//! | Leaving  | - | Exit, or wait → Down | depart done: Exit; failed: Exit, or wait → Pausing | - | - | - |
+//!
+//! "Or wait": while others may hold us for a user of something that has ended. They would miss us, and have this node
+//! fenced. Asked once more, the daemon ends all the same.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -59,7 +62,9 @@ pub struct Core {
     next_incarnation: u64,
     pub(crate) cluster: String,
     pub(crate) link: Link,
-    stopping: bool,
+    pub(crate) stopping: bool,
+    /// That we use nothing any more has not come back to us since we last used something.
+    pub(crate) owes_farewell: bool,
     pub(crate) nodes: Nodes,
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) timers: Timers,
@@ -81,6 +86,7 @@ impl Hash for Core {
             cluster,
             link,
             stopping,
+            owes_farewell,
             nodes,
             groups,
             timers,
@@ -91,7 +97,8 @@ impl Hash for Core {
             now: _,
         } = self;
         (config, memory_from, next_incarnation, cluster, link, stopping).hash(state);
-        (nodes, groups, timers, next_op, garbage_messages, kills, unsettled).hash(state);
+        (owes_farewell, nodes, groups, timers, next_op, garbage_messages, kills, unsettled)
+            .hash(state);
     }
 }
 
@@ -125,6 +132,7 @@ impl Core {
             cluster: String::new(),
             link: Link::Down,
             stopping: false,
+            owes_farewell: !groups.is_empty(),
             nodes,
             groups,
             timers: Timers::default(),
@@ -155,7 +163,7 @@ impl Core {
                 self.handle_quorum(quorate, ring, nodes)
             }
             Event::Confchg { channel, members, left, joined } => {
-                self.handle_confchg(channel, &members, &left, &joined)
+                self.handle_confchg(channel, &members, (&left, &joined), out)
             }
             Event::Totem { channel, ring, nodes } => self.handle_totem(channel, ring, nodes, out),
             Event::Message { channel, from, bytes } => {
@@ -231,7 +239,7 @@ impl Core {
                 return Scope::Nothing;
             }
             Link::Leaving(leaving) if leaving == op => {
-                out.push(Action::Exit);
+                self.handle_departed(result.is_ok(), out);
                 return Scope::Nothing;
             }
             Link::Down | Link::Joining(_) | Link::Pausing | Link::Up | Link::Leaving(_) => {}
@@ -278,7 +286,7 @@ impl Core {
     }
 
     fn begin_refusal(&self, begin: &Begin) -> Option<Refusal> {
-        if self.stopping || matches!(self.link, Link::Leaving(_)) {
+        if self.stopping {
             return Some(Refusal::Stopping);
         }
         if self.link == Link::Down {
@@ -332,6 +340,11 @@ impl Core {
     }
 
     fn handle_fence_ack(&mut self, request: RequestId, node: NodeId, out: &mut Actions) -> Scope {
+        if self.stopping {
+            // Nobody might hear of it.
+            out.push(Action::Reply { request, reply: Reply::Refused(Refusal::Stopping) });
+            return Scope::Nothing;
+        }
         let (mut fx, parts) = self.effects(out);
         let is_undead = parts.nodes.is_undead(node);
         let proof = (Proof::Ack, parts.nodes.is_in_force());
@@ -420,19 +433,40 @@ impl Core {
             out.push(Action::Note(Note::StopRefused(in_use)));
             return Scope::Nothing;
         }
-        self.stopping = true;
+        let is_first = !core::mem::replace(&mut self.stopping, true);
         match self.link {
-            Link::Up => {
-                self.say_farewell(out);
-                let (mut fx, _) = self.effects(out);
-                let op = fx.op();
-                fx.push(Action::Depart { op, channel: Channel::Control });
-                self.link = Link::Leaving(op);
-            }
+            Link::Up => self.depart(out),
+            Link::Down | Link::Joining(_) | Link::Pausing if is_first => self.end(out),
             Link::Down | Link::Joining(_) | Link::Pausing => out.push(Action::Exit),
             Link::Leaving(_) => {}
         }
         Scope::Nothing
+    }
+
+    /// Says our last word and leaves the control group.
+    pub(crate) fn depart(&mut self, out: &mut Actions) {
+        self.say_farewell(out);
+        let (mut fx, _) = self.effects(out);
+        let op = fx.op();
+        fx.push(Action::Depart { op, channel: Channel::Control });
+        self.link = Link::Leaving(op);
+    }
+
+    /// The control group is left. If corosync did not take the leave it may not have taken our last word either.
+    fn handle_departed(&mut self, is_left: bool, out: &mut Actions) {
+        if is_left || !self.owes_farewell {
+            return out.push(Action::Exit);
+        }
+        self.nodes.handle_left();
+        self.link = Link::Pausing;
+        let (mut fx, _) = self.effects(out);
+        fx.arm(Timer::Channel(Channel::Control), fx.tunables.retry_ms);
+        self.end(out);
+    }
+
+    /// Ends, unless the others have yet to hear what we used last has ended.
+    pub(crate) fn end(&mut self, out: &mut Actions) {
+        out.push(if self.owes_farewell { Action::Note(Note::StopWaits) } else { Action::Exit });
     }
 }
 

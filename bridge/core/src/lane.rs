@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | busy, or pausing after a failure | | nothing |
 //! | attached | the group closes, services are saved | Save(no services) |
-//! | attached | the group closes, a detach was refused, gate open, a death is settled; or no deaths, and users ≠ told or not known to be told, or it may be suspended | mark it, Suspend, NodeDown, Resume, as below |
+//! | attached | the group closes, a detach was refused and no step has failed since, gate open, a death is settled; or no deaths, and users ≠ told or not known to be told, or it may be suspended | mark it, Suspend, NodeDown, Resume, as below |
 //! | attached | the group closes | Detach |
 //! | not attached | the group closes, an image is saved | Save(none) |
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
@@ -30,7 +30,8 @@
 //!
 //! A detach is refused while the kernel still uses the group: somebody mounted in the last moment. That
 //! can last, and a kernel that uses a group must hear of its dead, and of whoever else comes to use it, whether we
-//! want to leave or not. Half of it may have been done: begun again, the group is told anew.
+//! want to leave or not. Half of it may have been done: begun again, the group is told anew. What it cannot be told
+//! must not keep it here: after a step that failed, it is asked again to let go.
 
 use alloc::collections::BTreeMap;
 
@@ -126,6 +127,8 @@ pub(crate) struct Lane {
     saved: Option<SavedGroup>,
     /// The last detach failed: the kernel may use the group on.
     is_held: bool,
+    /// Another step has failed since: whether it still uses the group is to be seen first.
+    is_detach_due: bool,
     /// It was told to suspend, and has not surely resumed since.
     may_be_suspended: bool,
     work: Work,
@@ -147,6 +150,7 @@ impl Lane {
             known: Users::new(),
             saved: None,
             is_held: false,
+            is_detach_due: false,
             may_be_suspended: false,
             work: Work::Idle,
         }
@@ -163,6 +167,7 @@ impl Lane {
             known: if unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
             is_held: false,
+            is_detach_due: false,
             may_be_suspended: unfinished,
             work: Work::Idle,
         }
@@ -255,7 +260,8 @@ impl Lane {
         // Nor may it stand still, or keep waiting whoever comes to use the group beside it.
         let knows = self.told == *want.users && self.known == *want.users;
         let is_due = is_settled || (want.dead.is_empty() && (self.may_be_suspended || !knows));
-        let must_tell = self.is_held && want.gate && !want.expelled && is_due;
+        let is_told = self.is_held && !self.is_detach_due;
+        let must_tell = is_told && want.gate && !want.expelled && is_due;
         if must_tell { self.next_verb(want) } else { None }
     }
 
@@ -352,6 +358,7 @@ impl Lane {
         };
         if let Err(error) = result {
             self.work = Work::Pausing;
+            self.is_detach_due = self.is_held && step != Step::Detach;
             match &step {
                 // Half of it may have been done, or all: nobody knows whether the shim grants.
                 Step::Attach(_) | Step::Suspend => self.grip = Grip::Unfinished,

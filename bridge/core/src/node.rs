@@ -189,28 +189,38 @@ impl Nodes {
         group: GroupId,
         use_: Incarnation,
     ) {
+        let peer = self.peers.get(&node).filter(|peer| peer.boot != Some(boot));
+        if !peer.is_some_and(|peer| peer.uses.values().any(|last| *last > use_)) {
+            self.recall(node, boot, group, use_);
+        }
+    }
+
+    /// The node used this group in this boot, whatever was known of another.
+    pub(crate) fn recall(&mut self, node: NodeId, boot: BootId, group: GroupId, use_: Incarnation) {
         let peer = self.peers.entry(node).or_insert(Peer::UNKNOWN);
         if peer.boot.is_some_and(|known| known != boot) {
-            if peer.uses.values().any(|last| *last > use_) {
-                return;
-            }
             peer.uses.clear();
         }
         peer.boot = Some(boot);
         peer.uses.insert(group, use_);
     }
 
-    /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
-    pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
-        self.quorum = None;
+    /// We are no longer in the control group: nothing that is said there reaches us.
+    pub(crate) fn handle_left(&mut self) {
         self.handle_absence();
         self.ring = None;
         self.members.clear();
+        self.stale_hello = true;
+    }
+
+    /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
+    pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
+        self.quorum = None;
+        self.handle_left();
         self.base.clear();
         self.parted.clear();
         self.refused_by.clear();
         self.buried_by.clear();
-        self.stale_hello = true;
         for (node, peer) in &mut self.peers {
             peer.daemon = Daemon::Absent;
             peer.heard_in = None;

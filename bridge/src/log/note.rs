@@ -40,7 +40,8 @@ fn repeat_key(note: &Note) -> Option<String> {
         | Note::Fenced(..)
         | Note::Expelled(_)
         | Note::Outvoted(_)
-        | Note::StopRefused(_) => None,
+        | Note::StopRefused(_)
+        | Note::StopWaits => None,
     }
 }
 
@@ -120,6 +121,13 @@ fn sentence(log: &Logger, now: Now, note: &Note) {
                 "group" => %group, "state" => "expelled");
         }
         Note::StopRefused(users) => stop_refused(log, users),
+        Note::StopWaits => {
+            warn!(
+                log,
+                "not stopping yet: corosync has to carry to the others that nothing is in use here any more, \
+                or they fence this node; asked to stop once more, the daemon ends all the same"
+            );
+        }
     }
 }
 

@@ -111,7 +111,9 @@ fn unmet(move_: Move, actions: &[Action]) -> Option<&'static str> {
         ("handle", "down" | "pausing", "joining") | ("group", "out", "joining") => {
             ("join", |it| matches!(it, Action::Join { .. }))
         }
-        ("handle", "up", "leaving") | ("group", _, "departing") if move_.from != "departing" => {
+        ("handle", "up" | "joining", "leaving") | ("group", _, "departing")
+            if move_.from != "departing" =>
+        {
             ("depart", |it| matches!(it, Action::Depart { .. }))
         }
         ("handle", "joining", "pausing") | ("group", "joining" | "entering", "pausing") => {
@@ -160,7 +162,10 @@ impl Watch<'_> {
             Action::Join { channel: it, .. } if *it == channel => {
                 Some(if result.is_ok() { "join ok" } else { "join failed" })
             }
-            Action::Depart { channel: it, .. } if *it == channel => Some("depart done"),
+            Action::Depart { channel: it, .. } if *it == channel => {
+                let is_lost = channel == Channel::Control && result.is_err();
+                Some(if is_lost { "depart failed" } else { "depart done" })
+            }
             _ => None,
         }
     }
@@ -174,10 +179,11 @@ impl Watch<'_> {
     fn link(&mut self) {
         let (from, to) = (self.seen.before.link, self.seen.after.link);
         let exits = self.seen.actions.contains(&Action::Exit);
+        let waits = self.seen.actions.contains(&Action::Note(Note::StopWaits));
         let on = match self.seen.event {
             Event::Connected { .. } => Some("connected"),
             Event::Disconnected => Some("disconnected"),
-            Event::Stop if exits || to == "leaving" => Some("stop"),
+            Event::Stop if exits || waits || to == "leaving" => Some("stop"),
             Event::Timer { timer: Timer::Channel(Channel::Control), .. } if from != to => {
                 Some("timer")
             }

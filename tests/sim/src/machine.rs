@@ -55,6 +55,8 @@ pub struct Daemon {
     pub effects: BTreeMap<OpId, Action>,
     /// Those of them that ask a corosync that is gone.
     pub severed: BTreeSet<OpId>,
+    /// The leaves that corosync does not take, nor what was said before them.
+    pub given_up: BTreeSet<OpId>,
 }
 
 /// The keeper.
@@ -208,9 +210,9 @@ impl Machine {
         (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
-            let Daemon { quorum, locking, requests, effects, severed, .. } = daemon;
+            let Daemon { quorum, locking, requests, effects, severed, given_up, .. } = daemon;
             (core, pid, connected, departing, quorum, locking).hash(state);
-            (requests, effects, severed).hash(state);
+            (requests, effects, severed, given_up).hash(state);
             inbox.len().hash(state);
             inbox.iter().for_each(|(_, event)| event.hash(state));
         }

@@ -44,18 +44,25 @@ pub const RARE: &[(&str, &[[&str; 3]])] = &[
 const LINK: &[[&str; 3]] = &[
     ["down", "connected", "joining"],
     ["down", "stop", "exit"],
+    ["down", "stop", "down"],
     ["joining", "disconnected", "down"],
     ["joining", "join ok", "joining"],
     ["joining", "join failed", "pausing"],
     ["joining", "in the confchg", "up"],
+    ["joining", "in the confchg", "leaving"],
     ["joining", "stop", "exit"],
+    ["joining", "stop", "joining"],
     ["pausing", "disconnected", "down"],
     ["pausing", "timer", "joining"],
     ["pausing", "stop", "exit"],
+    ["pausing", "stop", "pausing"],
     ["up", "disconnected", "down"],
     ["up", "stop", "leaving"],
     ["leaving", "disconnected", "exit"],
+    ["leaving", "disconnected", "down"],
     ["leaving", "depart done", "exit"],
+    ["leaving", "depart failed", "exit"],
+    ["leaving", "depart failed", "pausing"],
 ];
 const LINK_RARE: &[[&str; 3]] = &[];
 

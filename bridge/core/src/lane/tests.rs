@@ -207,6 +207,30 @@ fn a_group_that_cannot_be_left_hears_of_its_dead() {
     check(lane(Grip::Granting, false), &closing(&gone), verb(Verb::Detach));
 }
 
+/// What a kernel cannot be told must not keep a group that it may have let go by now.
+#[test]
+fn a_group_that_cannot_be_left_is_asked_again_after_a_failed_step() {
+    let rest = users(&[1, 2]);
+    let (gone, saved) =
+        (dead(&[(3, true)]), SavedGroup { services: vec![], ..image(&[1, 2, 3], true) });
+    let closing = Want { closing: true, image: saved.clone(), ..want(&rest, &gone) };
+    let held = |grip| Lane { saved: Some(saved.clone()), is_held: true, ..lane(grip, &[1, 2, 3]) };
+    let down = Step::NodeDown(NodeId(3), user(3).incarnation);
+    let mark = Step::Save(Some(saved.clone()));
+    let steps =
+        [(Grip::Granting, mark), (Grip::Unfinished, Step::Suspend), (Grip::Suspended, down)];
+    for (grip, step) in steps {
+        let mut lane = Lane { work: Work::Busy(OpId(1), step), ..held(grip) };
+        with(|fx| lane.handle_done(Err(ERROR), fx));
+        lane.handle_timer();
+        assert_eq!(advance(&mut lane, &closing), verb(Verb::Detach), "{grip:?}");
+        // In vain: the death is told before the next attempt.
+        with(|fx| lane.handle_done(Err(ERROR), fx));
+        lane.handle_timer();
+        check(lane, &closing, verb(Verb::Suspend));
+    }
+}
+
 #[test]
 fn an_expelled_group_only_saves() {
     let (all, gone) = (users(&[1, 2]), dead(&[(3, true)]));

@@ -87,3 +87,17 @@ fn a_node_that_is_here() {
     assert_eq!(rig.node(3).1, "none", "it may start anew");
     expect(rig.handle(ack(8, 3)), vec![refused(8, Refusal::NothingToAck(node(3)))]);
 }
+
+/// A daemon that is about to end may not be able to tell the others.
+#[test]
+fn while_we_end() {
+    let mut rig = Rig::up_with(Fencing::Ack, Saved::default(), &[1, 2, 3], true);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, 2)));
+    assert_eq!(rig.node(3).1, "waiting for ack");
+    rig.handle(Event::Stop);
+    expect(rig.handle(ack(7, 3)), vec![refused(7, Refusal::Stopping)]);
+    assert_eq!(rig.node(3).1, "waiting for ack");
+}

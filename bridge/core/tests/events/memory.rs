@@ -135,3 +135,21 @@ fn an_earlier_use_is_remembered_by_others() {
     }
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member"), (3, "dead")]);
 }
+
+/// A clock that was set back across a reboot: our shims know the node in two boots, in the earlier one by a later
+/// use. What it says of the boot that it is in counts all the same.
+#[test]
+fn a_use_of_an_earlier_clock_ended() {
+    let other = GroupId(G.0 + 1);
+    let mut before = image(&[1], true, false);
+    let user = User { incarnation: Incarnation(3_900), boot: boot(9) };
+    before.told.insert(node(3), user);
+    let groups = [(other, before), (G, image(&[1, 3], true, false))].into();
+    let saved = Saved { memory_from: Some(inc(1)), groups };
+    let mut rig = Rig::joining(AGENT, saved, &[1, 3]);
+    let own = rig.handle(joined(Channel::Control, &[1, 3], &[1, 3], Reason::Join));
+    rig.pump(own);
+    let actions = rig.run(hello_of(3, hello(3, 1)));
+    let left = note(Note::UserLeft(G, node(3), inc(3)));
+    assert!(actions.contains(&left), "{actions:?}");
+}

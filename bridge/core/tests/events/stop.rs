@@ -66,3 +66,93 @@ fn corosync_goes_while_we_leave() {
     rig.handle(Event::Stop);
     expect(rig.handle(Event::Disconnected), vec![Action::Exit]);
 }
+
+/// `/mnt` was left while corosync was away: nobody has heard that nothing is in use any more.
+fn unheard() -> Rig {
+    let mut rig = Rig::ready(Fencing::None, &[1, 2]);
+    rig.handle(Event::Disconnected);
+    rig.run(leave(3, &mnt()));
+    assert_eq!(rig.state(), "none");
+    rig
+}
+
+/// The others would miss us, and have this node fenced: it is said as soon as corosync is back.
+#[test]
+fn the_last_word_waits_for_corosync() {
+    let mut rig = unheard();
+    expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
+    expect(rig.handle(Event::Begin(begin(4, &mnt()))), vec![refused(4, Refusal::Stopping)]);
+    rig.handle(connected(&[1, 2]));
+    let seq = rig.next_ring(&[1, 2]);
+    rig.handle(quorum(true, seq, &[1, 2]));
+    let (op, grace) = (rig.op(1), rig.arm(Timer::Grace(node(2)), GRACE_MS));
+    expect(
+        rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join)),
+        vec![
+            say_hello(Hello { witness: false, ..hello(1, seq) }),
+            Action::Depart { op, channel: Channel::Control },
+            grace,
+        ],
+    );
+    expect(rig.handle(done(op)), vec![Action::Exit]);
+}
+
+/// Corosync may be gone for good.
+#[test]
+fn who_asks_twice_does_not_wait() {
+    let mut rig = unheard();
+    expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
+    expect(rig.handle(Event::Stop), vec![Action::Exit]);
+}
+
+/// Corosync takes neither the last word nor the leave, or goes with both.
+#[test]
+fn a_last_word_that_is_lost() {
+    for is_gone in [false, true] {
+        let mut rig = unheard();
+        rig.handle(connected(&[1, 2]));
+        rig.handle(quorum(true, 1, &[1, 2]));
+        rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        let departs = rig.op(1);
+        rig.handle(Event::Stop);
+        if is_gone {
+            expect(rig.handle(Event::Disconnected), vec![note(Note::StopWaits)]);
+            rig.handle(connected(&[1, 2]));
+            rig.handle(quorum(true, 1, &[1, 2]));
+        } else {
+            let pause = rig.arm(Timer::Channel(Channel::Control), RETRY_MS);
+            let given_up = Event::Done { op: departs, result: Err(OpError::TimedOut) };
+            expect(rig.handle(given_up), vec![pause, note(Note::StopWaits)]);
+            assert!(!rig.core.snapshot().settled, "we are not among the others");
+            let op = rig.op(1);
+            expect(
+                rig.fire_last(Timer::Channel(Channel::Control)),
+                vec![Action::Join { op, channel: Channel::Control }],
+            );
+        }
+        let op = rig.op(1);
+        let actions = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        let word = say_hello(Hello { witness: false, ..hello(1, 1) });
+        assert_eq!(actions[..2], [word, Action::Depart { op, channel: Channel::Control }]);
+        // Now it has come back to us; whether the leave does as well does not matter.
+        expect_nothing(rig.handle(hello_of(1, hello(1, 1))));
+        expect(rig.handle(failed(op, 6)), vec![Action::Exit]);
+    }
+}
+
+/// A predecessor's last use counts as one of ours; a word of ours from before a use does not end it.
+#[test]
+fn whose_last_word_it_is() {
+    let groups = [(G, image(&[1], true, false))].into();
+    let mut rig = Rig::new(Fencing::None, Saved { memory_from: Some(inc(1)), groups });
+    rig.run(leave(3, &mnt()));
+    expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
+
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    rig.handle(hello_of(1, hello(1, 1)));
+    rig.handle(Event::Disconnected);
+    rig.handle(Event::ClientGone { client: begin(1, &mnt()).client });
+    assert_eq!(rig.state(), "none");
+    expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
+}

@@ -7,6 +7,7 @@ use o2bridge_core::{
 
 use o2bridge_wire::record::Line;
 
+use super::daemon::rank;
 use super::{Job, World};
 use crate::machine::Power;
 use crate::options::ShimKind;
@@ -27,6 +28,11 @@ pub(super) const fn call(action: &Action) -> Option<OpId> {
     } else {
         None
     }
+}
+
+/// The operation, if the action ends with its connection to corosync.
+pub(super) const fn asks_corosync(action: &Action) -> Option<OpId> {
+    if let Action::Depart { op, .. } = action { Some(*op) } else { call(action) }
 }
 
 impl World {
@@ -58,15 +64,15 @@ impl World {
         if self.machines[&node].life != life {
             return;
         }
-        if let Some(op) = call(&action) {
+        if let Some(op) = asks_corosync(&action) {
             let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
             if daemon.is_some_and(|it| it.severed.remove(&op)) {
                 return self.done(node, life, op, Err(OpError::Corosync(LIBRARY)));
             }
-            if self.corosync.is_up(node) && !self.corosync.answers(node) {
-                // The call blocks until corosync goes on.
-                return self.after_us(100_000, Job::Do(node, life, Box::new(action)));
-            }
+        }
+        if call(&action).is_some() && self.corosync.is_up(node) && !self.corosync.answers(node) {
+            // The call blocks until corosync goes on.
+            return self.after_us(100_000, Job::Do(node, life, Box::new(action)));
         }
         match action {
             Action::Join { op, channel } => self.join(node, life, op, channel),
@@ -114,7 +120,7 @@ impl World {
     }
 
     /// Whether corosync is too busy just now, once in so many times.
-    fn is_flaky(&mut self, one_in: u64) -> bool {
+    pub(super) fn is_flaky(&mut self, one_in: u64) -> bool {
         !self.healed && self.options.faults.corosync && self.dice.one_in(one_in)
     }
 
@@ -131,7 +137,11 @@ impl World {
         let Some(daemon) = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut()) else {
             return;
         };
-        if self.corosync.leave(node, daemon.pid, channel, self.now) {
+        if daemon.given_up.remove(&op) {
+            self.corosync.close(node, daemon.pid, channel, self.now);
+            daemon.inbox.retain(|(_, event)| rank(event).1 != Some(channel));
+            self.done(node, life, op, Err(OpError::TimedOut));
+        } else if self.corosync.leave(node, daemon.pid, channel, self.now) {
             daemon.departing.insert(channel, op);
         } else {
             self.done(node, life, op, Ok(()));

@@ -175,6 +175,7 @@ impl World {
             requests: Default::default(),
             effects: Default::default(),
             severed: Default::default(),
+            given_up: Default::default(),
         });
         self.trace.say(now, || format!("n{node} daemon starts as {}", pid.0));
         let life = self.machines[&node].life;
