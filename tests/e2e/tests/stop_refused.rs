@@ -1,4 +1,5 @@
-//! A daemon whose groups are in use does not stop, and does not let a second one beside it.
+//! A daemon whose groups are in use does not stop, nor before the others know that they are not any more; and it
+//! does not let a second one beside it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -74,6 +75,34 @@ fn a_stop_is_refused_with_the_list_of_users_and_accepted_without() -> Result {
     told_one.add(&[1], "attach 1b 2a 3a").add(&[2, 3], "suspend | resume 1b 2a 3a");
     lab.expect(one, &told_one)?;
     lab.expect(two, &told_two)
+}
+
+/// The last leave comes while corosync is away. The others hold the node for lost: it is a user, as far as they know.
+#[test]
+fn a_stop_waits_until_the_last_leave_is_heard() -> Result {
+    let settings = format!("{SETTINGS}[fencing]\npolicy = \"ack\"\n");
+    let mut lab = Lab::builder().nodes(3).settings(&settings).start()?;
+    let group = GROUPS[0];
+    lab.mount(1, group, "/srv/shared")?;
+    lab.mount(2, group, "/srv/shared")?;
+    let mut told = Told::new();
+    told.add(&[1], "attach 1a | suspend | resume 1a 2a").add(&[2], "attach 1a 2a");
+    lab.cluster().node(1).stop_corosync()?;
+    told.add(&[2], "suspend");
+    lab.expect(group, &told)?;
+    lab.unmount(1, group, "/srv/shared")?;
+    told.add(&[1], "detach");
+
+    lab.daemon(1).unwrap().signal(Signal::SIGTERM);
+    wait_until("the stop was to wait", LIMIT, || lab.log(1).contains("not stopping yet"))?;
+    lab.expect_still(&[group], &told, LONG)?;
+    assert!(lab.daemon(1).unwrap().is_running());
+    assert_eq!(lab.refused(1, group, "/srv/shared")?.0, "Stopping");
+
+    lab.cluster().node(1).start_corosync()?;
+    assert_eq!(lab.daemon(1).unwrap().wait(LIMIT)?, 0, "{}", lab.log(1));
+    told.add(&[2], "resume 2a");
+    lab.expect(group, &told)
 }
 
 /// Starts one more daemon on node 1.

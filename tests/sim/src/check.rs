@@ -15,7 +15,7 @@
 //! | reply | no answer before the effect that it reports; one answer to each request |
 //! | locking | all kernels that reach each other run one locking protocol, which each of them knows |
 //! | silence | no kernel buries peers by itself; it can, in a scenario without a watchdog |
-//! | exit | a daemon ends only when nothing is in use |
+//! | exit | a daemon ends only when nothing is in use, and its last word that came back says so |
 //! | record, door | what was written is read as the same |
 //! | growth | no event leads to a flood; messages, effects under way and runs come to an end |
 //! | table | no move that the core's tables do not have, and none without the action that it is there for |

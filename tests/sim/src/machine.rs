@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
+use o2bridge_core::proto::{self, Body};
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Channel, ClientId, Core, Event, GroupId, Incarnation, LockingProtocol, Member, NodeId,
@@ -57,6 +58,49 @@ pub struct Daemon {
     pub severed: BTreeSet<OpId>,
     /// The leaves that corosync does not take, nor what was said before them.
     pub given_up: BTreeSet<OpId>,
+    /// What it said of itself.
+    pub words: Words,
+    /// Whether it was asked to end, and waits until that was heard; whether it was then asked once more.
+    pub waits: bool,
+    /// See `waits`.
+    pub hurried: bool,
+}
+
+/// What a daemon says of itself in the control group, until it comes back.
+#[derive(Debug, Clone, Default, Hash)]
+pub struct Words {
+    /// Whether the last word that came back, of this daemon or of one before it, named a use.
+    is_user: bool,
+    unheard: Vec<(bool, Vec<u8>)>,
+}
+
+impl Words {
+    /// A daemon that takes over what this names.
+    #[must_use]
+    pub fn after(saved: &Saved) -> Self {
+        Self { is_user: !saved.groups.is_empty(), unheard: Vec::new() }
+    }
+
+    /// It says something.
+    pub fn say(&mut self, bytes: &[u8]) {
+        if let Ok((envelope, Body::Hello(_))) = proto::decode(bytes) {
+            self.unheard.push((envelope.in_use, bytes.to_vec()));
+        }
+    }
+
+    /// It is told what it said.
+    pub fn hear(&mut self, bytes: &[u8]) {
+        if let Some(index) = self.unheard.iter().position(|(_, it)| it == bytes) {
+            let heard = self.unheard.drain(..=index).next_back();
+            self.is_user = heard.is_some_and(|(is_user, _)| is_user);
+        }
+    }
+
+    /// Whether others may take it for a user of something.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.is_user || self.unheard.iter().any(|(is_user, _)| *is_user)
+    }
 }
 
 /// The keeper.
@@ -211,8 +255,9 @@ impl Machine {
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
             let Daemon { quorum, locking, requests, effects, severed, given_up, .. } = daemon;
+            let Daemon { words, waits, hurried, .. } = daemon;
             (core, pid, connected, departing, quorum, locking).hash(state);
-            (requests, effects, severed, given_up).hash(state);
+            (requests, effects, severed, given_up, words, waits, hurried).hash(state);
             inbox.len().hash(state);
             inbox.iter().for_each(|(_, event)| event.hash(state));
         }

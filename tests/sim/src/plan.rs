@@ -66,6 +66,7 @@ enum Kind {
     Fences,
     Garbage,
     Stop,
+    Retire,
     Reload,
 }
 
@@ -73,8 +74,8 @@ enum Kind {
 fn kinds(options: &Options) -> Vec<Kind> {
     use Kind::{
         Both, Corosync, Daemon, Disk, Fences, Freeze, Fsck, Garbage, Ghost, Hang, Heal, Hesitate,
-        Keeper, Kernel, Leave, Mount, OneWay, Pieces, Power, Reload, Rivals, Split, Stop, Tool,
-        Umount, Write,
+        Keeper, Kernel, Leave, Mount, OneWay, Pieces, Power, Reload, Retire, Rivals, Split, Stop,
+        Tool, Umount, Write,
     };
     let mut kinds = vec![Mount, Mount, Mount, Umount, Umount, Write, Write, Fsck];
     let faults = &options.faults;
@@ -91,7 +92,7 @@ fn kinds(options: &Options) -> Vec<Kind> {
     add(faults.split && faults.power && options.nodes > 4, &[Pieces, Pieces]);
     add(faults.tools && faults.kernel, &[Hesitate]);
     add(faults.one_way, &[OneWay, Heal]);
-    add(faults.daemon, &[Daemon, Daemon, Stop, Reload]);
+    add(faults.daemon, &[Daemon, Daemon, Stop, Retire, Reload]);
     // Without a keeper nothing resets the node of a daemon that hangs; who does not know what it uses
     // takes it for idle after a grace.
     add(faults.daemon && options.shim != ShimKind::Record, &[Hang]);
@@ -178,9 +179,22 @@ impl Kind {
             Self::Fences => say(Step::Fences(mood(dice, options.faults.lies))),
             Self::Garbage => say(Step::Garbage(node)),
             Self::Stop => say(Step::StopDaemon(node)),
+            Self::Retire => retire(*at, node, options, dice, out),
             Self::Reload => say(Step::Reload(node)),
         }
     }
+}
+
+/// A node is taken out of service: everything is unmounted, and its daemon asked to end.
+fn retire(at: Micros, node: NodeId, options: &Options, dice: &mut Dice, out: &mut Vec<Timed>) {
+    let umounts = (0..options.groups).map(|number| Step::Umount(node, volume(number)));
+    out.extend(umounts.map(|step| (at, step)));
+    let stops = at.plus_us(dice.skewed(3_000_000));
+    if options.faults.corosync && dice.one_in(2) {
+        let falls = at.plus_us(dice.skewed(3_000_000));
+        out.push((falls, Step::Corosync(node, turn(dice))));
+    }
+    out.push((stops, Step::StopDaemon(node)));
 }
 
 /// Several who want the same service at once, some of whom do not live to have it.

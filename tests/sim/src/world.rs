@@ -23,7 +23,9 @@ pub use explore::{Choice, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 use o2bridge_core::timer::Timer;
-use o2bridge_core::{Action, Event, GroupId, LockingProtocol, NodeId, OpId, Tunables};
+use o2bridge_core::{
+    Action, Channel, Event, GroupId, LockingProtocol, Member, NodeId, OpId, Tunables,
+};
 
 use crate::check::Violation;
 use crate::corosync::{Corosync, Heard, Word};
@@ -298,6 +300,11 @@ impl World {
                     self.at(at, Job::Tell(node, life, Box::new(Event::Disconnected)));
                 }
                 Word::Event(event) => {
+                    if let Event::Message { channel: Channel::Control, from, bytes } = &event {
+                        if *from == (Member { node, pid }) {
+                            daemon.words.hear(bytes);
+                        }
+                    }
                     let sleeps = daemon.inbox.is_empty();
                     let index = daemon.inbox.partition_point(|(ready, _)| *ready <= at);
                     daemon.inbox.insert(index, (at, event));

@@ -48,6 +48,12 @@ impl Corosync {
         true
     }
 
+    /// Whether a process is connected; it hears later that it is not.
+    #[must_use]
+    pub fn is_client(&self, node: NodeId, pid: Pid) -> bool {
+        self.engines.get(&node).is_some_and(|engine| engine.clients.contains_key(&pid))
+    }
+
     /// A node asks that another one's corosync end: of the ring in which that is delivered.
     pub fn kill_node(&mut self, by: NodeId, victim: NodeId, now: Micros) {
         self.send(by, Entry::Kill(victim), now);

@@ -42,6 +42,7 @@ impl World {
                 daemon.control.clear();
                 daemon.severed.extend(daemon.effects.values().filter_map(effects::asks_corosync));
             }
+            Event::Stop => daemon.hurried |= daemon.waits,
             Event::Timer { timer, generation } => {
                 stale = daemon.armed.get(timer) != Some(generation);
             }
@@ -171,6 +172,10 @@ impl World {
                     Channel::Group(group) => self.spoke_in(node, group),
                     Channel::Control => self.spoke(node),
                 }
+                if channel == Channel::Control {
+                    let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+                    daemon.into_iter().for_each(|it| it.words.say(&bytes));
+                }
                 let from = self.machines.get(&node).and_then(crate::machine::Machine::member);
                 if let Some(from) = from {
                     self.corosync.mcast(from, channel, bytes, self.now);
@@ -194,7 +199,7 @@ impl World {
                 daemon.into_iter().for_each(|it| it.locking = Some(protocol));
             }
             Action::Exit => self.exit(node, life),
-            Action::Note(note) => self.note(&note),
+            Action::Note(note) => self.note(node, &note),
             Action::Verb { op, group, verb } => {
                 self.counts.verbs += 1;
                 self.spoke_in(node, group);
@@ -223,7 +228,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, note: &Note) {
+    fn note(&mut self, node: NodeId, note: &Note) {
         match note {
             Note::Condemned(..) => self.counts.deaths += 1,
             Note::UserLeft(..) => self.counts.leaves += 1,
@@ -231,6 +236,10 @@ impl World {
             Note::Garbage(..) => self.counts.garbage += 1,
             Note::DebtOverdue(_) => self.counts.kills += 1,
             Note::StopRefused(_) => self.counts.refusals += 1,
+            Note::StopWaits => {
+                let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+                daemon.into_iter().for_each(|it| it.waits = true);
+            }
             _ => {}
         }
     }

@@ -137,7 +137,10 @@ impl World {
         let Some(daemon) = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut()) else {
             return;
         };
-        if daemon.given_up.remove(&op) {
+        if !self.corosync.is_client(node, daemon.pid) {
+            // It ends with the connection, unanswered.
+            daemon.effects.remove(&op);
+        } else if daemon.given_up.remove(&op) {
             self.corosync.close(node, daemon.pid, channel, self.now);
             daemon.inbox.retain(|(_, event)| rank(event).1 != Some(channel));
             self.done(node, life, op, Err(OpError::TimedOut));

@@ -3,7 +3,7 @@
 use o2bridge_core::{BootId, Config, Core, Event, Incarnation, Locking, NodeId, Verb};
 
 use super::{Job, World};
-use crate::machine::{Daemon, Power};
+use crate::machine::{Daemon, Power, Words};
 use crate::options::{Policy, ShimKind};
 use crate::volume::Fate;
 
@@ -161,6 +161,7 @@ impl World {
             tunables: machine.tunables.clone(),
         };
         machine.keeper.alive = true;
+        let words = Words::after(&saved);
         machine.daemon = Some(Daemon {
             core: Core::new(config, saved),
             pid,
@@ -176,6 +177,9 @@ impl World {
             effects: Default::default(),
             severed: Default::default(),
             given_up: Default::default(),
+            words,
+            waits: false,
+            hurried: false,
         });
         self.trace.say(now, || format!("n{node} daemon starts as {}", pid.0));
         let life = self.machines[&node].life;
@@ -275,6 +279,10 @@ impl World {
         let left = self.machines[&node].kernel.regions.len();
         if left > 0 || !self.machines[&node].saved.groups.is_empty() {
             self.violate("exit", || format!("n{node} ends with {left} groups in its kernel"));
+        }
+        let daemon = self.machines[&node].daemon.as_ref();
+        if daemon.is_some_and(|it| it.words.is_user() && !it.hurried) {
+            self.violate("exit", || format!("n{node} ends, and nobody knows that it uses nothing"));
         }
         self.counts.exits += 1;
         self.drop_daemon(node);
