@@ -84,17 +84,12 @@ impl World {
         if matches!(verb, Verb::Attach(_) | Verb::Resume(_)) {
             self.check_locking(node);
         }
+        self.check_asked(node, group, verb);
         let Verb::NodeDown(dead, incarnation) = verb else { return };
         let (dead, incarnation) = (*dead, *incarnation);
         self.counts.node_downs += 1;
-        let suspends = self.options.shim != crate::options::ShimKind::UserHeartbeat;
-        let regions = &self.machines[&node].kernel.regions;
-        let suspended = regions.get(&group).is_some_and(|it| it.suspended);
         if dead == node {
             self.violate("gate", || format!("n{node} buries itself"));
-        }
-        if suspends && !suspended {
-            self.violate("gate", || format!("n{node}: node_down of n{dead} before suspend"));
         }
         let use_ = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
         let runs = use_.is_some_and(|(owner, _)| self.runs(owner));
@@ -227,7 +222,7 @@ impl World {
         let machine = &self.machines[&owner.node];
         machine.boot == owner.boot
             && machine.can_write(group)
-            && machine.kernel.own(group, owner.node).is_none()
+            && machine.kernel.own(group, owner.node) != Some(owner.incarnation)
     }
 
     /// All who write know each other.

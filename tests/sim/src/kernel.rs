@@ -27,6 +27,8 @@ pub struct Region {
     pub known: Peers,
     /// Whether it grants no locks.
     pub suspended: bool,
+    /// Whether it was asked not to, whatever it makes of that.
+    pub asked: bool,
 }
 
 /// One node's kernel.
@@ -75,13 +77,14 @@ impl Kernel {
     pub fn apply(&mut self, group: GroupId, verb: &Verb) -> Result<(), i32> {
         match verb {
             Verb::Attach(peers) | Verb::Resume(peers) => {
-                let region = Region { known: peers.clone(), suspended: false };
+                let region = Region { known: peers.clone(), suspended: false, asked: false };
                 self.regions.insert(group, region);
                 self.locking = self.meant;
             }
             Verb::Suspend => {
-                let suspends = self.kind != ShimKind::UserHeartbeat;
-                self.regions.entry(group).or_default().suspended = suspends;
+                let region = self.regions.entry(group).or_default();
+                region.suspended = self.kind != ShimKind::UserHeartbeat;
+                region.asked = true;
             }
             Verb::NodeDown(node, _) => {
                 self.regions.entry(group).or_default().known.remove(node);

@@ -34,8 +34,7 @@ impl World {
             let peer = &self.machines[&member.node];
             let daemon = peer.daemon.as_ref().filter(|it| it.pid == member.pid && it.connected);
             let seen = daemon.and_then(|daemon| daemon.quorum.as_ref()).map(|(_, seen, _)| *seen);
-            // Who hangs is not awaited for ever.
-            let speaks = daemon.is_some() && self.is_heard_by(member.node, node);
+            let speaks = daemon.is_some() && peer.foreign == machine.foreign;
             // One whose corosync was restarted meanwhile has seen it before.
             let is_there = self.corosync.ring(member.node).is_some_and(|(id, ..)| id == ring);
             speaks
@@ -48,12 +47,26 @@ impl World {
         let nodes = |it: &crate::machine::Daemon| it.core.snapshot().nodes;
         let is_ignored = |peer: &NodeId| {
             let known = machine.daemon.as_ref().map(nodes).unwrap_or_default();
-            known.iter().any(|it| it.node == *peer && it.daemon == "ignored")
+            let uses_nothing = self.machines[peer].kernel.regions.is_empty();
+            uses_nothing && known.iter().any(|it| it.node == *peer && it.daemon == "ignored")
         };
         if let Some(peer) = peer.filter(|peer| !is_ignored(peer)) {
             self.violate("gate", || {
                 format!("n{node} says {verb:?}, and n{peer} has not seen the ring")
             });
+        }
+    }
+
+    /// What changes for a kernel comes between suspend and resume; the same resume may be said twice.
+    pub(super) fn check_asked(&mut self, node: NodeId, group: GroupId, verb: &Verb) {
+        let region = self.machines[&node].kernel.regions.get(&group);
+        let is_due = match verb {
+            Verb::NodeDown(..) => true,
+            Verb::Resume(peers) => region.is_none_or(|region| region.known != *peers),
+            Verb::Attach(_) | Verb::Suspend | Verb::Detach => false,
+        };
+        if is_due && !region.is_some_and(|region| region.asked) {
+            self.violate("gate", || format!("n{node} says {verb:?} before suspend"));
         }
     }
 

@@ -52,11 +52,13 @@ impl World {
             }
             _ => {}
         }
-        let before = self.coverage.wants().then(|| daemon.core.snapshot());
+        // A timer's old setting is an event in no table.
+        let is_watched = self.coverage.wants() && !stale;
+        let before = is_watched.then(|| daemon.core.snapshot());
         let mut actions = Vec::new();
         daemon.core.handle(Now(now.0 / 1_000), event.clone(), &mut actions);
         let broken = daemon.core.check().err();
-        let after = self.coverage.wants().then(|| daemon.core.snapshot());
+        let after = is_watched.then(|| daemon.core.snapshot());
         self.counts.events += 1;
         if self.trace.is_on() && !matches!(event, Event::Message { .. }) {
             self.trace.say(now, || format!("n{node} <- {event:?}"));
