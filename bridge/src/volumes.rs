@@ -62,8 +62,8 @@ pub const SERVICE: &str = "volume";
 /// How long a stop waits for the next region to be left: longer than a tool may hold one up.
 const LEAVE_PATIENCE_MS: u64 = 90_000;
 
-/// How long the core may take to end after it was told to. A daemon that still lives then was
-/// refused.
+/// How long the core may take to end after it was told to. A daemon that still lives then was refused, or waits for
+/// corosync, and refuses every begin.
 const STOP_PATIENCE_MS: u64 = 30_000;
 
 /// The service that says that a volume's lockspace stands without a mount: a tool is at work that says

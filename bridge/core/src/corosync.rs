@@ -44,6 +44,7 @@ impl Core {
     pub(crate) fn handle_disconnected(&mut self, out: &mut Actions) -> Scope {
         let leaving = matches!(self.link, Link::Leaving(_));
         self.link = Link::Down;
+        self.farewell.handle_lost();
         let (mut fx, parts) = self.effects(out);
         fx.cancel(&Timer::Channel(Channel::Control));
         parts.kills.clear();
@@ -234,8 +235,8 @@ impl Core {
         out: &mut Actions,
     ) -> Scope {
         let mut consequences = Vec::new();
-        if Some(from.node) == self.nodes.me && hello.uses.is_empty() && self.groups.is_empty() {
-            self.owes_farewell = false;
+        if Some(from.node) == self.nodes.me {
+            self.farewell.handle_heard(!hello.uses.is_empty());
         }
         let (mut fx, mut parts) = self.effects(out);
         parts.recall(from.node, hello);

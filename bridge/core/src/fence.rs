@@ -150,6 +150,12 @@ impl Lost {
         }
     }
 
+    /// Whether an agent may begin. What we held for lost before we were out of quorum may be over by now: then all
+    /// in the ring have to speak first.
+    pub(crate) const fn may_be_fenced(&self, is_agreed: bool) -> bool {
+        self.complete || is_agreed
+    }
+
     /// The turn is another daemon's, which has yet to say that it knows.
     pub(crate) fn pass_turn(&mut self, turn: u32) {
         self.turn = turn;

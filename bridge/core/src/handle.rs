@@ -10,8 +10,7 @@
 //! | Up       | - | → Down | - | - | - | → Leaving |
 //! | Leaving  | - | Exit, or wait → Down | depart done: Exit; failed: Exit, or wait → Pausing | - | - | - |
 //!
-//! "Or wait": while others may hold us for a user of something that has ended. They would miss us, and have this node
-//! fenced. Asked once more, the daemon ends all the same.
+//! "Or wait": while we owe the last word, see [`crate::stop`].
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -27,6 +26,7 @@ use crate::group::Group;
 use crate::node::Nodes;
 use crate::proto;
 use crate::saved::Saved;
+use crate::stop::Farewell;
 use crate::timer::{Timer, Timers};
 use crate::types::{
     Channel, ClientId, GroupId, Incarnation, NodeId, Now, OpId, RequestId, ServiceName,
@@ -63,8 +63,7 @@ pub struct Core {
     pub(crate) cluster: String,
     pub(crate) link: Link,
     pub(crate) stopping: bool,
-    /// That we use nothing any more has not come back to us since we last used something.
-    pub(crate) owes_farewell: bool,
+    pub(crate) farewell: Farewell,
     pub(crate) nodes: Nodes,
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) timers: Timers,
@@ -86,7 +85,7 @@ impl Hash for Core {
             cluster,
             link,
             stopping,
-            owes_farewell,
+            farewell,
             nodes,
             groups,
             timers,
@@ -97,8 +96,7 @@ impl Hash for Core {
             now: _,
         } = self;
         (config, memory_from, next_incarnation, cluster, link, stopping).hash(state);
-        (owes_farewell, nodes, groups, timers, next_op, garbage_messages, kills, unsettled)
-            .hash(state);
+        (farewell, nodes, groups, timers, next_op, garbage_messages, kills, unsettled).hash(state);
     }
 }
 
@@ -132,7 +130,7 @@ impl Core {
             cluster: String::new(),
             link: Link::Down,
             stopping: false,
-            owes_farewell: !groups.is_empty(),
+            farewell: Farewell::new(!groups.is_empty()),
             nodes,
             groups,
             timers: Timers::default(),
@@ -424,49 +422,6 @@ impl Core {
             }
         }
         Scope::Nothing
-    }
-
-    fn handle_stop(&mut self, out: &mut Actions) -> Scope {
-        if !self.groups.is_empty() {
-            let users = |group: &Group| group.services.keys().cloned().collect();
-            let in_use = self.groups.values().map(|group| (group.id, users(group))).collect();
-            out.push(Action::Note(Note::StopRefused(in_use)));
-            return Scope::Nothing;
-        }
-        let is_first = !core::mem::replace(&mut self.stopping, true);
-        match self.link {
-            Link::Up => self.depart(out),
-            Link::Down | Link::Joining(_) | Link::Pausing if is_first => self.end(out),
-            Link::Down | Link::Joining(_) | Link::Pausing => out.push(Action::Exit),
-            Link::Leaving(_) => {}
-        }
-        Scope::Nothing
-    }
-
-    /// Says our last word and leaves the control group.
-    pub(crate) fn depart(&mut self, out: &mut Actions) {
-        self.say_farewell(out);
-        let (mut fx, _) = self.effects(out);
-        let op = fx.op();
-        fx.push(Action::Depart { op, channel: Channel::Control });
-        self.link = Link::Leaving(op);
-    }
-
-    /// The control group is left. If corosync did not take the leave it may not have taken our last word either.
-    fn handle_departed(&mut self, is_left: bool, out: &mut Actions) {
-        if is_left || !self.owes_farewell {
-            return out.push(Action::Exit);
-        }
-        self.nodes.handle_left();
-        self.link = Link::Pausing;
-        let (mut fx, _) = self.effects(out);
-        fx.arm(Timer::Channel(Channel::Control), fx.tunables.retry_ms);
-        self.end(out);
-    }
-
-    /// Ends, unless the others have yet to hear what we used last has ended.
-    pub(crate) fn end(&mut self, out: &mut Actions) {
-        out.push(if self.owes_farewell { Action::Note(Note::StopWaits) } else { Action::Exit });
     }
 }
 

@@ -332,7 +332,7 @@ impl Core {
             testimony: self.nodes.testimony(),
         };
         let in_use = !self.groups.is_empty();
-        self.owes_farewell |= in_use;
+        self.farewell.handle_said(in_use);
         // In the lowest version: whoever it introduces us to may speak no other.
         let bytes = proto::encode(proto::SPEAKS.0, in_use, &Body::Hello(hello));
         out.push(Action::Mcast { channel: Channel::Control, bytes });

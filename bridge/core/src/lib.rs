@@ -48,6 +48,7 @@ mod request;
 pub mod saved;
 mod service;
 pub mod snapshot;
+mod stop;
 pub mod timer;
 pub mod types;
 mod users;

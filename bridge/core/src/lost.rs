@@ -54,9 +54,9 @@ impl Nodes {
         if !self.is_in_force() {
             return;
         }
-        let fencers = self.fencers();
+        let (fencers, is_agreed) = (self.fencers(), self.is_agreed());
         for (node, lost) in &mut self.lost {
-            let ours = is_turn(&fencers, lost.turn, self.me);
+            let ours = lost.may_be_fenced(is_agreed) && is_turn(&fencers, lost.turn, self.me);
             lost.advance(*node, ours, fx);
             lost.await_turn(*node, (&fencers, self.me), fx);
         }
@@ -74,8 +74,10 @@ impl Nodes {
 
     /// Whether it is our turn to fence this node.
     pub(crate) fn is_our_turn(&self, node: NodeId) -> bool {
-        let turn = self.lost.get(&node).map_or(0, |lost| lost.turn);
-        self.is_in_force() && is_turn(&self.fencers(), turn, self.me)
+        let is_ours = |lost: &Lost| {
+            lost.may_be_fenced(self.is_agreed()) && is_turn(&self.fencers(), lost.turn, self.me)
+        };
+        self.is_in_force() && self.lost.get(&node).is_some_and(is_ours)
     }
 
     pub(crate) fn fencers(&self) -> Vec<NodeId> {

@@ -206,26 +206,28 @@ impl Nodes {
     }
 
     /// We are no longer in the control group: nothing that is said there reaches us.
-    pub(crate) fn handle_left(&mut self) {
+    pub(crate) fn handle_left(&mut self, fx: &mut Effects<'_>) {
         self.handle_absence();
         self.ring = None;
         self.members.clear();
         self.stale_hello = true;
+        for peer in self.peers.values_mut() {
+            peer.daemon = Daemon::Absent;
+            peer.heard_in = None;
+        }
+        for node in fx.timers.graces() {
+            fx.cancel(&Timer::Grace(node));
+        }
     }
 
     /// Corosync is gone: nothing that it said counts any more, what the nodes used does.
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
         self.quorum = None;
-        self.handle_left();
+        self.handle_left(fx);
         self.base.clear();
         self.parted.clear();
         self.refused_by.clear();
         self.buried_by.clear();
-        for (node, peer) in &mut self.peers {
-            peer.daemon = Daemon::Absent;
-            peer.heard_in = None;
-            fx.cancel(&Timer::Grace(*node));
-        }
     }
 
     /// Out of quorum, others may decide things that we do not hear of.

@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, RequestId, ServiceName, Verb};
 
 use crate::machine::Power;
+use crate::options::Policy;
 use crate::time::Micros;
 use crate::volume::{Fate, Journal, Owner};
 use crate::world::World;
@@ -60,6 +61,11 @@ impl World {
         let machine = &self.machines[&node];
         let incarnation = machine.kernel.own(group, node)?;
         Some(Owner { node, boot: machine.boot, incarnation })
+    }
+
+    /// Whether all who were buried were really switched off: then nothing unsafe may happen at all.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.options.policy != Policy::None && self.spared.is_empty()
     }
 
     fn can_write(&self, group: GroupId, owner: Owner) -> bool {
@@ -93,7 +99,7 @@ impl World {
         }
         let use_ = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
         let runs = use_.is_some_and(|(owner, _)| self.runs(owner));
-        if self.options.is_physical() && runs {
+        if self.is_safe() && runs {
             self.violate("gate", || format!("n{node} buries n{dead}, which runs"));
         }
         let machine = self.machines.get_mut(&node);
@@ -130,7 +136,7 @@ impl World {
                 Some((_, Fate::Died)) if !stays => self.violate("lost death", || {
                     format!("n{node} takes the death of n{peer} in {group} for a leave")
                 }),
-                Some((_, Fate::Active)) if !stays && self.options.is_physical() => {
+                Some((_, Fate::Active)) if !stays && self.is_safe() => {
                     self.violate("lost death", || {
                         format!("n{node} drops n{peer} from {group}, and it has it attached")
                     });
@@ -165,7 +171,7 @@ impl World {
         group: GroupId,
         (peer, incarnation): (NodeId, Incarnation),
     ) {
-        if self.options.is_physical() {
+        if self.is_safe() {
             return self.violate("lost death", || {
                 format!("n{node} lets n{peer} in again, which it buried in {incarnation}")
             });
@@ -182,7 +188,7 @@ impl World {
             let nodes = self.machines[it].daemon.as_ref().map(|it| it.core.snapshot().nodes);
             nodes.into_iter().flatten().any(|dead| dead.node == peer && dead.fencing != "none")
         });
-        if remembers && self.options.policy == crate::options::Policy::None {
+        if remembers && self.options.policy == Policy::None {
             self.violate("lost death", || {
                 format!("n{node} lets n{peer} in again, and somebody remembers its death")
             });
@@ -203,8 +209,7 @@ impl World {
         let found = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
         let Some((owner, _)) = found else { return };
         let alive = self.can_write(group, owner) || self.can_write_hidden(group, owner);
-        let excused = self.spared.contains(&(owner.node, owner.boot));
-        if alive && self.options.is_physical() && !excused {
+        if alive && self.is_safe() {
             self.violate("buried alive", || {
                 format!("n{node} recovers n{dead}, which can still write to {group}")
             });
@@ -227,7 +232,7 @@ impl World {
 
     /// All who write know each other.
     pub(crate) fn check_known(&mut self, group: GroupId) {
-        if !self.options.is_physical() {
+        if !self.is_safe() {
             return;
         }
         let writes = |machine: &&crate::machine::Machine| machine.can_write(group);
@@ -247,7 +252,7 @@ impl World {
         let volume = &self.volumes[&group];
         let is_dirty = |it: &Owner| volume.journals.get(it) == Some(&Journal::Dirty);
         let holder = volume.lock.into_iter().chain(volume.died_with_it).find(is_dirty);
-        if let Some(holder) = holder.filter(|_| self.options.is_physical()) {
+        if let Some(holder) = holder.filter(|_| self.is_safe()) {
             self.violate("lock", || {
                 format!("n{} gets the lock of {group} before {holder:?} is recovered", owner.node)
             });
@@ -262,7 +267,7 @@ impl World {
         let unknown: Vec<Owner> =
             dirty.into_iter().filter(|it| !kernel.knows(group, it.node, it.incarnation)).collect();
         for owner in unknown {
-            if self.can_write(group, owner) && self.options.is_physical() {
+            if self.can_write(group, owner) && self.is_safe() {
                 self.violate("buried alive", || {
                     format!("n{node} mounts {group} and replays the journal of n{}", owner.node)
                 });
@@ -287,7 +292,7 @@ impl World {
         let deaf = self.machines.values().find(|peer| {
             peer.id != node && peer.can_write(group) && peer.kernel.own(group, node) != own
         });
-        if let Some(peer) = deaf.map(|peer| peer.id).filter(|_| self.options.is_physical()) {
+        if let Some(peer) = deaf.map(|peer| peer.id).filter(|_| self.is_safe()) {
             self.violate("stranger", || {
                 format!("n{node} may mount {group}, and n{peer} that writes does not know it")
             });
@@ -342,7 +347,7 @@ impl World {
         });
         let other = other.map(|it| (it.id, it.kernel.locking));
         // Without fencing a node that was buried may run on with what the others have forgotten.
-        if let Some((other, theirs)) = other.filter(|_| self.options.is_physical()) {
+        if let Some((other, theirs)) = other.filter(|_| self.is_safe()) {
             self.violate("locking", || format!("n{node} runs {ours}, and n{other} {theirs:?}"));
         }
     }
@@ -371,7 +376,7 @@ impl World {
         let groups: Vec<GroupId> = self.volumes.keys().copied().collect();
         for group in groups {
             self.check_views_at_rest(group, &here);
-            if self.options.is_physical() {
+            if self.is_safe() {
                 self.check_disk_at_rest(group);
             }
         }

@@ -141,6 +141,8 @@ pub struct Corosync {
     segments: BTreeMap<NodeId, u8>,
     /// Pairs with one direction cut: rings with both of them come and go. True: cut at the moment.
     flaky: BTreeMap<(NodeId, NodeId), bool>,
+    /// Whose ring takes in whoever is heard there first, among all who hear each other in part.
+    first: usize,
     /// When chance decides about them again.
     wavers_at: Option<Micros>,
     flights: Vec<Flight>,
@@ -167,6 +169,7 @@ impl Corosync {
             engines: BTreeMap::new(),
             segments: BTreeMap::new(),
             flaky: BTreeMap::new(),
+            first: 0,
             wavers_at: None,
             flights: Vec::new(),
             stalled: Vec::new(),

@@ -86,7 +86,8 @@ impl Coverage {
             }
             // What a table does not name changes nothing; what it names does not stay undone.
             let mut rows = all(MOVES).chain(all(RARE));
-            let is_row = |it: &Move| (it.table, it.from, it.on) == (move_.table, move_.from, move_.on);
+            let is_row =
+                |it: &Move| (it.table, it.from, it.on) == (move_.table, move_.from, move_.on);
             if rows.any(|it| it == move_) {
                 *self.seen.entry(move_).or_default() += 1;
             } else if move_.from != move_.to || all(MOVES).chain(all(RARE)).any(|it| is_row(&it)) {

@@ -1,6 +1,6 @@
 //! One machine: power, its daemon, its keeper, its tools.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 
 use o2bridge_core::proto::{self, Body};
@@ -58,11 +58,13 @@ pub struct Daemon {
     pub severed: BTreeSet<OpId>,
     /// The leaves that corosync does not take, nor what was said before them.
     pub given_up: BTreeSet<OpId>,
+    /// What corosync was too busy for.
+    pub outbox: BTreeMap<Channel, VecDeque<Vec<u8>>>,
     /// What it said of itself.
     pub words: Words,
-    /// Whether it was asked to end, and waits until that was heard; whether it was then asked once more.
-    pub waits: bool,
-    /// See `waits`.
+    /// Whether it was asked to end, and will.
+    pub stopping: bool,
+    /// Whether it was asked once more.
     pub hurried: bool,
 }
 
@@ -255,10 +257,10 @@ impl Machine {
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
             let Daemon { quorum, locking, requests, effects, severed, given_up, .. } = daemon;
-            let Daemon { words, waits, hurried, .. } = daemon;
+            let Daemon { hangs, outbox, words, stopping, hurried, .. } = daemon;
             (core, pid, connected, departing, quorum, locking).hash(state);
-            (requests, effects, severed, given_up, words, waits, hurried).hash(state);
-            inbox.len().hash(state);
+            (requests, effects, severed, given_up, words, stopping, hurried).hash(state);
+            (hangs, outbox, inbox.len()).hash(state);
             inbox.iter().for_each(|(_, event)| event.hash(state));
         }
     }

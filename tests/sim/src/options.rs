@@ -181,12 +181,6 @@ impl Options {
         }
     }
 
-    /// Whether who is buried was really switched off: then nothing unsafe may happen at all.
-    #[must_use]
-    pub const fn is_physical(&self) -> bool {
-        !matches!(self.policy, Policy::None) && !self.faults.lies
-    }
-
     /// The policy of one node's core. Where nodes differ, some have agents, and some an administrator.
     #[must_use]
     pub fn fencing(&self, dice: &mut Dice) -> Fencing {

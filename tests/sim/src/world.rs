@@ -47,6 +47,8 @@ const JOBS_EACH_MAX: u64 = 200_000;
 pub(crate) enum Job {
     Step(Step),
     Wake(NodeId, u64),
+    /// A channel's queue is sent, if corosync takes it.
+    Pump(NodeId, u64, Channel),
     /// An effect reaches the world.
     Do(NodeId, u64, Box<Action>),
     /// Something reaches the core.
@@ -227,6 +229,7 @@ impl World {
         match job {
             Job::Step(step) => self.take_step(&step),
             Job::Wake(node, life) => self.wake(node, life),
+            Job::Pump(node, life, channel) => self.pump(node, life, channel),
             Job::Do(node, life, action) => self.effect(node, life, *action),
             Job::Tell(node, life, event) => self.tell(node, life, *event),
             Job::Timer(node, life, timer, generation) => {
@@ -250,8 +253,10 @@ impl World {
     fn stands_still(&self, job: &Job) -> Option<NodeId> {
         let node = job.stands_still_with()?;
         let machine = &self.machines[&node];
-        let is_for_daemon =
-            matches!(job, Job::Wake(..) | Job::Do(..) | Job::Tell(..) | Job::Timer(..));
+        let is_for_daemon = matches!(
+            job,
+            Job::Wake(..) | Job::Pump(..) | Job::Do(..) | Job::Tell(..) | Job::Timer(..)
+        );
         let hangs = is_for_daemon && machine.daemon.as_ref().is_some_and(|it| it.hangs);
         (hangs || machine.power == Power::Frozen).then_some(node)
     }
@@ -289,6 +294,8 @@ impl World {
             match word {
                 Word::Departed(channel) => {
                     if let Some(op) = daemon.departing.remove(&channel) {
+                        // Its handle is closed: nothing more comes from it.
+                        daemon.inbox.retain(|(_, event)| daemon::rank(event).1 != Some(channel));
                         let event = Event::Done { op, result: Ok(()) };
                         self.at(at, Job::Tell(node, life, Box::new(event)));
                     }
@@ -323,6 +330,7 @@ impl Job {
     fn stands_still_with(&self) -> Option<NodeId> {
         match self {
             Self::Wake(node, _)
+            | Self::Pump(node, ..)
             | Self::Do(node, ..)
             | Self::Tell(node, ..)
             | Self::Timer(node, ..)
@@ -349,7 +357,7 @@ fn tunables(options: &Options, dice: &mut Dice) -> Tunables {
         complete_timeout_ms: vary(10_000),
         leave_timeout_ms: vary(10_000),
         retry_ms: vary(500),
-        inquorate_reset_ms: options.inquorate_reset_ms,
+        inquorate_reset_ms: vary(options.inquorate_reset_ms),
         fencing: options.fencing(dice),
     }
 }

@@ -156,3 +156,30 @@ fn whose_last_word_it_is() {
     assert_eq!(rig.state(), "none");
     expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
 }
+
+/// Asked once more while corosync hangs with our leave: whatever becomes of that, it ends.
+#[test]
+fn asked_once_more_while_it_leaves() {
+    for result in [Err(OpError::TimedOut), Ok(())] {
+        let mut rig = unheard();
+        rig.handle(connected(&[1, 2]));
+        rig.handle(quorum(true, 1, &[1, 2]));
+        rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        let op = rig.op(1);
+        rig.handle(Event::Stop);
+        expect_nothing(rig.handle(Event::Stop));
+        expect(rig.handle(Event::Done { op, result }), vec![Action::Exit]);
+    }
+}
+
+/// An older word of ours does not end the use that was said after it.
+#[test]
+fn a_word_from_before_the_use() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.handle(Event::Begin(begin(1, &mnt())));
+    rig.handle(Event::ClientGone { client: begin(1, &mnt()).client });
+    assert_eq!(rig.state(), "none");
+    rig.handle(hello_of(1, hello(1, 1)));
+    rig.handle(Event::Disconnected);
+    expect(rig.handle(Event::Stop), vec![note(Note::StopWaits)]);
+}

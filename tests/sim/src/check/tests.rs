@@ -18,7 +18,7 @@ fn at_a_dead_nodes_lock(journal: Journal) -> World {
     let owner = |n: u32, boot| Owner { node: NodeId(n), boot, incarnation: Incarnation(7) };
     let machine = world.machines.get_mut(&NodeId(1)).unwrap();
     let known = Peers::from([(NodeId(1), Incarnation(7))]);
-    machine.kernel.regions.insert(group, Region { known, suspended: false });
+    machine.kernel.regions.insert(group, Region { known, suspended: false, asked: false });
     let service = ServiceName::new(ServiceName::OCFS2).unwrap();
     machine.kernel.mounts.insert(group, [service].into());
     let (ours, dead) = (owner(1, machine.boot), owner(2, 0));

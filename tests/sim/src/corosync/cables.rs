@@ -12,6 +12,7 @@ impl Corosync {
     pub fn wire(&mut self, segments: BTreeMap<NodeId, u8>, now: Micros) {
         self.segments = segments;
         self.flaky.clear();
+        self.first = 0;
         self.wavers_at = None;
         self.lost_somebody(now);
         self.mended(now);
@@ -28,6 +29,7 @@ impl Corosync {
         for cut in self.flaky.values_mut() {
             *cut = !self.dice.one_in(4);
         }
+        self.first = usize::try_from(self.dice.below(64)).unwrap_or(0);
         let ms = self.dice.between(self.pace.detect_ms / 2, self.pace.detect_ms * 2 / 3);
         self.wavers_at = Some(now.plus_ms(ms));
         self.lost_somebody(now);

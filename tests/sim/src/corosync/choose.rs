@@ -52,9 +52,19 @@ impl Corosync {
     pub(crate) fn digest(&self, now: Micros, state: &mut impl Hasher) {
         let Self { configured: _, pace: _, dice: _, ends: _, births, ring_seqs, engines, .. } =
             self;
-        let Self { segments, flaky, wavers_at, flights, stalled, deadlines, told, ended, .. } =
-            self;
-        (births, ring_seqs, segments, flaky, told.len(), ended).hash(state);
+        let Self {
+            first,
+            segments,
+            flaky,
+            wavers_at,
+            flights,
+            stalled,
+            deadlines,
+            told,
+            ended,
+            ..
+        } = self;
+        (births, ring_seqs, first, segments, flaky, told.len(), ended).hash(state);
         for (node, engine) in engines {
             node.hash(state);
             engine.digest(now, state);

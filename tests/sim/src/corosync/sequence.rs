@@ -100,7 +100,9 @@ impl Corosync {
     }
 
     /// Groups of nodes that hear each other.
-    pub(super) fn parts(&self, nodes: Vec<NodeId>) -> Vec<Vec<NodeId>> {
+    pub(super) fn parts(&self, mut nodes: Vec<NodeId>) -> Vec<Vec<NodeId>> {
+        let first = self.first.checked_rem(nodes.len()).unwrap_or(0);
+        nodes.rotate_left(first);
         let mut parts: Vec<Vec<NodeId>> = Vec::new();
         for node in nodes {
             let home = parts.iter_mut().find(|part| part.iter().all(|it| self.hear(*it, node)));

@@ -8,6 +8,8 @@ use crate::coverage::Seen;
 use crate::protocol;
 use crate::time::Micros;
 
+/// When what corosync was too busy for is offered to it again.
+pub(super) const PUMP_US: u64 = 5_000;
 /// What its nodes may say in a run, each on an average: 16 messages are usual, and 300 are seen once in 60000 runs,
 /// when rings start over again and again. No answer may beget another for ever.
 const MESSAGES_EACH_MAX: u64 = 1_000;
@@ -40,9 +42,9 @@ impl World {
                 daemon.connected = false;
                 daemon.quorum = None;
                 daemon.control.clear();
+                daemon.outbox.clear();
                 daemon.severed.extend(daemon.effects.values().filter_map(effects::asks_corosync));
             }
-            Event::Stop => daemon.hurried |= daemon.waits,
             Event::Timer { timer, generation } => {
                 stale = daemon.armed.get(timer) != Some(generation);
             }
@@ -60,6 +62,11 @@ impl World {
         let broken = daemon.core.check().err();
         let after = is_watched.then(|| daemon.core.snapshot());
         self.counts.events += 1;
+        if event == Event::Stop {
+            daemon.hurried |= daemon.stopping;
+            let refused = |it: &Action| matches!(it, Action::Note(Note::StopRefused(_)));
+            daemon.stopping |= !actions.iter().any(refused);
+        }
         if self.trace.is_on() && !matches!(event, Event::Message { .. }) {
             self.trace.say(now, || format!("n{node} <- {event:?}"));
         }
@@ -98,6 +105,38 @@ impl World {
         let effects = daemon.map_or(0, |daemon| daemon.effects.len());
         if effects > EFFECTS_EACH_MAX * (self.machines.len() + self.volumes.len()) {
             self.violate("growth", || format!("n{node} has begun {effects} effects"));
+        }
+    }
+
+    /// A message waits behind those of its channel that corosync was too busy for, and for nothing else.
+    fn queue(&mut self, node: NodeId, life: u64, channel: Channel, bytes: Vec<u8>) {
+        let is_busy = self.is_flaky(24);
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let (from, Some(daemon)) = (machine.member(), machine.daemon.as_mut()) else { return };
+        let queue = daemon.outbox.entry(channel).or_default();
+        let waits = !queue.is_empty();
+        if waits || is_busy {
+            queue.push_back(bytes);
+        } else if let Some(from) = from {
+            self.corosync.mcast(from, channel, bytes, self.now);
+        }
+        if is_busy && !waits {
+            self.after_us(PUMP_US, Job::Pump(node, life, channel));
+        }
+    }
+
+    pub(super) fn pump(&mut self, node: NodeId, life: u64, channel: Channel) {
+        if self.is_flaky(2) {
+            return self.after_us(PUMP_US, Job::Pump(node, life, channel));
+        }
+        let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {
+            return;
+        };
+        let (Some(from), Some(daemon)) = (machine.member(), machine.daemon.as_mut()) else {
+            return;
+        };
+        for bytes in daemon.outbox.remove(&channel).into_iter().flatten() {
+            self.corosync.mcast(from, channel, bytes, self.now);
         }
     }
 
@@ -178,10 +217,7 @@ impl World {
                     let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
                     daemon.into_iter().for_each(|it| it.words.say(&bytes));
                 }
-                let from = self.machines.get(&node).and_then(crate::machine::Machine::member);
-                if let Some(from) = from {
-                    self.corosync.mcast(from, channel, bytes, self.now);
-                }
+                self.queue(node, life, channel, bytes);
             }
             Action::Arm { timer, generation, at } => {
                 let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
@@ -201,7 +237,7 @@ impl World {
                 daemon.into_iter().for_each(|it| it.locking = Some(protocol));
             }
             Action::Exit => self.exit(node, life),
-            Action::Note(note) => self.note(node, &note),
+            Action::Note(note) => self.note(&note),
             Action::Verb { op, group, verb } => {
                 self.counts.verbs += 1;
                 self.spoke_in(node, group);
@@ -230,7 +266,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, node: NodeId, note: &Note) {
+    fn note(&mut self, note: &Note) {
         match note {
             Note::Condemned(..) => self.counts.deaths += 1,
             Note::UserLeft(..) => self.counts.leaves += 1,
@@ -238,10 +274,6 @@ impl World {
             Note::Garbage(..) => self.counts.garbage += 1,
             Note::DebtOverdue(_) => self.counts.kills += 1,
             Note::StopRefused(_) => self.counts.refusals += 1,
-            Note::StopWaits => {
-                let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
-                daemon.into_iter().for_each(|it| it.waits = true);
-            }
             _ => {}
         }
     }

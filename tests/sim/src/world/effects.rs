@@ -7,11 +7,11 @@ use o2bridge_core::{
 
 use o2bridge_wire::record::Line;
 
-use super::daemon::rank;
+use super::daemon::{PUMP_US, rank};
 use super::{Job, World};
 use crate::machine::Power;
 use crate::options::ShimKind;
-use crate::step::Mood;
+use crate::step::{Mood, Step};
 
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
@@ -141,9 +141,14 @@ impl World {
             // It ends with the connection, unanswered.
             daemon.effects.remove(&op);
         } else if daemon.given_up.remove(&op) {
+            daemon.outbox.remove(&channel);
             self.corosync.close(node, daemon.pid, channel, self.now);
             daemon.inbox.retain(|(_, event)| rank(event).1 != Some(channel));
             self.done(node, life, op, Err(OpError::TimedOut));
+        } else if daemon.outbox.get(&channel).is_some_and(|it| !it.is_empty()) {
+            // It leaves when everything is said.
+            let action = Box::new(Action::Depart { op, channel });
+            self.after_us(PUMP_US, Job::Do(node, life, action));
         } else if self.corosync.leave(node, daemon.pid, channel, self.now) {
             daemon.departing.insert(channel, op);
         } else {
@@ -250,7 +255,10 @@ impl World {
             }
             (false, _) => {
                 self.counts.errors += 1;
-                // One that fails late has done it all the same.
+                // One that fails late has done it all the same, or does it much later.
+                if self.dice.one_in(8) {
+                    self.soon(10_000_000, Job::Step(Step::PowerOff(victim)));
+                }
                 let errors = if self.dice.one_in(4) {
                     self.power_off(victim);
                     &[OpError::Agent(1), OpError::TimedOut][..]

@@ -179,7 +179,9 @@ impl World {
             Job::Wake(node, life) => {
                 is_past(node, *life) || daemon(node).is_none_or(|it| it.inbox.is_empty())
             }
-            Job::Do(node, life, _) | Job::Tell(node, life, _) => is_past(node, *life),
+            Job::Do(node, life, _) | Job::Tell(node, life, _) | Job::Pump(node, life, _) => {
+                is_past(node, *life)
+            }
             Job::Timer(node, life, timer, generation) => {
                 let awaits = daemon(node).is_some_and(|it| it.core.awaits(timer, *generation));
                 is_past(node, *life) || !awaits
@@ -230,7 +232,9 @@ impl Job {
             Self::Reset(node, _) => (node.0, 8, 0),
             Self::Unlock(node, _, group) => (node.0, 9, number_of(group)),
             Self::Fenced { victim, .. } => (victim.0, 10, 0),
-            Self::Wake(..) | Self::Keeper(..) | Self::Watch(..) | Self::Admin => return None,
+            Self::Wake(..) | Self::Pump(..) | Self::Keeper(..) | Self::Watch(..) | Self::Admin => {
+                return None;
+            }
         };
         Some(lane)
     }

@@ -120,7 +120,7 @@ impl World {
     fn is_disputed(&self, group: GroupId) -> bool {
         let users = self.machines.values().filter(|it| !it.kernel.regions.is_empty());
         let is_other = |user: &Machine| users.clone().any(|it| it.foreign != user.foreign);
-        !self.options.is_physical()
+        !self.is_safe()
             && users.clone().any(|it| it.kernel.regions.contains_key(&group) && is_other(it))
     }
 

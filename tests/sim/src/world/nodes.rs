@@ -178,7 +178,8 @@ impl World {
             severed: Default::default(),
             given_up: Default::default(),
             words,
-            waits: false,
+            outbox: Default::default(),
+            stopping: false,
             hurried: false,
         });
         self.trace.say(now, || format!("n{node} daemon starts as {}", pid.0));
