@@ -174,9 +174,14 @@ impl Link {
         self.depart.is_none()
     }
 
+    /// Whether messages wait to be sent.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Whether [`Self::pump`] may have something to do.
     pub(crate) fn wants_pump(&self) -> bool {
-        matches!(self.state, State::In(_)) && (!self.queue.is_empty() || self.depart.is_some())
+        matches!(self.state, State::In(_)) && (self.has_queue() || self.depart.is_some())
     }
 
     /// Sends what may be sent, in order.

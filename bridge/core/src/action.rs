@@ -32,7 +32,8 @@ pub enum Action {
         /// Which.
         channel: Channel,
     },
-    /// Send to a channel. It comes back as our own message or the channel is lost, so it has no id.
+    /// Send to a channel. It comes back as our own message or the channel is lost, so it has no id. None of a
+    /// mountgroup overtakes one of the control group: a State is nothing to who has not heard the Hello.
     Mcast {
         /// Which.
         channel: Channel,

@@ -9,6 +9,7 @@
 //! | timer | a timer that was set anew does nothing at its old time |
 //! | buried alive | nobody is recovered who could still write |
 //! | told twice | a death is told to a kernel once |
+//! | view | a use that a kernel knew and knows no more never comes back |
 //! | lost death | who died is not taken for one who left |
 //! | stranger | two nodes that write know each other |
 //! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |
@@ -131,6 +132,9 @@ impl World {
         let known = self.machines[&node].kernel.regions.get(&group).map(|it| it.known.clone());
         for (peer, incarnation) in known.unwrap_or_default() {
             let stays = peers.get(&peer) == Some(&incarnation);
+            if let Some(machine) = self.machines.get_mut(&node).filter(|_| !stays) {
+                machine.past.insert((group, peer, incarnation));
+            }
             let fate = self.volumes.get(&group).and_then(|it| it.find(peer, incarnation));
             match fate {
                 Some((_, Fate::Died)) if !stays => self.violate("lost death", || {
@@ -145,6 +149,13 @@ impl World {
             }
         }
         self.check_return(node, group, peers);
+        let past = &self.machines[&node].past;
+        let again = peers.iter().find(|(peer, it)| past.contains(&(group, **peer, **it)));
+        if let Some((peer, incarnation)) = again.filter(|_| self.is_safe()) {
+            self.violate("view", || {
+                format!("n{node} knows n{peer} in {group} again, whose use {incarnation} was over")
+            });
+        }
         let Some(own) = peers.get(&node).copied() else {
             return self.violate("gate", || format!("n{node} is no peer of its own in {group}"));
         };

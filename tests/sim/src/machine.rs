@@ -189,6 +189,8 @@ pub struct Machine {
     pub disk_mood: Mood,
     /// Deaths that its kernel was told of in this boot.
     pub told_down: BTreeSet<(GroupId, NodeId, Incarnation)>,
+    /// Whom its kernel was told to forget in this boot.
+    pub past: BTreeSet<(GroupId, NodeId, Incarnation)>,
     /// Whether it stays as it is when all others are healed.
     pub given_up: bool,
     next_pid: u32,
@@ -215,6 +217,7 @@ impl Machine {
             kernel_mood: Mood::Good,
             disk_mood: Mood::Good,
             told_down: BTreeSet::new(),
+            past: BTreeSet::new(),
             given_up: false,
             next_pid: 100,
             numbers: 0,
@@ -250,10 +253,10 @@ impl Machine {
         let Self { id, power, boot, life, daemon, saved, kernel, keeper, tools, .. } = self;
         let Self { tunables: _, locking: _, foreign: _, kernel_mood, disk_mood, told_down, .. } =
             self;
-        let Self { given_up, next_pid, numbers, .. } = self;
+        let Self { past, given_up, next_pid, numbers, .. } = self;
         (id, power, boot, life, saved, keeper.alive, tools).hash(state);
         (&kernel.regions, &kernel.meant, &kernel.locking, &kernel.mounts).hash(state);
-        (kernel_mood, disk_mood, told_down, given_up, next_pid, numbers).hash(state);
+        (kernel_mood, disk_mood, told_down, past, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
             let Daemon { quorum, locking, requests, effects, severed, given_up, .. } = daemon;
@@ -275,5 +278,6 @@ impl Machine {
         self.keeper.alive = false;
         self.tools.clear();
         self.told_down.clear();
+        self.past.clear();
     }
 }

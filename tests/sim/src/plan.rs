@@ -3,7 +3,7 @@
 use o2bridge_core::{GroupId, NodeId};
 
 use crate::dice::Dice;
-use crate::options::{Options, ShimKind};
+use crate::options::Options;
 use crate::step::{How, Mood, Step, Timed, Turn, volume};
 use crate::time::Micros;
 
@@ -92,10 +92,7 @@ fn kinds(options: &Options) -> Vec<Kind> {
     add(faults.split && faults.power && options.nodes > 4, &[Pieces, Pieces]);
     add(faults.tools && faults.kernel, &[Hesitate]);
     add(faults.one_way, &[OneWay, Heal]);
-    add(faults.daemon, &[Daemon, Daemon, Stop, Retire, Reload]);
-    // Without a keeper nothing resets the node of a daemon that hangs; who does not know what it uses
-    // takes it for idle after a grace.
-    add(faults.daemon && options.shim != ShimKind::Record, &[Hang]);
+    add(faults.daemon, &[Daemon, Daemon, Hang, Stop, Retire, Reload]);
     add(faults.keeper, &[Keeper, Both]);
     add(faults.tools, &[Tool, Tool, Leave, Rivals, Rivals]);
     add(faults.kernel, &[Kernel]);

@@ -40,7 +40,7 @@ use crate::trace::Trace;
 use crate::volume::Volumes;
 
 /// What a run may take, for each node: far above what any did. One that goes on for ever must end with its seed.
-const JOBS_EACH_MAX: u64 = 200_000;
+pub(crate) const JOBS_EACH_MAX: u64 = 200_000;
 
 /// What is to happen. Jobs of a machine carry the boot or the life of the daemon that they are for.
 #[derive(Debug, Clone, Hash)]
@@ -98,7 +98,7 @@ pub struct World {
     pub(crate) healed: bool,
     pub(crate) last_word_at: Micros,
     /// How many jobs were done.
-    jobs: u64,
+    pub(crate) jobs: u64,
     /// What it did.
     pub counts: Counts,
     /// Which cells of the core's tables were visited.

@@ -1,13 +1,13 @@
 //! What no mutated core can show, because another checker would speak first.
 
-use o2bridge_core::{Incarnation, NodeId, Peers, ServiceName};
+use o2bridge_core::{Action, Event, Incarnation, NodeId, OpId, Peers, ServiceName};
 
 use crate::kernel::Region;
 use crate::options::{Options, Policy, ShimKind};
 use crate::step::volume;
 use crate::time::Micros;
 use crate::volume::{Fate, Journal, Owner};
-use crate::world::World;
+use crate::world::{JOBS_EACH_MAX, World};
 
 /// Node 1 has the volume mounted and wants the lock that node 2 died with; it knows nothing of that node.
 fn at_a_dead_nodes_lock(journal: Journal) -> World {
@@ -49,4 +49,31 @@ fn a_lock_is_not_granted_by_who_knows_its_holder() {
     region.known.insert(NodeId(2), Incarnation(7));
     world.grant_lock(volume(0));
     assert_eq!((world.violation, world.counts.locks), (None, 0));
+}
+
+/// A cluster of two in which nothing happens.
+fn idle() -> World {
+    let mut world = World::new(Options::quiet(2, 1, Policy::Agent, ShimKind::Record), &[], false);
+    assert_eq!(world.run_until(Micros::of_ms(5_000)), Ok(()));
+    world
+}
+
+#[test]
+fn a_run_that_never_ends() {
+    let mut world = idle();
+    world.jobs = JOBS_EACH_MAX * 2;
+    let violation = world.run_until(Micros::of_ms(60_000)).unwrap_err();
+    assert_eq!(violation.checker, "growth");
+    assert_eq!(violation.text, "the run does not come to an end");
+}
+
+#[test]
+fn effects_that_pile_up() {
+    let mut world = idle();
+    let daemon = world.machines.get_mut(&NodeId(1)).unwrap().daemon.as_mut().unwrap();
+    let fence = |op| (OpId(op), Action::Fence { op: OpId(op), node: NodeId(2), level: 0 });
+    daemon.effects.extend((1_000..1_100).map(fence));
+    let life = world.machines[&NodeId(1)].life;
+    world.tell(NodeId(1), life, Event::Stalled);
+    assert_eq!(world.violation.map(|it| it.text), Some("n1 has begun 100 effects".to_owned()));
 }

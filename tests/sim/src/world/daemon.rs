@@ -15,13 +15,13 @@ pub(super) const PUMP_US: u64 = 5_000;
 const MESSAGES_EACH_MAX: u64 = 1_000;
 /// The effects that a daemon may have begun and not ended, for each node and each volume: 2 are never seen, but a fence
 /// agent that nobody waits for any more goes on.
-const EFFECTS_EACH_MAX: usize = 3;
+pub(crate) const EFFECTS_EACH_MAX: usize = 3;
 /// What one event may lead to: far above what any needs, far below what would be a flood.
 const ACTIONS_MAX: usize = 4_000;
 
 impl World {
     /// Gives an event to a daemon, if it is still the one that it was meant for.
-    pub(super) fn tell(&mut self, node: NodeId, life: u64, event: Event) {
+    pub(crate) fn tell(&mut self, node: NodeId, life: u64, event: Event) {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {
             return;
@@ -108,15 +108,16 @@ impl World {
         }
     }
 
-    /// A message waits behind those of its channel that corosync was too busy for, and for nothing else.
+    /// A message waits behind those of its channel and of the control group that corosync was too busy for.
     fn queue(&mut self, node: NodeId, life: u64, channel: Channel, bytes: Vec<u8>) {
         let is_busy = self.is_flaky(24);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let (from, Some(daemon)) = (machine.member(), machine.daemon.as_mut()) else { return };
-        let queue = daemon.outbox.entry(channel).or_default();
-        let waits = !queue.is_empty();
+        let is_queue = |it: &Channel| daemon.outbox.contains_key(it);
+        let waits = is_queue(&channel);
+        let is_busy = is_busy || is_queue(&Channel::Control);
         if waits || is_busy {
-            queue.push_back(bytes);
+            daemon.outbox.entry(channel).or_default().push_back(bytes);
         } else if let Some(from) = from {
             self.corosync.mcast(from, channel, bytes, self.now);
         }
@@ -126,7 +127,10 @@ impl World {
     }
 
     pub(super) fn pump(&mut self, node: NodeId, life: u64, channel: Channel) {
-        if self.is_flaky(2) {
+        let daemon = self.machines.get(&node).and_then(|it| it.daemon.as_ref());
+        let is_behind = channel != Channel::Control
+            && daemon.is_some_and(|it| it.outbox.contains_key(&Channel::Control));
+        if is_behind || self.is_flaky(2) {
             return self.after_us(PUMP_US, Job::Pump(node, life, channel));
         }
         let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {

@@ -145,7 +145,7 @@ impl World {
             self.corosync.close(node, daemon.pid, channel, self.now);
             daemon.inbox.retain(|(_, event)| rank(event).1 != Some(channel));
             self.done(node, life, op, Err(OpError::TimedOut));
-        } else if daemon.outbox.get(&channel).is_some_and(|it| !it.is_empty()) {
+        } else if daemon.outbox.contains_key(&channel) {
             // It leaves when everything is said.
             let action = Box::new(Action::Depart { op, channel });
             self.after_us(PUMP_US, Job::Do(node, life, action));
@@ -167,6 +167,11 @@ impl World {
             self.counts.errors += 1;
             return Err(OpError::Errno(ENOSPC));
         }
+        let users = image.as_ref().map_or(0, |image| image.told.len());
+        if users > self.options.nodes as usize {
+            self.violate("growth", || format!("n{node} saves {users} users of {group}"));
+        }
+        let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
         match image {
             Some(image) => machine.saved.groups.insert(group, image),
             None => machine.saved.groups.remove(&group),
