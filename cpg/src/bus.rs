@@ -197,8 +197,7 @@ impl Bus {
         self.pump(channel);
     }
 
-    /// Sends to a channel, after all that was sent to it or to the control group before: a mountgroup's word may
-    /// mean nothing to whoever has yet to hear what was said there. Without the channel the message is
+    /// Sends to a channel, after all that was sent to it before. Without the channel the message is
     /// dropped: whoever sent it hears, or heard, that the channel is lost. A message that breaks a
     /// limit loses the whole connection, since nothing may be left out or overtaken.
     pub fn mcast(&mut self, channel: Channel, bytes: Vec<u8>) {
@@ -407,12 +406,7 @@ impl Bus {
 
     /// Sends what a channel has queued. A channel that is to depart leaves when nothing is queued.
     fn pump(&mut self, channel: Channel) {
-        let control = self.links.get(&Channel::Control).filter(|_| channel != Channel::Control);
-        let control_waits = control.is_some_and(Link::has_queue);
         let Some(link) = self.links.get_mut(&channel) else { return };
-        if control_waits && link.has_queue() {
-            return;
-        }
         match link.pump() {
             Ok(Pumped::Empty) if link.depart.is_some() => {
                 if let Some(cpg) = link.take_cpg(State::Leaving) {
@@ -440,6 +434,10 @@ impl Bus {
             }
             // Lost already.
             Phase::Down | Phase::Connecting | Phase::Waiting(_) => return,
+        }
+        if !matches!(cause, LostCause::Corosync(_)) {
+            // Corosync is there, and what ended the connection may be, too.
+            self.phase = Phase::Waiting(Instant::now() + self.options.connect_pause);
         }
         self.pending.push(BusEvent::Lost(cause));
         let mut ops = Vec::new();

@@ -69,6 +69,10 @@ pub(crate) enum Connection {
     Unsuitable(Unsuitable),
 }
 
+/// libcpg copies the nodes of a ring and the members of a group to its stack, and has room for so many
+/// (`CPG_MEMBERS_MAX`).
+const NODES_MAX: usize = 128;
+
 /// Opens the quorum service and reads the configuration.
 pub(crate) fn connect() -> Result<Connection, CsError> {
     let map = cmap::initialize(cmap::Map::Icmap)?;
@@ -87,6 +91,9 @@ pub(crate) fn connect() -> Result<Connection, CsError> {
     };
     if connected.ipc_type == "socket" {
         return Ok(Connection::Unsuitable(Unsuitable::SocketIpc));
+    }
+    if connected.nodelist.len() > NODES_MAX {
+        return Ok(Connection::Unsuitable(Unsuitable::TooManyNodes));
     }
     let (handle, _) = quorum::initialize(&sink::quorum_model(), 0)?;
     // An early return drops the handle: here it may block.

@@ -225,10 +225,12 @@ impl Crew {
 
     /// When [`Self::give_up`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if !self.failed_to_start.is_empty() {
+        let is_full = self.stuck.len() >= STUCK_MAX;
+        let is_awaited = |(_, job): &(CallId, Job)| job.what != CLOSE;
+        if !self.failed_to_start.is_empty() || (is_full && self.waiting.iter().any(is_awaited)) {
             return Some(Instant::now());
         }
-        let is_idle = self.running.is_empty() && self.stuck.len() < STUCK_MAX;
+        let is_idle = self.running.is_empty() && !is_full;
         let retry = (is_idle && !self.waiting.is_empty()).then(|| Instant::now() + START_RETRY);
         self.running.values().map(|call| call.deadline).chain(retry).min()
     }

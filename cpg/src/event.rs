@@ -106,6 +106,8 @@ pub enum Unsuitable {
     NoQuorum,
     /// A key of its map cannot be read. Without all of them nobody knows which nodes there are.
     TornMap,
+    /// libcpg has room for 128 in a ring, and does not look.
+    TooManyNodes,
 }
 
 impl fmt::Display for Unsuitable {
@@ -122,6 +124,10 @@ impl fmt::Display for Unsuitable {
             Self::TornMap => {
                 "corosync's map holds a value that is not UTF-8, perhaps a node's name: mend \
                  corosync.conf on all nodes and run 'corosync-cfgtool -R'"
+            }
+            Self::TooManyNodes => {
+                "corosync.conf lists more than 128 nodes, and libcpg breaks in a ring of so many: \
+                 use fewer"
             }
         })
     }

@@ -59,7 +59,8 @@
 //! | 9. with edges, one dispatch per edge strands events; dispatch writes 1 MiB onto the stack unasked | everything is dispatched to the bottom; [`Bus::new`] refuses a thread with less than 1.25 MiB of stack left, and the bus cannot change threads | `trap_9_one_edge_many_events`, and the unit test of `stack.rs` |
 //! | 10. a group costs 3.05 MiB of `/dev/shm`, and corosync a descriptor and a third more | [`Bus::shm_bytes`], [`Notice::ManyGroups`] | `trap_10_memory_is_told`. Not tested, because it would only test corosync: 2 ms per handle, about 960 handles at 1024 descriptors, and that `token: 1000` means 1650 ms for three nodes unless `token_coefficient` is 0 |
 //!
-//! One gap is left that a wrapper cannot close: rust-corosync copies the group name of every message
+//! Two gaps are left that a wrapper cannot close. A process that corosync lets in may join one of our groups more than
+//! 128 times, and libcpg breaks. And rust-corosync copies the group name of every message
 //! with `CStr::from_ptr`, and a foreign client whose name fills all 128 bytes makes it read past the
 //! field. Corosync lets only root and the configured users in.
 //!

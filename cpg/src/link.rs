@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use o2bridge_core::types::{Channel, Member, OpId};
+use o2bridge_core::types::{Channel, Member, OpId, Reason};
 use rust_corosync::CsError;
 
 use crate::calls::Cpg;
@@ -123,8 +123,8 @@ impl Link {
                     if joined.iter().any(|(member, _)| *member == me) {
                         self.own_join();
                     }
-                    let is_over = matches!(self.state, State::Left(_))
-                        && left.iter().any(|(member, _)| *member == me);
+                    let is_over =
+                        matches!(self.state, State::Left(_)) && left.contains(&(me, Reason::Leave));
                     events.push(BusEvent::Confchg { channel, members, left, joined });
                     if is_over {
                         return true;
@@ -174,14 +174,9 @@ impl Link {
         self.depart.is_none()
     }
 
-    /// Whether messages wait to be sent.
-    pub(crate) fn has_queue(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
     /// Whether [`Self::pump`] may have something to do.
     pub(crate) fn wants_pump(&self) -> bool {
-        matches!(self.state, State::In(_)) && (self.has_queue() || self.depart.is_some())
+        matches!(self.state, State::In(_)) && (!self.queue.is_empty() || self.depart.is_some())
     }
 
     /// Sends what may be sent, in order.

@@ -392,21 +392,6 @@ fn messages_keep_their_order_through_ring_changes() {
     assert_eq!(texts, wanted);
 }
 
-/// No more than 32 messages of a channel are on their way: the rest waits, and a mountgroup's after it.
-#[test]
-fn a_mountgroup_does_not_overtake_the_control_group() {
-    let cluster = Cluster::builder().nodes(2).start().unwrap();
-    let mut one = Host::in_channels(cluster.node(1), &["7", "control"]);
-    one.say("flood control 500");
-    one.say("send 7 after");
-    one.until("the mountgroup's message", |line| line.starts_with("message 7"));
-    let heard = one.with("message ");
-    let texts: Vec<&str> = heard.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
-    let mut wanted: Vec<String> = (0..500).map(|number: u32| number.to_string()).collect();
-    wanted.push("after".to_owned());
-    assert_eq!(texts, wanted);
-}
-
 #[test]
 fn too_much_to_send_loses_the_connection_and_not_a_message() {
     let cluster = Cluster::builder().nodes(1).start().unwrap();

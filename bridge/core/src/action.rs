@@ -32,8 +32,7 @@ pub enum Action {
         /// Which.
         channel: Channel,
     },
-    /// Send to a channel. It comes back as our own message or the channel is lost, so it has no id. None of a
-    /// mountgroup overtakes one of the control group: a State is nothing to who has not heard the Hello.
+    /// Send to a channel. It comes back as our own message or the channel is lost, so it has no id.
     Mcast {
         /// Which.
         channel: Channel,

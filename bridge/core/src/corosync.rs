@@ -160,12 +160,6 @@ impl Core {
         };
         match (channel, body) {
             (Channel::Control, body) => self.handle_control_message(from, envelope, body, out),
-            // A daemon is in the control group before it is in any other, and that is read first.
-            (Channel::Group(_), Body::State(_))
-                if self.nodes.speaker(from.node) != Some(from.pid) =>
-            {
-                Scope::Nothing
-            }
             (Channel::Group(id), Body::State(state)) => {
                 let (mut fx, parts) = self.effects(out);
                 if let Some(group) = parts.groups.get_mut(&id) {
@@ -260,6 +254,9 @@ impl Core {
                     }
                 }
             }
+        }
+        for group in parts.groups.values_mut() {
+            group.review_early(parts.nodes, from.node, &mut fx);
         }
         Scope::All
     }

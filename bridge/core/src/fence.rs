@@ -3,16 +3,17 @@
 //!
 //! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack, or another's proof | it used more than we knew | what we know is out of date |
 //! |---|---|---|---|---|---|---|---|---|
-//! | Needed  | Fenced | run → Running | - | - | - | Fenced | - | - |
+//! | Needed  | Fenced | run → Running, once it may be | - | - | - | Fenced | - | - |
 //! | Running | Fenced | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
 //! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Needed | - |
 //! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
 //!
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
-//! changes nothing. Turns pass from daemon to daemon, because a fence device may be out of reach of one
-//! node only, because that daemon has fenced another boot of the node and will not do it again, or because it
-//! hangs: within a grace it has not even said that it knows, or within twenty more nothing came of it.
+//! changes nothing. "Once it may be": if a witness knows of it, or all in the ring have spoken. Turns pass from
+//! daemon to daemon, because a fence device may be out of reach of one node only, because that daemon has fenced
+//! another boot of the node and will not do it again, or because it hangs: within a grace it has not even said that
+//! it knows, or within twenty more nothing came of it.
 
 use alloc::collections::BTreeSet;
 

@@ -65,6 +65,8 @@ pub(crate) struct Group {
     pub(crate) members: BTreeSet<Member>,
     pub(crate) ring: Option<Ring>,
     pub(crate) users: BTreeMap<NodeId, Using>,
+    /// The last States of members that have not named that use in a Hello: one may be on its way.
+    pub(crate) early: BTreeMap<Member, State>,
     pub(crate) dead: BTreeMap<NodeId, Death>,
     pub(crate) lane: Lane,
     pub(crate) expelled: bool,
@@ -84,6 +86,7 @@ impl Group {
             members: BTreeSet::new(),
             ring: None,
             users: BTreeMap::new(),
+            early: BTreeMap::new(),
             dead: BTreeMap::new(),
             lane: Lane::new(id),
             expelled: false,
@@ -117,11 +120,16 @@ impl Group {
     }
 
     pub(crate) fn handle_disconnected(&mut self, fx: &mut Effects<'_>) {
-        self.presence = Presence::Out;
-        self.members.clear();
-        self.ring = None;
+        self.leave_members();
         self.said = None;
         fx.cancel(&Timer::Channel(self.channel()));
+    }
+
+    fn leave_members(&mut self) {
+        self.presence = Presence::Out;
+        self.members.clear();
+        self.early.clear();
+        self.ring = None;
     }
 
     pub(crate) fn handle_confchg(
@@ -131,6 +139,7 @@ impl Group {
         joined: &[(Member, Reason)],
     ) {
         self.members = members.iter().copied().collect();
+        self.early.retain(|member, _| self.members.contains(member));
         let entering = match self.presence {
             Presence::Joining(_) | Presence::Entering => true,
             Presence::Out | Presence::In | Presence::Departing(_) | Presence::Pausing => false,
@@ -224,9 +233,7 @@ impl Group {
                 Err(_) => self.pause_join(fx),
             },
             Presence::Departing(departing) if departing == op => {
-                self.presence = Presence::Out;
-                self.members.clear();
-                self.ring = None;
+                self.leave_members();
             }
             Presence::Out
             | Presence::Joining(_)

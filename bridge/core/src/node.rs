@@ -2,13 +2,13 @@
 //!
 //! One record per node; its daemon:
 //!
-//! | daemon \ event | came into the control group | Hello we understand | Hello we do not | left it | grace over, node in the ring |
-//! |---|---|---|---|---|---|
-//! | Absent       | Silent | -        | -            | -      | killed if in use, else Ignored |
-//! | Silent       | Silent | Speaking | Incompatible | Absent | killed if in use, else Ignored |
-//! | Speaking     | -      | Speaking | Incompatible | Absent | killed if in use, else Ignored |
-//! | Incompatible | -      | Speaking | Incompatible | Absent | - |
-//! | Ignored      | Silent | Speaking | Incompatible | Ignored | killed if in use, else - |
+//! | daemon \ event | came into the control group | Hello we understand | Hello we do not | left it | we left it, or lost corosync | grace over, node in the ring |
+//! |---|---|---|---|---|---|---|
+//! | Absent       | Silent | -        | -            | -      | -      | killed if in use, else Ignored |
+//! | Silent       | Silent | Speaking | Incompatible | Absent | Absent | killed if in use, else Ignored |
+//! | Speaking     | -      | Speaking | Incompatible | Absent | Absent | killed if in use, else Ignored |
+//! | Incompatible | -      | Speaking | Incompatible | Absent | Absent | - |
+//! | Ignored      | Silent | Speaking | Incompatible | Ignored | Absent | killed if in use, else - |
 //!
 //! "Ignored" only once a word of ours has come back after the grace: a ring that does not turn is silent, too.
 //! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon

@@ -8,7 +8,8 @@
 //!
 //! No reason to be gone from the process group ends a use: a daemon may return, and one that hears that it was
 //! buried leaves with its kernel attached. Only a Hello says that a use has ended, as only a Hello brings one:
-//! a State of a use that its node does not name there is a late one.
+//! a State of a use that its node does not name there is a late one, or an early one: corosync keeps no order between
+//! two groups. So the last one of each member is held against each Hello of its node.
 //!
 //! The dead leave the list when the shim has been told, and nobody is resumed before that: a node
 //! that returns gets in only after its death was delivered.
@@ -63,14 +64,20 @@ impl Group {
         let user = User { incarnation: state.incarnation, boot: state.boot };
         let buried = nodes.is_condemned(node, user, self.id)
             || self.dead.get(&node).is_some_and(|death| death.user == user);
-        // The control group is read first, and a use is said there before its group is joined.
-        let late = !nodes.is_said(node, user, self.id);
+        self.early.remove(&from);
+        if !self.is_counted(from) {
+            return;
+        }
+        if nodes.speaker(node) != Some(from.pid) || !nodes.is_said(node, user, self.id) {
+            self.early.insert(from, state);
+            return;
+        }
         let ours = Some(node) == nodes.me;
         // The earlier use neither ended nor died: the grace runs, and the node has to prove by a reset that it is over.
         let known = self.users.get(&node).map(|using| using.user);
         let second = known.is_some_and(|known| known != user);
         let foreign = ours && (user.incarnation != self.incarnation || user.boot != nodes.boot);
-        if buried || late || second || foreign || !self.is_counted(from) {
+        if buried || second || foreign {
             return;
         }
         if !self.users.contains_key(&node) {
@@ -78,6 +85,17 @@ impl Group {
         }
         let using = Using { user, pid: Some(from.pid), told: state.told };
         self.users.insert(node, using);
+    }
+
+    /// A node's daemon has said what it uses.
+    pub(crate) fn review_early(&mut self, nodes: &Nodes, node: NodeId, fx: &mut Effects<'_>) {
+        let of_node = |member: &&Member| member.node == node;
+        let members: Vec<Member> = self.early.keys().filter(of_node).copied().collect();
+        for from in members {
+            if let Some(state) = self.early.remove(&from) {
+                self.handle_state(nodes, from, state, fx);
+            }
+        }
     }
 
     /// A node's use died; `proven`: and it surely writes no more.

@@ -85,7 +85,7 @@ impl Bus {
             self.registry.register(&mut SourceFd(&quorum.fd()), token, Interest::READABLE)
         {
             self.close(vec![Handle::Quorum(quorum)], None);
-            self.phase = Phase::Down;
+            self.phase = Phase::Waiting(Instant::now() + self.options.connect_pause);
             let cause = LostCause::Errno(error.raw_os_error().unwrap_or(0));
             self.pending.push(BusEvent::Lost(cause));
             return;
@@ -117,7 +117,9 @@ impl Bus {
         link.state = State::Arriving(cpg);
         link.is_ready = true;
         if let Err(error) = registered {
-            return self.lose(LostCause::Errno(error.raw_os_error().unwrap_or(0)));
+            let errno = error.raw_os_error().unwrap_or(0);
+            self.pending.push(BusEvent::Done { op, result: Err(OpError::Errno(errno)) });
+            return self.lose(LostCause::Errno(errno));
         }
         self.pending.push(BusEvent::Done { op, result: Ok(()) });
     }

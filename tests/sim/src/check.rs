@@ -9,7 +9,7 @@
 //! | timer | a timer that was set anew does nothing at its old time |
 //! | buried alive | nobody is recovered who could still write |
 //! | told twice | a death is told to a kernel once |
-//! | view | a use that a kernel knew and knows no more never comes back |
+//! | view | a use that a kernel knew and knows no more never comes back, while its daemon lives |
 //! | lost death | who died is not taken for one who left |
 //! | stranger | two nodes that write know each other |
 //! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |

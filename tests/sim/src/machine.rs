@@ -189,7 +189,7 @@ pub struct Machine {
     pub disk_mood: Mood,
     /// Deaths that its kernel was told of in this boot.
     pub told_down: BTreeSet<(GroupId, NodeId, Incarnation)>,
-    /// Whom its kernel was told to forget in this boot.
+    /// Whom its kernel was told to forget by this daemon: one that starts may remember less.
     pub past: BTreeSet<(GroupId, NodeId, Incarnation)>,
     /// Whether it stays as it is when all others are healed.
     pub given_up: bool,

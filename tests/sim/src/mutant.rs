@@ -1,13 +1,14 @@
 //! Mutants: the core with one thing in it made wrong, which the checkers must notice.
 //!
 //! A mutant is a file for a person to read. Its head says `name` (that of the file), `why` (the disaster
-//! that it would be) and `seeds_max` (so many seeds, from 0, have to be enough to catch it); a line that
-//! is indented goes on with the one before. Then come the changes, each of whole lines that stand in
-//! the source exactly once, so that no mutant can rot unnoticed:
+//! that it would be), `caught_by` (the checkers of which one has to see it, `a or b`) and `seeds_max` (so many
+//! seeds, from 0, have to be enough); a line that is indented goes on with the one before. Then come the changes,
+//! each of whole lines that stand in the source exactly once, so that no mutant can rot unnoticed:
 //!
 //! ```text
 //! name: quorum-not-asked
 //! why: A node that is cut off buries all others.
+//! caught_by: gate
 //! seeds_max: 20
 //!
 //! file: bridge/core/src/node.rs
@@ -38,7 +39,9 @@ pub struct Mutant {
     pub name: String,
     /// Why it would be a disaster.
     pub why: String,
-    /// How many seeds must be enough to catch it.
+    /// The checkers of which one must catch it.
+    pub caught_by: Vec<String>,
+    /// How many seeds must be enough for that.
     pub seeds_max: u64,
     /// What is different in it.
     pub changes: Vec<Change>,
@@ -83,8 +86,13 @@ impl Mutant {
     /// # Errors
     /// The line that cannot be understood, or what is missing.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut mutant =
-            Self { name: String::new(), why: String::new(), seeds_max: 0, changes: vec![] };
+        let mut mutant = Self {
+            name: String::new(),
+            why: String::new(),
+            caught_by: vec![],
+            seeds_max: 0,
+            changes: vec![],
+        };
         let mut part = Part::Head;
         for (index, line) in text.lines().enumerate() {
             let understood = match (part, line) {
@@ -117,6 +125,7 @@ impl Mutant {
         match key {
             "name" => self.name = value.to_owned(),
             "why" => self.why = value.to_owned(),
+            "caught_by" => self.caught_by = value.split(" or ").map(str::to_owned).collect(),
             "seeds_max" => {
                 self.seeds_max = value.parse().map_err(|_| format!("'{value}' is no number"))?;
             }
@@ -125,7 +134,7 @@ impl Mutant {
                 find: String::new(),
                 replace: String::new(),
             }),
-            _ => return Err(format!("'{key}' is none of name, why, seeds_max, file")),
+            _ => return Err(format!("'{key}' is none of name, why, caught_by, seeds_max, file")),
         }
         Ok(())
     }
@@ -141,8 +150,9 @@ impl Mutant {
 
     fn whole(self) -> Result<Self, String> {
         let is_empty = self.changes.iter().any(|it| it.find.is_empty() || it.find == it.replace);
-        if self.name.is_empty() || self.why.is_empty() || self.seeds_max == 0 {
-            return Err("name, why or seeds_max is missing".to_owned());
+        let is_named = !self.name.is_empty() && !self.why.is_empty();
+        if !is_named || self.caught_by.is_empty() || self.seeds_max == 0 {
+            return Err("name, why, caught_by or seeds_max is missing".to_owned());
         }
         if self.changes.is_empty() || is_empty {
             return Err("it changes nothing".to_owned());

@@ -107,6 +107,8 @@ const USER: &[[&str; 3]] = &[
 const USER_RARE: &[[&str; 3]] = &[
     // The use died in another boot, and its successor speaks in the same event.
     ["user", "another use", "user"],
+    // The same, and our shim did not know the use that died.
+    ["user", "condemned", "user"],
     ["dead", "another use", "dead"],
 ];
 

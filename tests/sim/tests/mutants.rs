@@ -8,6 +8,7 @@ const ONE: &str = "\
 name: one
 why: It would be
   a disaster.
+caught_by: gate or rest
 seeds_max: 7
 
 file: a.rs
@@ -39,6 +40,7 @@ fn a_mutant_is_read() {
     let mutant = Mutant::parse(ONE).expect("a mutant");
     assert_eq!((mutant.name.as_str(), mutant.seeds_max), ("one", 7));
     assert_eq!(mutant.why, "It would be a disaster.");
+    assert_eq!(mutant.caught_by, ["gate", "rest"]);
     let [change] = mutant.changes.as_slice() else { panic!("{:?}", mutant.changes) };
     assert_eq!(change.apply("{\n    old();\n}\n").as_deref(), Ok("{\n    new();\n}\n"));
 }
@@ -55,7 +57,7 @@ fn a_change_stands_in_the_source_exactly_once() {
 #[test]
 fn what_is_no_mutant_is_refused() {
     let cases = [
-        (ONE.replace("seeds_max: 7", "seeds_max: many"), "line 4: 'many' is no number"),
+        (ONE.replace("seeds_max: 7", "seeds_max: many"), "line 5: 'many' is no number"),
         (ONE.replace("seeds_max: 7\n", ""), "seeds_max is missing"),
         (ONE.replace("name: one", "nam: one"), "line 1: 'nam' is none of"),
         (ONE.replace("name: one", "one"), "line 1: 'one' is no 'key: value'"),

@@ -388,3 +388,35 @@ fn words_without_end_are_not_kept() {
     let most = nodes.iter().map(|node| node.groups).max();
     assert_eq!(most, Some(2 * proto::GROUPS_MAX));
 }
+
+/// Corosync keeps no order between two groups: a State may come before the Hello that names the use. It is said once.
+#[test]
+fn a_state_before_its_hello() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.run(Event::Begin(begin(1, &mnt())));
+    rig.handle(joined(group_channel(), &[1, 2], &[2], Reason::Join));
+    expect_nothing(rig.handle(state_of(2, &[1, 2])));
+    let mut gone = rig.clone();
+    rig.run(hello_of(2, hello_using(2, 1)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+    // Whoever has left meanwhile is not held to it.
+    gone.handle(left(group_channel(), &[1], &[2], Reason::Leave));
+    gone.handle(joined(group_channel(), &[1, 2], &[2], Reason::Join));
+    let actions = gone.handle(hello_of(2, hello_using(2, 1)));
+    let is_user = |it: &Action| matches!(it, Action::Note(Note::UserJoined(..)));
+    assert!(!actions.iter().any(is_user), "{actions:?}");
+}
+
+/// A daemon that we have not heard at all is no speaker yet; what it said in the group counts once it is.
+#[test]
+fn a_state_before_the_first_hello() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2]);
+    rig.run(Event::Begin(begin(1, &mnt())));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    rig.run(joined(group_channel(), &[1, 2], &[2], Reason::Join));
+    expect_nothing(rig.handle(state_of(2, &[1, 2])));
+    assert_eq!(rig.node(2).0, "silent");
+    rig.run(hello_of(2, hello_using(2, 1)));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}

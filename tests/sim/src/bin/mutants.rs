@@ -9,7 +9,7 @@ use o2bridge_sim::mutant::Mutant;
 use o2bridge_sim::report::Report;
 
 const HELP: &str = "\
-Runs mutated cores in the simulator: each must be caught within its number of seeds.
+Runs mutated cores in the simulator: each must be caught within its number of seeds, by the checker that it is for.
 
 usage: mutants [NAME]...
 
@@ -99,7 +99,7 @@ fn run(lab: &Lab, mutants: &[Mutant]) -> bool {
         if let End::Caught(_, seed) = end {
             needed = needed.max(seed + 1);
         }
-        let good = matches!(end, End::Caught(..));
+        let good = matches!(&end, End::Caught(by, _) if mutant.caught_by.contains(by));
         judge(&mutant.name, mutant.seeds_max, end, good);
     }
     let end = lab.core_as_it_is(needed);

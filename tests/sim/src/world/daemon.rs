@@ -108,14 +108,12 @@ impl World {
         }
     }
 
-    /// A message waits behind those of its channel and of the control group that corosync was too busy for.
+    /// A message waits behind those of its channel that corosync was too busy for, and for nothing else.
     fn queue(&mut self, node: NodeId, life: u64, channel: Channel, bytes: Vec<u8>) {
         let is_busy = self.is_flaky(24);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let (from, Some(daemon)) = (machine.member(), machine.daemon.as_mut()) else { return };
-        let is_queue = |it: &Channel| daemon.outbox.contains_key(it);
-        let waits = is_queue(&channel);
-        let is_busy = is_busy || is_queue(&Channel::Control);
+        let waits = daemon.outbox.contains_key(&channel);
         if waits || is_busy {
             daemon.outbox.entry(channel).or_default().push_back(bytes);
         } else if let Some(from) = from {
@@ -127,10 +125,7 @@ impl World {
     }
 
     pub(super) fn pump(&mut self, node: NodeId, life: u64, channel: Channel) {
-        let daemon = self.machines.get(&node).and_then(|it| it.daemon.as_ref());
-        let is_behind = channel != Channel::Control
-            && daemon.is_some_and(|it| it.outbox.contains_key(&Channel::Control));
-        if is_behind || self.is_flaky(2) {
+        if self.is_flaky(2) {
             return self.after_us(PUMP_US, Job::Pump(node, life, channel));
         }
         let Some(machine) = self.machines.get_mut(&node).filter(|it| it.life == life) else {

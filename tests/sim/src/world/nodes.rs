@@ -161,6 +161,7 @@ impl World {
             tunables: machine.tunables.clone(),
         };
         machine.keeper.alive = true;
+        machine.past.clear();
         let words = Words::after(&saved);
         machine.daemon = Some(Daemon {
             core: Core::new(config, saved),
