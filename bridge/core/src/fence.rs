@@ -5,7 +5,7 @@
 //! |---|---|---|---|---|---|---|---|---|
 //! | Needed  | Fenced | run → Running, once it may be | - | - | - | Fenced | - | - |
 //! | Running | Fenced | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
-//! | Pausing | Fenced | - | - | - | run → Running, or → Needed | Fenced | Needed | - |
+//! | Pausing | Fenced | - | - | - | run → Running once it may be, or → Needed | Fenced | Needed | - |
 //! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
 //!
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
@@ -325,12 +325,25 @@ impl Lost {
     }
 
     /// The pause between attempts is over. A turn that passed to another daemon is not ours to go on.
-    pub(crate) fn handle_timer(&mut self, node: NodeId, ours: bool, fx: &mut Effects<'_>) {
-        let agents = matches!(fx.tunables.fencing, Fencing::Agent { .. });
-        match self.stage {
-            Stage::Pausing { attempt } if ours && agents => self.run(node, attempt, fx),
-            Stage::Pausing { .. } => self.stage = Stage::Needed,
-            Stage::Needed | Stage::Running { .. } | Stage::Fenced(_) => {}
+    /// One of ours that may not begin yet goes on later where it stopped.
+    pub(crate) fn handle_timer(
+        &mut self,
+        node: NodeId,
+        (ours, is_agreed): (bool, bool),
+        fx: &mut Effects<'_>,
+    ) {
+        match (self.stage, fx.tunables.fencing) {
+            (Stage::Pausing { attempt }, Fencing::Agent { pause_ms, .. }) if ours => {
+                if self.may_be_fenced(is_agreed) {
+                    self.run(node, attempt, fx);
+                } else {
+                    fx.arm(Timer::Fence(node), pause_ms);
+                }
+            }
+            (Stage::Pausing { .. }, Fencing::None | Fencing::Ack | Fencing::Agent { .. }) => {
+                self.stage = Stage::Needed;
+            }
+            (Stage::Needed | Stage::Running { .. } | Stage::Fenced(_), _) => {}
         }
     }
 

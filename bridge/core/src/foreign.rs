@@ -14,6 +14,9 @@ impl Nodes {
         envelope: Envelope,
         fx: &mut Effects<'_>,
     ) -> bool {
+        if !envelope.in_use {
+            self.refused_by.remove(&from.node);
+        }
         let peer = self.peers.entry(from.node).or_insert(Peer::UNKNOWN);
         let known = Daemon::Incompatible(from.pid, envelope);
         let is_news = peer.daemon != known;

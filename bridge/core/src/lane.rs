@@ -13,6 +13,7 @@
 //! | any | the group is expelled | Save(image) if it changed, else nothing |
 //! | not attached | gate and attach open, locking protocol chosen, users not saved | Save(users, unfinished) |
 //! | not attached | gate and attach open, locking protocol chosen | Attach(users) |
+//! | any but detached | a verb failed since the last save, services not saved | Save(image) |
 //! | attached, granting | gate open, users ≠ told or a death, not marked | Save(users, unfinished) |
 //! | attached, granting | gate open, users ≠ told or a death | Suspend |
 //! | attached, a resume failed | gate open, users = told, no deaths, locking protocol chosen if not known to be attached | Resume(users) |
@@ -129,6 +130,8 @@ pub(crate) struct Lane {
     is_held: bool,
     /// Another step has failed since: whether it still uses the group is to be seen first.
     is_detach_due: bool,
+    /// A verb has failed since the last save: whoever waits for one must not wait for the verb.
+    is_save_due: bool,
     /// It was told to suspend, and has not surely resumed since.
     may_be_suspended: bool,
     work: Work,
@@ -151,6 +154,7 @@ impl Lane {
             saved: None,
             is_held: false,
             is_detach_due: false,
+            is_save_due: false,
             may_be_suspended: false,
             work: Work::Idle,
         }
@@ -168,6 +172,7 @@ impl Lane {
             saved: Some(image),
             is_held: false,
             is_detach_due: false,
+            is_save_due: false,
             may_be_suspended: unfinished,
             work: Work::Idle,
         }
@@ -250,7 +255,10 @@ impl Lane {
                 }
             };
         }
-        let verb = if want.expelled || !want.gate { None } else { self.next_verb(want) };
+        let saves_first =
+            self.is_save_due && self.saved_services() != Some(want.image.services.as_slice());
+        let may_tell = want.gate && !want.expelled && !saves_first;
+        let verb = if may_tell { self.next_verb(want) } else { None };
         verb.or_else(|| self.save_if_changed(want))
     }
 
@@ -359,6 +367,7 @@ impl Lane {
         if let Err(error) = result {
             self.work = Work::Pausing;
             self.is_detach_due = self.is_held && step != Step::Detach;
+            self.is_save_due = !matches!(step, Step::Save(_));
             match &step {
                 // Half of it may have been done, or all: nobody knows whether the shim grants.
                 Step::Attach(_) | Step::Suspend => self.grip = Grip::Unfinished,
@@ -376,6 +385,7 @@ impl Lane {
         match &step {
             Step::Save(image) => {
                 self.saved.clone_from(image);
+                self.is_save_due = false;
                 // In use again: that it could once not be left means nothing any more.
                 self.is_held &= image.as_ref().is_none_or(|image| image.services.is_empty());
             }

@@ -74,10 +74,8 @@ impl Nodes {
 
     /// Whether it is our turn to fence this node.
     pub(crate) fn is_our_turn(&self, node: NodeId) -> bool {
-        let is_ours = |lost: &Lost| {
-            lost.may_be_fenced(self.is_agreed()) && is_turn(&self.fencers(), lost.turn, self.me)
-        };
-        self.is_in_force() && self.lost.get(&node).is_some_and(is_ours)
+        let turn = self.lost.get(&node).map_or(0, |lost| lost.turn);
+        self.is_in_force() && is_turn(&self.fencers(), turn, self.me)
     }
 
     pub(crate) fn fencers(&self) -> Vec<NodeId> {
@@ -139,10 +137,16 @@ impl Nodes {
         })
     }
 
-    /// Whether a node says itself, in this boot, that it has ended these uses.
+    /// Whether a node says itself, in this boot, that it has ended these uses; or has said so, and is without its
+    /// daemon since: then it begins nothing.
     pub(crate) fn has_ended(&self, node: NodeId, boot: BootId, uses: &Uses) -> bool {
         self.peers.get(&node).is_some_and(|peer| {
-            matches!(peer.daemon, Daemon::Speaking(_))
+            let is_heard = match peer.daemon {
+                Daemon::Speaking(_) => true,
+                Daemon::Absent | Daemon::Ignored => peer.complete && peer.heard_in.is_some(),
+                Daemon::Silent | Daemon::Incompatible(..) => false,
+            };
+            is_heard
                 && peer.boot == Some(boot)
                 && uses.iter().all(|(group, old)| peer.uses.get(group).is_none_or(|it| it > old))
                 && uses.values().all(|old| *old >= peer.memory_from)

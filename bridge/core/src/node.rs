@@ -148,6 +148,8 @@ pub(crate) struct Nodes {
     /// Whose silence is to be judged, and whether a word of ours has come back since: a ring that broke and does
     /// not form anew is quorate, and silent, for as long as that takes, and nobody is told.
     pub(crate) asked: BTreeMap<NodeId, bool>,
+    /// Who has been answered that we know all users, and has not said since that it does.
+    pub(crate) assured: BTreeSet<NodeId>,
     /// Who was told once more of a proof, about whom, and what it had said.
     pub(crate) reminded: BTreeMap<(NodeId, NodeId), Testimony>,
     /// Whether our Hello no longer says what we know.
@@ -175,6 +177,7 @@ impl Nodes {
             locking_heard: locking.running.is_some(),
             locking,
             asked: BTreeMap::new(),
+            assured: BTreeSet::new(),
             reminded: BTreeMap::new(),
             stale_hello: true,
         }
@@ -232,9 +235,13 @@ impl Nodes {
 
     /// Out of quorum, others may decide things that we do not hear of.
     pub(crate) fn handle_quorum(&mut self, quorum: Quorum) {
+        let is_same = |old: &Quorum| !old.quorate && old.ring.id == quorum.ring.id;
         if !quorum.quorate {
             self.stale_hello |= self.witness;
             self.handle_absence();
+        } else if self.quorum.as_ref().is_some_and(is_same) {
+            // Whatever a witness said in this ring did not count: it has to say it again.
+            self.stale_hello = true;
         }
         self.quorum = Some(quorum);
         self.review_base();
@@ -288,6 +295,7 @@ impl Nodes {
         self.stale_hello |= !came.is_empty();
         for node in came {
             self.reminded.retain(|(from, _), _| from != node);
+            self.assured.remove(node);
             self.lost.values_mut().for_each(|lost| lost.known_to.retain(|it| it != node));
             let Some(peer) = self.peers.get_mut(node) else { continue };
             match peer.daemon {
@@ -308,6 +316,7 @@ impl Nodes {
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
         self.asked.clear();
+        self.assured.clear();
         self.reminded.clear();
         for lost in self.lost.values_mut() {
             lost.known_to.clear();
@@ -351,6 +360,13 @@ impl Nodes {
             let fell_silent = spoke && peer.daemon == Daemon::Absent && !peer.uses.is_empty();
             self.stale_hello |= fell_silent;
         }
+        let is_there = |node: &NodeId| {
+            self.peers.get(node).is_some_and(|peer| match peer.daemon {
+                Daemon::Silent | Daemon::Speaking(_) | Daemon::Incompatible(..) => true,
+                Daemon::Absent | Daemon::Ignored => false,
+            })
+        };
+        self.refused_by.retain(|node, _| is_there(node));
     }
 
     /// Who has a debt: a use without its daemon, or a daemon without its word, in a quorate ring.
@@ -437,9 +453,9 @@ impl Nodes {
         })
     }
 
-    /// Whether others hold this boot of ours for dead.
+    /// Whether others hold this boot of ours for dead. A daemon that is gone does not: its successor says so anew.
     pub(crate) fn is_buried(&self) -> bool {
-        !self.buried_by.is_empty()
+        self.buried_by.iter().any(|node| self.speaker(*node).is_some())
     }
 
     /// The ring to name in our Hello: one whose quorum notification we have seen.

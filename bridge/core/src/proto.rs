@@ -287,6 +287,12 @@ impl Input<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// The boot of whoever speaks: it knows it.
+    fn boot(&mut self) -> Result<BootId, Garbage> {
+        let boot = BootId(self.u128()?);
+        if boot == BootId::UNSEEN { Err(Garbage::Value) } else { Ok(boot) }
+    }
+
     fn u128(&mut self) -> Result<u128, Garbage> {
         self.array().map(u128::from_le_bytes)
     }
@@ -306,7 +312,7 @@ impl Input<'_> {
     }
 
     fn hello(&mut self) -> Result<Hello, Garbage> {
-        let boot = BootId(self.u128()?);
+        let boot = self.boot()?;
         let memory_from = Incarnation(self.u64()?);
         let witness = self.flag()?;
         let ring = match self.flag()? {
@@ -344,7 +350,7 @@ impl Input<'_> {
 
     fn state(&mut self) -> Result<State, Garbage> {
         let incarnation = Incarnation(self.u64()?);
-        let boot = BootId(self.u128()?);
+        let boot = self.boot()?;
         let count = self.count(NODES_MAX)?;
         let told = (0..count)
             .map(|_| {

@@ -274,17 +274,25 @@ fn the_highest_numbers_do_not_overflow() {
 
 #[test]
 fn the_pause_is_over() {
-    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, true, fx));
+    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, (true, true), fx));
     let after = Stage::Running { op: OpId(71), attempt: SECOND, is_old: false };
     assert_eq!(outcome, ((), after, 0, vec![fence(0)]));
-    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, false, fx));
+    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, (false, true), fx));
     assert_eq!(outcome, ((), Stage::Needed, 0, vec![]));
     for ours in [true, false] {
         for stage in [Stage::Needed, RUNNING, FENCED] {
-            let outcome = call(stage, AGENT, |lost, fx| lost.handle_timer(NODE, ours, fx));
+            let outcome = call(stage, AGENT, |lost, fx| lost.handle_timer(NODE, (ours, true), fx));
             assert_eq!(outcome, ((), stage, 0, vec![]));
         }
     }
+}
+
+/// What is out of date waits until all have spoken, and goes on where it stopped.
+#[test]
+fn the_pause_is_over_before_all_have_spoken() {
+    let outcome = call(PAUSING, AGENT, |lost, fx| lost.handle_timer(NODE, (true, false), fx));
+    let again = Action::Arm { timer: Timer::Fence(NODE), generation: 1, at: Now(1_500) };
+    assert_eq!((outcome.1, &outcome.3), (PAUSING, &vec![again]));
 }
 
 /// The policy was changed during the pause: no agent runs that nobody configured any more.
@@ -292,7 +300,8 @@ fn the_pause_is_over() {
 fn the_pause_is_over_under_a_new_policy() {
     for policy in [Fencing::None, Fencing::Ack] {
         for ours in [true, false] {
-            let outcome = call(PAUSING, policy, |lost, fx| lost.handle_timer(NODE, ours, fx));
+            let outcome =
+                call(PAUSING, policy, |lost, fx| lost.handle_timer(NODE, (ours, true), fx));
             assert_eq!(outcome, ((), Stage::Needed, 0, vec![]), "{policy:?}");
         }
     }

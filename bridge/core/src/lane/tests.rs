@@ -231,6 +231,29 @@ fn a_group_that_cannot_be_left_is_asked_again_after_a_failed_step() {
     }
 }
 
+/// Whoever waits until a successor would find its service does not wait for a verb that fails.
+#[test]
+fn a_changed_service_is_saved_between_two_attempts() {
+    let (all, none) = (users(&[1, 2, 3]), dead(&[]));
+    let services = vec![SavedService { name: service("/mnt"), live: false }];
+    let fresh = || SavedGroup { services: services.clone(), ..image(&[1, 2, 3], true) };
+    let suspended = Lane { saved: Some(image(&[1, 2, 3], true)), ..lane(Grip::Suspended, &[1, 2]) };
+    let want = Want { image: SavedGroup { told: users(&[]), ..fresh() }, ..want(&all, &none) };
+    let resume = verb(Verb::Resume(peers(&all)));
+    let mut lane = suspended;
+    assert_eq!(advance(&mut lane, &want), resume);
+    with(|fx| lane.handle_done(Err(ERROR), fx));
+    lane.handle_timer();
+    assert_eq!(advance(&mut lane, &want), save(Some(fresh())));
+    // In vain: the verb comes again all the same.
+    let mut failed = lane.clone();
+    for (lane, result) in [(&mut lane, Ok(())), (&mut failed, Err(ERROR))] {
+        with(|fx| lane.handle_done(result, fx));
+        lane.handle_timer();
+        check(lane.clone(), &want, resume.clone());
+    }
+}
+
 #[test]
 fn an_expelled_group_only_saves() {
     let (all, gone) = (users(&[1, 2]), dead(&[(3, true)]));

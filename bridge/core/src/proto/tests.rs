@@ -39,7 +39,7 @@ fn hello() -> Hello {
 
 fn bare_hello() -> Hello {
     Hello {
-        boot: BootId(0),
+        boot: BootId(1),
         memory_from: Incarnation(0),
         ring: None,
         uses: Uses::new(),
@@ -135,6 +135,13 @@ fn values_that_are_never_sent() {
     let index = fate.len() - 7;
     fate[index] = 3;
     assert_eq!(decode(&fate), Err(Garbage::Value), "fate 3");
+    let nobody = BootId::UNSEEN;
+    for body in [
+        Body::Hello(Hello { boot: nobody, ..bare_hello() }),
+        Body::State(State { incarnation: Incarnation(1), boot: nobody, told: Users::new() }),
+    ] {
+        assert_eq!(decode(&encode(1, true, &body)), Err(Garbage::Value), "{body:?}");
+    }
 }
 
 #[test]

@@ -137,3 +137,20 @@ fn a_foreign_user_is_lost() {
     // The rig puts node 3 into every group; what it would say there is another matter.
     assert_eq!((rig.node(3).0, rig.waiting()), ("speaking", Waiting::Peer(node(3))));
 }
+
+/// It refused us while it used something. Once it does not, or is gone, that stands in nobody's way.
+#[test]
+fn a_foreign_refusal_is_over() {
+    let unused = [&foreign_bytes(1)[..9], &[0], &foreign_bytes(1)[10..]].concat();
+    for end in
+        [said(Channel::Control, 2, unused), left(Channel::Control, &[1], &[2], Reason::Leave)]
+    {
+        let mut rig = Rig::up(Fencing::None, &[1, 2]);
+        rig.run(said(Channel::Control, 2, foreign_refusal(1)));
+        expect(rig.handle(Event::Begin(begin(1, &mnt()))), vec![refused(1, incompatible())]);
+        rig.run(end);
+        let actions = rig.handle(Event::Begin(begin(2, &mnt())));
+        assert!(!actions.contains(&refused(2, incompatible())), "{actions:?}");
+        assert_ne!(rig.state(), "none");
+    }
+}

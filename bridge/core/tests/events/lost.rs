@@ -194,13 +194,12 @@ fn a_node_was_let_in_again_without_us() {
         (true, Fate::Missing),
     ] {
         let mut rig = Rig::up(AGENT, &[1, 2, 3]);
-        let by = |n, seq, testimony| {
-            let hello = Hello { witness, testimony: vec![testimony], ..hello(n, seq) };
-            hello_of(n, hello)
+        let by = |witness, seq, testimony| {
+            hello_of(2, Hello { witness, testimony: vec![testimony], ..hello(2, seq) })
         };
         rig.run(Event::Nodelist(nodes(&[1, 2, 3, 4])));
-        rig.run(by(2, 1, testimony(4, Fate::Condemned { turn: 1 })));
-        rig.run(by(2, 1, testimony(4, Fate::Fenced)));
+        rig.run(by(true, 1, testimony(4, Fate::Condemned { turn: 1 })));
+        rig.run(by(true, 1, testimony(4, Fate::Fenced)));
         assert_eq!(rig.node(4).1, "fenced");
         rig.run(quorum(false, 1, &[1, 2, 3]));
         rig.run(quorum(true, 1, &[1, 2, 3]));
@@ -209,7 +208,7 @@ fn a_node_was_let_in_again_without_us() {
             rig.run(quorum(true, seq, &[1, 2, 3, 4]));
             rig.run(totem(Channel::Control, seq, &[1, 2, 3, 4]));
         }
-        rig.run(by(2, rig.seq, lost_again(fate)));
+        rig.run(by(witness, rig.seq, lost_again(fate)));
         let expected = match (witness, fate) {
             (false, _) => "fenced",
             (true, Fate::Missing) => "none",
@@ -459,4 +458,73 @@ fn the_fencing_of_another_boot_proves_nothing() {
     let after = rig.run(done(op));
     let down = Verb::NodeDown(node(2), inc(2));
     assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
+}
+
+/// Who knows all users knows a node that uses nothing, too: what somebody who was away says of it is over.
+#[test]
+fn an_old_word_of_a_node_that_is_gone_as_it_should() {
+    for witness in [true, false] {
+        let mut rig = Rig::up(AGENT, &[1, 2]);
+        let word = Hello { witness, ..hello(2, 1) };
+        let actions = rig.run(hello_of(2, Hello { testimony: vec![condemned(3)], ..word }));
+        let fences = actions.iter().any(|it| matches!(it, Action::Fence { .. }));
+        assert_eq!(fences, witness, "{actions:?}");
+    }
+}
+
+/// The last word of a lost node was heard; what others said before they had heard it does not bury the node anew.
+#[test]
+fn a_word_that_crosses_the_last_one() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, 2)));
+    let seq = rig.next_ring(&[1, 2, 3]);
+    rig.run(quorum(true, seq, &[1, 2, 3]));
+    rig.run(joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp));
+    rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
+    rig.run(totem(group_channel(), seq, &[1, 2, 3]));
+    rig.run(hello_of(3, hello(3, seq)));
+    rig.run(left(Channel::Control, &[1, 2], &[3], Reason::Leave));
+    let crossing = Hello { testimony: vec![condemned(3)], ..hello_using(2, seq) };
+    rig.run(hello_of(2, crossing));
+    assert_eq!(rig.node(3), ("absent", "none", false));
+    assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
+}
+
+/// A node that ended all that it was buried in waits for no word of a daemon that is gone.
+#[test]
+fn buried_by_a_daemon_that_is_gone() {
+    let mut rig = Rig::up(Fencing::None, &[1, 2, 3]);
+    let ours = testimony(1, Fate::Condemned { turn: 0 });
+    rig.run(hello_of(3, Hello { testimony: vec![ours], ..hello(3, 1) }));
+    rig.run(Event::Begin(begin(1, &mnt())));
+    assert_eq!(rig.waiting(), Waiting::Fencing(node(1)));
+    rig.run(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+    // Whom the group lists is waited for, as by anybody who begins.
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+}
+
+/// Quorum comes to us in a ring in which the witness has spoken already, and to it earlier: we ask once, by our
+/// Hello, and it answers once.
+#[test]
+fn a_quorum_that_comes_after_the_ring() {
+    let asks = || Hello { witness: false, ..hello(2, 1) };
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    expect(rig.handle(hello_of(2, asks())), vec![say_hello(hello(1, 1))]);
+    expect_nothing(rig.handle(hello_of(2, asks())));
+    rig.handle(hello_of(2, hello(2, 1)));
+    expect(rig.handle(hello_of(2, asks())), vec![say_hello(hello(1, 1))]);
+
+    let mut rig = Rig::new(AGENT, Saved::default());
+    rig.handle(connected(&[1, 2, 3]));
+    rig.handle(quorum(false, 1, &[1, 2]));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.pump(own);
+    rig.run(hello_of(2, hello(2, 1)));
+    let actions = rig.handle(quorum(true, 1, &[1, 2]));
+    assert!(actions.contains(&say_hello(Hello { witness: false, ..hello(1, 1) })), "{actions:?}");
+    let actions = rig.handle(hello_of(2, hello(2, 1)));
+    assert!(actions.contains(&say_hello(hello(1, 1))), "{actions:?}");
 }
