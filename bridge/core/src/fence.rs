@@ -337,7 +337,7 @@ impl Lost {
                 if self.may_be_fenced(is_agreed) {
                     self.run(node, attempt, fx);
                 } else {
-                    fx.arm(Timer::Fence(node), pause_ms);
+                    fx.arm(Timer::Fence(node), pause_ms.max(fx.tunables.retry_ms));
                 }
             }
             (Stage::Pausing { .. }, Fencing::None | Fencing::Ack | Fencing::Agent { .. }) => {

@@ -40,13 +40,9 @@ impl Nodes {
         let is_of_ring =
             hello.ring.is_some() && hello.ring == self.ring.as_ref().map(|ring| ring.id);
         let is_of_now = is_of_ring && self.quorum.as_ref().is_some_and(|quorum| quorum.quorate);
-        // It has come to a quorum in a ring in which we have spoken already, or asks once more.
-        let asks = is_of_ring && peer.heard_in == hello.ring && Some(node) != self.me;
-        if hello.witness {
-            self.assured.remove(&node);
-        } else if asks && self.witness {
-            self.stale_hello |= self.assured.insert(node);
-        }
+        // Once more in this ring: quorum may have come to it after we spoke, and then our word did not count.
+        let asks = !hello.witness && is_of_ring && peer.heard_in == hello.ring;
+        self.stale_hello |= asks && self.witness && Some(node) != self.me;
         let mut uses = hello.uses.clone();
         let mut forgot = false;
         for (group, old) in peer.uses.iter().filter(|_| same_boot) {
@@ -67,6 +63,7 @@ impl Nodes {
             daemon: Daemon::Speaking(from.pid),
             boot: Some(hello.boot),
             uses,
+            is_heard: true,
             heard_in: hello.ring,
             forgot,
             complete: true,
@@ -117,7 +114,7 @@ impl Nodes {
                 self.hear_of_another_boot((from, is_of_now), testimony);
             }
             Fate::Condemned { turn } => {
-                let Some(lost) = self.bury(from, testimony) else { return };
+                let Some(lost) = self.bury(testimony) else { return };
                 let (is_raised, is_proven) = (lost.turn < turn, lost.is_proven());
                 if is_raised {
                     lost.pass_turn(turn);
@@ -134,9 +131,8 @@ impl Nodes {
             // Who has a proof says it again in this ring; an old word may be about a boot that is over.
             Fate::Fenced if !is_of_ring => {}
             Fate::Fenced => {
-                let is_news = self
-                    .bury(from, testimony)
-                    .is_some_and(|lost| lost.believe(node, is_of_now, fx));
+                let is_news =
+                    self.bury(testimony).is_some_and(|lost| lost.believe(node, is_of_now, fx));
                 self.stale_hello |= is_news;
             }
         }
@@ -186,6 +182,7 @@ impl Nodes {
             Some(old) if old != testimony.boot => {
                 consequences.push(Consequence::Seen(testimony.node, testimony.boot));
                 peer.uses.clear();
+                peer.is_heard = false;
             }
             Some(_) | None => {}
         }
@@ -251,7 +248,7 @@ impl Nodes {
     }
 
     /// The entry of a node that others condemned; `None` if we know the node in a later boot.
-    fn bury(&mut self, from: NodeId, testimony: &Testimony) -> Option<&mut Lost> {
+    fn bury(&mut self, testimony: &Testimony) -> Option<&mut Lost> {
         let node = testimony.node;
         if testimony.boot == BootId::UNSEEN && (self.witness || self.is_in_ring(node)) {
             // We know what they do not, or the node can say it: a word that crossed ours must not fence it once more.
@@ -264,12 +261,6 @@ impl Nodes {
         // it did so before it knew them.
         let is_here = self.witness && !is_lost && known.is_some() && self.is_in_ring(node);
         if (is_speaking || is_here) && known != Some(testimony.boot) {
-            return None;
-        }
-        // Nor one about a node that it knows nothing of: that one is gone as it should, or has just come. A witness
-        // would not hold it for lost.
-        let is_told_by_witness = self.peers.get(&from).is_some_and(|peer| peer.witness);
-        if self.witness && !is_lost && known.is_none() && !is_told_by_witness {
             return None;
         }
         // A word that crossed the release: what is over is not buried again.

@@ -255,8 +255,9 @@ impl Lane {
                 }
             };
         }
-        let saves_first =
-            self.is_save_due && self.saved_services() != Some(want.image.services.as_slice());
+        let saves_first = self.is_attached()
+            && self.is_save_due
+            && self.saved_services() != Some(want.image.services.as_slice());
         let may_tell = want.gate && !want.expelled && !saves_first;
         let verb = if may_tell { self.next_verb(want) } else { None };
         verb.or_else(|| self.save_if_changed(want))

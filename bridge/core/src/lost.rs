@@ -140,13 +140,14 @@ impl Nodes {
     /// Whether a node says itself, in this boot, that it has ended these uses; or has said so, and is without its
     /// daemon since: then it begins nothing.
     pub(crate) fn has_ended(&self, node: NodeId, boot: BootId, uses: &Uses) -> bool {
+        let in_force = self.is_in_force();
         self.peers.get(&node).is_some_and(|peer| {
-            let is_heard = match peer.daemon {
+            let is_said = match peer.daemon {
                 Daemon::Speaking(_) => true,
-                Daemon::Absent | Daemon::Ignored => peer.complete && peer.heard_in.is_some(),
+                Daemon::Absent | Daemon::Ignored => in_force && peer.complete && peer.is_heard,
                 Daemon::Silent | Daemon::Incompatible(..) => false,
             };
-            is_heard
+            is_said
                 && peer.boot == Some(boot)
                 && uses.iter().all(|(group, old)| peer.uses.get(group).is_none_or(|it| it > old))
                 && uses.values().all(|old| *old >= peer.memory_from)

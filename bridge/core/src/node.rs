@@ -67,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) daemon: Daemon,
     pub(crate) boot: Option<BootId>,
     pub(crate) uses: Uses,
+    /// Whether its uses are what a daemon of this boot said.
+    pub(crate) is_heard: bool,
     /// The ring that its last Hello was said in.
     pub(crate) heard_in: Option<RingId>,
     /// Whether some of its uses are older than its daemon's memory: they may still be mounted.
@@ -88,6 +90,7 @@ impl Peer {
         daemon: Daemon::Absent,
         boot: None,
         uses: Uses::new(),
+        is_heard: false,
         heard_in: None,
         forgot: false,
         complete: false,
@@ -148,8 +151,6 @@ pub(crate) struct Nodes {
     /// Whose silence is to be judged, and whether a word of ours has come back since: a ring that broke and does
     /// not form anew is quorate, and silent, for as long as that takes, and nobody is told.
     pub(crate) asked: BTreeMap<NodeId, bool>,
-    /// Who has been answered that we know all users, and has not said since that it does.
-    pub(crate) assured: BTreeSet<NodeId>,
     /// Who was told once more of a proof, about whom, and what it had said.
     pub(crate) reminded: BTreeMap<(NodeId, NodeId), Testimony>,
     /// Whether our Hello no longer says what we know.
@@ -177,7 +178,6 @@ impl Nodes {
             locking_heard: locking.running.is_some(),
             locking,
             asked: BTreeMap::new(),
-            assured: BTreeSet::new(),
             reminded: BTreeMap::new(),
             stale_hello: true,
         }
@@ -295,7 +295,6 @@ impl Nodes {
         self.stale_hello |= !came.is_empty();
         for node in came {
             self.reminded.retain(|(from, _), _| from != node);
-            self.assured.remove(node);
             self.lost.values_mut().for_each(|lost| lost.known_to.retain(|it| it != node));
             let Some(peer) = self.peers.get_mut(node) else { continue };
             match peer.daemon {
@@ -316,7 +315,6 @@ impl Nodes {
         self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
         self.asked.clear();
-        self.assured.clear();
         self.reminded.clear();
         for lost in self.lost.values_mut() {
             lost.known_to.clear();

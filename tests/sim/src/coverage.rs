@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
-    Action, Channel, Event, Finding, GroupId, Note, Refusal, Reply, ServiceName, Snapshot,
+    Action, Channel, Event, Finding, GroupId, Note, OpError, Refusal, Reply, ServiceName, Snapshot,
 };
 
 use crate::tables::{MOVES, Move, RARE};
+use crate::world::LIBRARY;
 
 /// How often each move was made.
 #[derive(Debug, Clone, Default)]
@@ -162,6 +163,10 @@ impl Watch<'_> {
     /// The end of a join or leave of this channel, in words; `None` if the event is no such end.
     fn channel_end(&self, channel: Channel) -> Option<&'static str> {
         let Event::Done { result, .. } = self.seen.event else { return None };
+        // Of a connection that is gone, nobody waits for any end.
+        if *result == Err(OpError::Corosync(LIBRARY)) {
+            return None;
+        }
         match self.seen.cause? {
             Action::Join { channel: it, .. } if *it == channel => {
                 Some(if result.is_ok() { "join ok" } else { "join failed" })

@@ -233,6 +233,8 @@ const STAGE: &[[&str; 3]] = &[
     ["fenced", "out of date, or used more", "running"],
 ];
 const STAGE_RARE: &[[&str; 3]] = &[
+    // Not all have spoken yet, and nobody here knows all users.
+    ["retrying", "pause over", "retrying"],
     // What a node uses becomes known in the middle of its fencing.
     ["running", "used more", "needed"],
     ["retrying", "used more", "needed"],

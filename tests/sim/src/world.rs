@@ -22,6 +22,8 @@ pub use explore::{Choice, Reach};
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use effects::LIBRARY;
+
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Channel, Event, GroupId, LockingProtocol, Member, NodeId, OpId, Tunables,

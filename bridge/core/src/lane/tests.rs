@@ -254,6 +254,20 @@ fn a_changed_service_is_saved_between_two_attempts() {
     }
 }
 
+/// Begun again while the last attempt to leave was under way, which went well.
+#[test]
+fn a_group_that_was_left_at_last_is_attached_anew() {
+    let (all, none) = (users(&[1]), dead(&[]));
+    let left = SavedGroup { services: vec![], ..image(&[1], true) };
+    let mut lane = Lane { saved: Some(left), ..lane(Grip::Granting, &[1]) };
+    for result in [Err(ERROR), Ok(())] {
+        lane.work = Work::Busy(OpId(1), Step::Detach);
+        with(|fx| lane.handle_done(result, fx));
+        lane.handle_timer();
+    }
+    check(lane, &want(&all, &none), verb(Verb::Attach(peers(&all))));
+}
+
 #[test]
 fn an_expelled_group_only_saves() {
     let (all, gone) = (users(&[1, 2]), dead(&[(3, true)]));

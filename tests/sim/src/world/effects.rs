@@ -17,7 +17,7 @@ const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const ENOSPC: i32 = 28;
 /// `CS_ERR_LIBRARY`.
-const LIBRARY: u32 = 2;
+pub(crate) const LIBRARY: u32 = 2;
 /// `CS_ERR_TRY_AGAIN`.
 const TRY_AGAIN: u32 = 6;
 
