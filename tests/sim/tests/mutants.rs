@@ -35,6 +35,26 @@ fn every_mutant_fits_the_source() {
     }
 }
 
+/// No checker can die unnoticed: a mutant has to be caught by it, or it has a test of its own in `src/check/tests.rs`
+/// or `tests/runs.rs`.
+#[test]
+fn every_checker_is_shown_to_speak() {
+    let source = std::fs::read_to_string(root().join("tests/sim/src/check.rs")).expect("check.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" | ").next());
+    let named: Vec<&str> = rows.skip(1).flat_map(|row| row.split(", ")).collect();
+    assert!(named.len() > 15, "{named:?}");
+    let mutants = Mutant::read_all(&root().join("tests/sim/mutants")).expect("readable mutants");
+    let caught: Vec<String> = mutants.into_iter().flat_map(|it| it.caught_by).collect();
+    let tested = ["buried alive", "view", "lock", "silence"];
+    for checker in &named {
+        let is_shown = tested.contains(checker) || caught.iter().any(|it| it == checker);
+        assert!(is_shown, "nothing shows that '{checker}' can speak");
+    }
+    for by in caught.iter().filter(|by| *by != "panic") {
+        assert!(named.contains(&by.as_str()), "there is no checker '{by}'");
+    }
+}
+
 #[test]
 fn a_mutant_is_read() {
     let mutant = Mutant::parse(ONE).expect("a mutant");

@@ -1,6 +1,6 @@
 //! What no mutated core can show, because another checker would speak first.
 
-use o2bridge_core::{Action, Event, Incarnation, NodeId, OpId, Peers, ServiceName};
+use o2bridge_core::{Action, Event, Incarnation, NodeId, OpId, Peers, ServiceName, Verb};
 
 use crate::kernel::Region;
 use crate::options::{Options, Policy, ShimKind};
@@ -76,4 +76,49 @@ fn effects_that_pile_up() {
     let life = world.machines[&NodeId(1)].life;
     world.tell(NodeId(1), life, Event::Stalled);
     assert_eq!(world.violation.map(|it| it.text), Some("n1 has begun 100 effects".to_owned()));
+}
+
+/// Node 2 has the volume mounted, and its kernel and node 1's know each other.
+fn both_use_it() -> World {
+    let mut world = idle();
+    let group = volume(0);
+    let known = Peers::from([1, 2].map(|n| (NodeId(n), Incarnation(7))));
+    for machine in world.machines.values_mut() {
+        let region = Region { known: known.clone(), suspended: false, asked: true };
+        machine.kernel.regions.insert(group, region);
+        let service = ServiceName::new(ServiceName::OCFS2).unwrap();
+        machine.kernel.mounts.insert(group, [service].into());
+        let owner = Owner { node: machine.id, boot: machine.boot, incarnation: Incarnation(7) };
+        world.volumes.entry(group).or_default().fates.insert(owner, Fate::Active);
+    }
+    world
+}
+
+#[test]
+fn who_can_still_write_is_recovered() {
+    let mut world = both_use_it();
+    world.recover(NodeId(1), volume(0), NodeId(2), Incarnation(7));
+    assert_eq!(world.violation.map(|it| it.checker), Some("buried alive"));
+
+    let mut world = both_use_it();
+    world.machines.get_mut(&NodeId(2)).unwrap().lose_power(ShimKind::Record);
+    world.recover(NodeId(1), volume(0), NodeId(2), Incarnation(7));
+    assert_eq!(world.violation, None);
+}
+
+#[test]
+fn a_use_that_comes_back() {
+    let mut world = both_use_it();
+    let group = volume(0);
+    let all = world.machines[&NodeId(1)].kernel.regions[&group].known.clone();
+    let alone = Peers::from([(NodeId(1), Incarnation(7))]);
+    let fates = &mut world.volumes.get_mut(&group).unwrap().fates;
+    fates.values_mut().for_each(|fate| *fate = Fate::Ended);
+    for (peers, by) in [(alone, None), (all, Some("view"))] {
+        let verb = Verb::Resume(peers);
+        world.check_told(NodeId(1), group, &verb);
+        let kernel = &mut world.machines.get_mut(&NodeId(1)).unwrap().kernel;
+        assert_eq!(kernel.apply(group, &verb), Ok(()));
+        assert_eq!(world.violation.as_ref().map(|it| it.checker), by);
+    }
 }
