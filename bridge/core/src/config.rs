@@ -6,7 +6,7 @@ use crate::types::{BootId, Incarnation};
 /// What the core is made with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// This boot of this node.
+    /// This boot of this node, not [`BootId::UNSEEN`]: nobody takes a word of that.
     pub boot: BootId,
     /// Incarnations that this daemon gives out are this and larger; no earlier daemon of this node
     /// gave out one as large.

@@ -98,13 +98,13 @@ impl OnlyInstance {
 /// Reads the kernel's name for its boot.
 ///
 /// # Errors
-/// The file cannot be read, or holds something else.
+/// The file cannot be read, or holds something else: all zeros name no boot.
 pub fn boot_id(path: &Path) -> Result<BootId, ProcessError> {
     let text = std::fs::read_to_string(path).map_err(|error| file_error("read", path, error))?;
     let text = text.trim();
     let digits: String = text.chars().filter(|digit| *digit != '-').collect();
     match u128::from_str_radix(&digits, 16) {
-        Ok(id) if digits.len() == 32 => Ok(BootId(id)),
+        Ok(id) if digits.len() == 32 && BootId(id) != BootId::UNSEEN => Ok(BootId(id)),
         Ok(_) | Err(_) => Err(ProcessError::BootId { path: path.into(), text: text.into() }),
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         let path = dir.path().join("boot_id");
         std::fs::write(&path, "00000000-0000-0000-0000-0000000000ff\n").unwrap();
         assert_eq!(boot_id(&path).unwrap(), BootId(0xff));
-        for bad in ["", "ff\n", "0000000000000000000000000000000g"] {
+        for bad in ["", "ff\n", "0000000000000000000000000000000g", &"0".repeat(32)] {
             std::fs::write(&path, bad).unwrap();
             assert!(matches!(boot_id(&path), Err(ProcessError::BootId { .. })), "{bad}");
         }

@@ -38,10 +38,7 @@ fn what_is_broken_is_found_and_replayed() {
     let mut lines = Vec::new();
     let again = replay(&start, &hasty, &path, &mut |line| lines.push(line)).unwrap();
     assert_eq!(again, Some(finding.violation));
-    assert!(
-        lines.last().unwrap().contains("*** gate: n1: node_down of n2 before suspend"),
-        "{lines:#?}"
-    );
+    assert!(lines.last().unwrap().contains("*** gate: n1 says NodeDown(NodeId(2)"), "{lines:#?}");
     let whole = replay(&start, &World::choose, &path, &mut |_| {}).unwrap();
     assert_eq!(whole, None, "the same way without what is broken");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use o2bridge::adapter::state::file::{Memory, decode_group, encode_group};
-use o2bridge_core::{GroupId, Incarnation, Saved};
+use o2bridge_core::{BootId, GroupId, Incarnation, Saved};
 use o2bridge_fuzz::Node;
 
 fuzz_target!(|text: &[u8]| {
@@ -19,6 +19,8 @@ fuzz_target!(|text: &[u8]| {
             assert_eq!(again, Ok((boot, image.clone())));
             let groups = BTreeMap::from([(GroupId(0xA), image)]);
             let saved = Saved { memory_from: Some(Incarnation(1)), groups };
+            // A daemon never starts in the boot that stands for none.
+            let boot = if boot == BootId::UNSEEN { BootId(1) } else { boot };
             Node::start(&[], boot, saved).settle();
         }
         Err(reason) => assert!(!reason.is_empty()),
