@@ -335,9 +335,11 @@ mod tests {
         let join = crew.submit(job("join", LONG, || ()));
         let close = crew.submit(job(CLOSE, LONG, || ()));
         let leave = crew.submit(job(LEAVE, LONG, || ()));
+        assert!(crew.deadline().is_some_and(|at| at <= Instant::now()), "nothing else may wake us");
         let given_up = crew.give_up(Instant::now());
         assert_eq!(given_up.iter().map(|call| call.id).collect::<Vec<_>>(), [join, leave]);
         assert!(crew.give_up(Instant::now()).is_empty(), "said once");
+        assert_eq!(crew.deadline(), None, "what is left is done when corosync is back");
         crew.void_all();
         gate.wait();
         let ended: Vec<CallId> = (0..STUCK_MAX + 2).map(|_| wait_outcome(&mut crew).0).collect();

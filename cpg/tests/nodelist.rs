@@ -74,6 +74,28 @@ fn a_reload_that_changes_the_list_is_told_once() {
     }
 }
 
+/// libcpg has room for 128.
+#[test]
+fn more_nodes_than_libcpg_has_room_for() {
+    let cluster = Cluster::builder().nodes(1).start().unwrap();
+    let node = cluster.node(1);
+    let others = |upto: u32| -> String {
+        let entry =
+            |n| format!(" node {{\n  nodeid: {n}\n  name: n{n}\n  ring0_addr: 10.78.1.{n}\n }}\n");
+        (2..=upto).map(entry).collect()
+    };
+    let path = node.dir().join("etc/corosync.conf");
+    let alone = std::fs::read_to_string(&path).unwrap();
+    let mut one = Host::new(node);
+    for (count, told) in [(129, "refused TooManyNodes"), (128, "connected")] {
+        let list = format!("nodelist {{\n{}", others(count));
+        std::fs::write(&path, alone.replace("nodelist {\n", &list)).unwrap();
+        reload(node);
+        one.say("connect");
+        one.wait(told);
+    }
+}
+
 /// A name in Latin-1: rust-corosync ends its reading there, and the nodes behind it would not exist.
 #[test]
 fn a_list_that_cannot_be_read_whole_is_not_used() {

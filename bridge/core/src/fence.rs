@@ -332,18 +332,18 @@ impl Lost {
         (ours, is_agreed): (bool, bool),
         fx: &mut Effects<'_>,
     ) {
-        match (self.stage, fx.tunables.fencing) {
-            (Stage::Pausing { attempt }, Fencing::Agent { pause_ms, .. }) if ours => {
-                if self.may_be_fenced(is_agreed) {
-                    self.run(node, attempt, fx);
-                } else {
-                    fx.arm(Timer::Fence(node), pause_ms.max(fx.tunables.retry_ms));
-                }
+        let attempt = match self.stage {
+            Stage::Pausing { attempt } => attempt,
+            Stage::Needed | Stage::Running { .. } | Stage::Fenced(_) => return,
+        };
+        match fx.tunables.fencing {
+            Fencing::Agent { .. } if ours && self.may_be_fenced(is_agreed) => {
+                self.run(node, attempt, fx);
             }
-            (Stage::Pausing { .. }, Fencing::None | Fencing::Ack | Fencing::Agent { .. }) => {
-                self.stage = Stage::Needed;
+            Fencing::Agent { pause_ms, .. } if ours => {
+                fx.arm(Timer::Fence(node), pause_ms.max(fx.tunables.retry_ms));
             }
-            (Stage::Needed | Stage::Running { .. } | Stage::Fenced(_), _) => {}
+            Fencing::None | Fencing::Ack | Fencing::Agent { .. } => self.stage = Stage::Needed,
         }
     }
 

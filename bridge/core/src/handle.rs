@@ -449,9 +449,9 @@ impl Parts<'_> {
     }
 
     fn handle_fence_timer(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        let ours = (self.nodes.is_our_turn(node), self.nodes.is_agreed());
+        let (ours, is_agreed) = (self.nodes.is_our_turn(node), self.nodes.is_agreed());
         if let Some(lost) = self.nodes.lost.get_mut(&node) {
-            lost.handle_timer(node, ours, fx);
+            lost.handle_timer(node, (ours, is_agreed), fx);
         }
     }
 }

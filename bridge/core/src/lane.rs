@@ -116,6 +116,25 @@ enum Work {
     Pausing,
 }
 
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Failed {
+    Save,
+    Detach,
+    /// Another verb.
+    Telling,
+}
+
+impl Failed {
+    const fn of(step: &Step) -> Self {
+        match step {
+            Step::Save(_) => Self::Save,
+            Step::Detach => Self::Detach,
+            Step::Attach(_) | Step::Suspend | Step::NodeDown(..) | Step::Resume(_) => Self::Telling,
+        }
+    }
+}
+
 /// The lane of one group.
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct Lane {
@@ -128,10 +147,8 @@ pub(crate) struct Lane {
     saved: Option<SavedGroup>,
     /// The last detach failed: the kernel may use the group on.
     is_held: bool,
-    /// Another step has failed since: whether it still uses the group is to be seen first.
-    is_detach_due: bool,
-    /// A verb has failed since the last save: whoever waits for one must not wait for the verb.
-    is_save_due: bool,
+    /// What failed last, until a save succeeds.
+    failed: Option<Failed>,
     /// It was told to suspend, and has not surely resumed since.
     may_be_suspended: bool,
     work: Work,
@@ -153,8 +170,7 @@ impl Lane {
             known: Users::new(),
             saved: None,
             is_held: false,
-            is_detach_due: false,
-            is_save_due: false,
+            failed: None,
             may_be_suspended: false,
             work: Work::Idle,
         }
@@ -171,8 +187,7 @@ impl Lane {
             known: if unfinished { Users::new() } else { image.told.clone() },
             saved: Some(image),
             is_held: false,
-            is_detach_due: false,
-            is_save_due: false,
+            failed: None,
             may_be_suspended: unfinished,
             work: Work::Idle,
         }
@@ -255,8 +270,9 @@ impl Lane {
                 }
             };
         }
+        // Whoever waits for a save must not wait for a verb that fails.
         let saves_first = self.is_attached()
-            && self.is_save_due
+            && matches!(self.failed, Some(Failed::Detach | Failed::Telling))
             && self.saved_services() != Some(want.image.services.as_slice());
         let may_tell = want.gate && !want.expelled && !saves_first;
         let verb = if may_tell { self.next_verb(want) } else { None };
@@ -269,7 +285,8 @@ impl Lane {
         // Nor may it stand still, or keep waiting whoever comes to use the group beside it.
         let knows = self.told == *want.users && self.known == *want.users;
         let is_due = is_settled || (want.dead.is_empty() && (self.may_be_suspended || !knows));
-        let is_told = self.is_held && !self.is_detach_due;
+        // After another step that failed it is to be seen first whether the kernel still uses the group.
+        let is_told = self.is_held && !matches!(self.failed, Some(Failed::Save | Failed::Telling));
         let must_tell = is_told && want.gate && !want.expelled && is_due;
         if must_tell { self.next_verb(want) } else { None }
     }
@@ -367,8 +384,7 @@ impl Lane {
         };
         if let Err(error) = result {
             self.work = Work::Pausing;
-            self.is_detach_due = self.is_held && step != Step::Detach;
-            self.is_save_due = !matches!(step, Step::Save(_));
+            self.failed = Some(Failed::of(&step));
             match &step {
                 // Half of it may have been done, or all: nobody knows whether the shim grants.
                 Step::Attach(_) | Step::Suspend => self.grip = Grip::Unfinished,
@@ -386,7 +402,7 @@ impl Lane {
         match &step {
             Step::Save(image) => {
                 self.saved.clone_from(image);
-                self.is_save_due = false;
+                self.failed = None;
                 // In use again: that it could once not be left means nothing any more.
                 self.is_held &= image.as_ref().is_none_or(|image| image.services.is_empty());
             }

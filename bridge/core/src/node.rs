@@ -311,8 +311,6 @@ impl Nodes {
     pub(crate) fn handle_ring(&mut self, ring: Ring) {
         let old = self.ring.iter().flat_map(|old| &old.nodes);
         self.parted.extend(old.filter(|node| !ring.nodes.contains(node)));
-        self.refused_by.retain(|node, _| ring.nodes.contains(node));
-        self.buried_by.retain(|node| ring.nodes.contains(node));
         self.ring = Some(ring);
         self.asked.clear();
         self.reminded.clear();

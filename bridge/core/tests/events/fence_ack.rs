@@ -73,11 +73,10 @@ fn what_the_policy_none_has_settled() {
 #[test]
 fn a_node_that_is_here() {
     let mut rig = lost(Fencing::Ack);
-    let seq = rig.next_ring(&[1, 2, 3]);
-    rig.run(quorum(true, seq, &[1, 2, 3]));
-    rig.run(joined(Channel::Control, &[1, 2, 3], &[3], Reason::NodeUp));
-    rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
-    rig.run(totem(group_channel(), seq, &[1, 2, 3]));
+    for event in rig.gain(&[1, 2, 3], &[3]) {
+        rig.run(event);
+    }
+    let seq = rig.seq;
     rig.run(hello_of(2, hello_using(2, seq)));
     rig.run(hello_of(3, hello_using(3, seq)));
     expect(rig.handle(ack(7, 3)), vec![refused(7, Refusal::NothingToAck(node(3)))]);

@@ -15,6 +15,7 @@ mod done;
 mod errno;
 mod fence_ack;
 mod foreign;
+mod last_word;
 mod leave;
 mod locking;
 mod looked;

@@ -286,3 +286,26 @@ fn a_quorate_ring_of_the_others_may_have_been_missed() {
     assert!(change(&[3], &[], &[1, 2]).core.snapshot().witness, "we are the majority");
     assert!(change(&[2, 3], &[], &[1]).core.snapshot().witness, "whose votes are enough alone");
 }
+
+/// Quorum comes to us in a ring in which the witness has spoken already, and to it earlier: our Hello asks for
+/// its word, and is answered.
+#[test]
+fn a_quorum_that_comes_after_the_ring() {
+    let asks = || Hello { witness: false, ..hello(2, 1) };
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    for _ in 0..2 {
+        expect(rig.handle(hello_of(2, asks())), vec![say_hello(hello(1, 1))]);
+    }
+    expect_nothing(rig.handle(hello_of(2, hello(2, 1))));
+
+    let mut rig = Rig::new(AGENT, Saved::default());
+    rig.handle(connected(&[1, 2, 3]));
+    rig.handle(quorum(false, 1, &[1, 2]));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    rig.pump(own);
+    rig.run(hello_of(2, hello(2, 1)));
+    let actions = rig.handle(quorum(true, 1, &[1, 2]));
+    assert!(actions.contains(&say_hello(Hello { witness: false, ..hello(1, 1) })), "{actions:?}");
+    let actions = rig.handle(hello_of(2, hello(2, 1)));
+    assert!(actions.contains(&say_hello(hello(1, 1))), "{actions:?}");
+}

@@ -223,6 +223,17 @@ impl Rig {
         ]
     }
 
+    /// What corosync says when these nodes have come into the ring, in the adapter's order.
+    pub fn gain(&mut self, all: &[u32], came: &[u32]) -> [Event; 4] {
+        let seq = self.next_ring(all);
+        [
+            quorum(true, seq, all),
+            joined(Channel::Control, all, came, Reason::NodeUp),
+            totem(Channel::Control, seq, all),
+            totem(group_channel(), seq, all),
+        ]
+    }
+
     /// Hands over several events, each with the actions that must follow.
     #[track_caller]
     pub fn steps(&mut self, steps: Vec<(Event, Vec<Action>)>) {

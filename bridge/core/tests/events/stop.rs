@@ -76,6 +76,13 @@ fn unheard() -> Rig {
     rig
 }
 
+/// Corosync is back, in the ring that there was.
+fn reconnect(rig: &mut Rig) -> Vec<Action> {
+    rig.handle(connected(&[1, 2]));
+    rig.handle(quorum(true, 1, &[1, 2]));
+    rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join))
+}
+
 /// The others would miss us, and have this node fenced: it is said as soon as corosync is back.
 #[test]
 fn the_last_word_waits_for_corosync() {
@@ -110,15 +117,13 @@ fn who_asks_twice_does_not_wait() {
 fn a_last_word_that_is_lost() {
     for is_gone in [false, true] {
         let mut rig = unheard();
-        rig.handle(connected(&[1, 2]));
-        rig.handle(quorum(true, 1, &[1, 2]));
-        rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        reconnect(&mut rig);
         let departs = rig.op(1);
         rig.handle(Event::Stop);
-        if is_gone {
+        let op = rig.op(2);
+        let actions = if is_gone {
             expect(rig.handle(Event::Disconnected), vec![note(Note::StopWaits)]);
-            rig.handle(connected(&[1, 2]));
-            rig.handle(quorum(true, 1, &[1, 2]));
+            reconnect(&mut rig)
         } else {
             let pause = rig.arm(Timer::Channel(Channel::Control), RETRY_MS);
             let given_up = Event::Done { op: departs, result: Err(OpError::TimedOut) };
@@ -129,9 +134,8 @@ fn a_last_word_that_is_lost() {
                 rig.fire_last(Timer::Channel(Channel::Control)),
                 vec![Action::Join { op, channel: Channel::Control }],
             );
-        }
-        let op = rig.op(1);
-        let actions = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+            rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join))
+        };
         let word = say_hello(Hello { witness: false, ..hello(1, 1) });
         assert_eq!(actions[..2], [word, Action::Depart { op, channel: Channel::Control }]);
         // Now it has come back to us; whether the leave does as well does not matter.
@@ -162,9 +166,7 @@ fn whose_last_word_it_is() {
 fn asked_once_more_while_it_leaves() {
     for result in [Err(OpError::TimedOut), Ok(())] {
         let mut rig = unheard();
-        rig.handle(connected(&[1, 2]));
-        rig.handle(quorum(true, 1, &[1, 2]));
-        rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+        reconnect(&mut rig);
         let op = rig.op(1);
         rig.handle(Event::Stop);
         expect_nothing(rig.handle(Event::Stop));

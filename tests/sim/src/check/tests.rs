@@ -1,6 +1,9 @@
 //! What no mutated core can show, because another checker would speak first.
 
-use o2bridge_core::{Action, Event, Incarnation, NodeId, OpId, Peers, ServiceName, Verb};
+use o2bridge_core::{
+    Action, BootId, Event, Incarnation, NodeId, OpId, Peers, SavedGroup, ServiceName, User, Users,
+    Verb,
+};
 
 use crate::kernel::Region;
 use crate::options::{Options, Policy, ShimKind};
@@ -76,6 +79,24 @@ fn effects_that_pile_up() {
     let life = world.machines[&NodeId(1)].life;
     world.tell(NodeId(1), life, Event::Stalled);
     assert_eq!(world.violation.map(|it| it.text), Some("n1 has begun 100 effects".to_owned()));
+}
+
+#[test]
+fn users_that_pile_up() {
+    for (users, by) in [(2, None), (3, Some("growth"))] {
+        let mut world = idle();
+        let user = |n| (NodeId(n), User { incarnation: Incarnation(7), boot: BootId(n.into()) });
+        let told: Users = (1..=users).map(user).collect();
+        let image = SavedGroup {
+            incarnation: Incarnation(7),
+            services: vec![],
+            device: None,
+            told,
+            unfinished: false,
+        };
+        assert_eq!(world.save(NodeId(1), volume(0), Some(image)), Ok(()));
+        assert_eq!(world.violation.map(|it| it.checker), by);
+    }
 }
 
 /// Node 2 has the volume mounted, and its kernel and node 1's know each other.

@@ -15,7 +15,7 @@ pub(super) const PUMP_US: u64 = 5_000;
 const MESSAGES_EACH_MAX: u64 = 1_000;
 /// The effects that a daemon may have begun and not ended, for each node and each volume: 2 are never seen, but a fence
 /// agent that nobody waits for any more goes on.
-pub(crate) const EFFECTS_EACH_MAX: usize = 3;
+const EFFECTS_EACH_MAX: usize = 3;
 /// What one event may lead to: far above what any needs, far below what would be a flood.
 const ACTIONS_MAX: usize = 4_000;
 

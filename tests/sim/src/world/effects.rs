@@ -156,22 +156,21 @@ impl World {
         }
     }
 
-    fn save(
+    pub(crate) fn save(
         &mut self,
         node: NodeId,
         group: GroupId,
         image: Option<SavedGroup>,
     ) -> Result<(), OpError> {
-        let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
-        if machine.disk_mood == Mood::Fails {
-            self.counts.errors += 1;
-            return Err(OpError::Errno(ENOSPC));
-        }
         let users = image.as_ref().map_or(0, |image| image.told.len());
         if users > self.options.nodes as usize {
             self.violate("growth", || format!("n{node} saves {users} users of {group}"));
         }
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
+        if machine.disk_mood == Mood::Fails {
+            self.counts.errors += 1;
+            return Err(OpError::Errno(ENOSPC));
+        }
         match image {
             Some(image) => machine.saved.groups.insert(group, image),
             None => machine.saved.groups.remove(&group),
