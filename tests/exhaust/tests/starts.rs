@@ -43,8 +43,11 @@ macro_rules! starts {
 starts! {
     daemon_killed "daemon-killed"
     fence_late "fence-late"
+    ghost "ghost"
+    kernel_fails "kernel-fails"
     leave_and_join "leave-and-join"
     mount_in_ring_change "mount-in-ring-change"
+    one_way "one-way"
     power_off "power-off"
     power_off_quick "power-off-quick"
     split "split"

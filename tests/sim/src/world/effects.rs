@@ -188,7 +188,7 @@ impl World {
         let mood = self.machines[&node].kernel_mood;
         let reluctant = self.options.shim == ShimKind::Control && !self.healed;
         let refuses = match mood {
-            Mood::Fails => self.dice.one_in(2),
+            Mood::Fails => !self.dice.one_in(2),
             Mood::Good | Mood::Slow | Mood::Lies => reluctant && self.dice.one_in(4),
         };
         if !refuses {
