@@ -113,8 +113,10 @@ impl Core {
         }
         // While a predecessor's process was still listed, nobody took our word for the node's.
         self.nodes.stale_hello |= left.iter().any(|(member, _)| Some(member.node) == self.nodes.me);
-        let went = left.iter().filter(|(_, reason)| *reason == Reason::NodeDown);
-        self.nodes.parted.extend(went.map(|(member, _)| member.node));
+        for (member, _) in left.iter().filter(|(_, reason)| *reason == Reason::NodeDown) {
+            self.nodes.parted.insert(member.node);
+            self.nodes.rivals.insert(member.node);
+        }
         let came: Vec<NodeId> = joined.iter().map(|(member, _)| member.node).collect();
         self.nodes.handle_confchg(members, &came);
     }

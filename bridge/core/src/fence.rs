@@ -10,7 +10,8 @@
 //!
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
-//! changes nothing. "Once it may be": if a witness knows of it, or all in the ring have spoken. Turns pass from
+//! changes nothing. "Once it may be": if a witness knows of it, or all in the ring have spoken,
+//! and not while it is in the ring itself and has yet to say in which boot. Turns pass from
 //! daemon to daemon, because a fence device may be out of reach of one node only, because that daemon has fenced
 //! another boot of the node and will not do it again, or because it hangs: within a grace it has not even said that
 //! it knows, or within twenty more nothing came of it.
@@ -149,12 +150,6 @@ impl Lost {
             Stage::Fenced(proof) => self.complete && !matches!(proof, Proof::NotRequired),
             Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => false,
         }
-    }
-
-    /// Whether an agent may begin. What we held for lost before we were out of quorum may be over by now: then all
-    /// in the ring have to speak first.
-    pub(crate) const fn may_be_fenced(&self, is_agreed: bool) -> bool {
-        self.complete || is_agreed
     }
 
     /// The turn is another daemon's, which has yet to say that it knows.
@@ -329,7 +324,7 @@ impl Lost {
     pub(crate) fn handle_timer(
         &mut self,
         node: NodeId,
-        (ours, is_agreed): (bool, bool),
+        (ours, is_due): (bool, bool),
         fx: &mut Effects<'_>,
     ) {
         let attempt = match self.stage {
@@ -337,9 +332,7 @@ impl Lost {
             Stage::Needed | Stage::Running { .. } | Stage::Fenced(_) => return,
         };
         match fx.tunables.fencing {
-            Fencing::Agent { .. } if ours && self.may_be_fenced(is_agreed) => {
-                self.run(node, attempt, fx);
-            }
+            Fencing::Agent { .. } if ours && is_due => self.run(node, attempt, fx),
             Fencing::Agent { pause_ms, .. } if ours => {
                 fx.arm(Timer::Fence(node), pause_ms.max(fx.tunables.retry_ms));
             }

@@ -33,6 +33,11 @@ impl Nodes {
         is_news
     }
 
+    /// A node whose daemon, of a version that we do not speak, uses something.
+    pub(crate) fn foreign_user(&self) -> Option<NodeId> {
+        self.peers.iter().find(|(_, peer)| peer.foreign_use).map(|(node, _)| *node)
+    }
+
     /// A daemon will not work with us. What is in use here already goes on.
     pub(crate) fn handle_refused(&mut self, by: NodeId, envelope: Envelope) {
         self.refused_by.insert(by, envelope.speaks);

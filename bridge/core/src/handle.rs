@@ -449,9 +449,9 @@ impl Parts<'_> {
     }
 
     fn handle_fence_timer(&mut self, node: NodeId, fx: &mut Effects<'_>) {
-        let (ours, is_agreed) = (self.nodes.is_our_turn(node), self.nodes.is_agreed());
+        let (ours, is_due) = (self.nodes.is_our_turn(node), self.nodes.may_be_fenced(node));
         if let Some(lost) = self.nodes.lost.get_mut(&node) {
-            lost.handle_timer(node, (ours, is_agreed), fx);
+            lost.handle_timer(node, (ours, is_due), fx);
         }
     }
 }

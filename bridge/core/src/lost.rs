@@ -2,6 +2,7 @@
 //! fence, and who is lost no more. Nothing but a new boot of the node, or the end of all uses that it was buried
 //! in, undoes a loss.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::action::Note;
@@ -54,12 +55,27 @@ impl Nodes {
         if !self.is_in_force() {
             return;
         }
-        let (fencers, is_agreed) = (self.fencers(), self.is_agreed());
+        let fencers = self.fencers();
+        let due: BTreeSet<NodeId> =
+            self.lost.keys().copied().filter(|node| self.may_be_fenced(*node)).collect();
         for (node, lost) in &mut self.lost {
-            let ours = lost.may_be_fenced(is_agreed) && is_turn(&fencers, lost.turn, self.me);
+            let ours = due.contains(node) && is_turn(&fencers, lost.turn, self.me);
             lost.advance(*node, ours, fx);
             lost.await_turn(*node, (&fencers, self.me), fx);
         }
+    }
+
+    /// Whether an agent may begin. What we held for lost before we were out of quorum may be over by now: then all
+    /// in the ring have to speak first. One that is in the ring itself may be there in another boot, and is awaited
+    /// until it says so; one that has ended what it was buried in is about to be released.
+    pub(crate) fn may_be_fenced(&self, node: NodeId) -> bool {
+        let Some(lost) = self.lost.get(&node) else { return false };
+        let is_awaited = self.is_in_ring(node)
+            && self.peers.get(&node).zip(self.ring.as_ref()).is_some_and(|(peer, ring)| {
+                matches!(peer.daemon, Daemon::Absent | Daemon::Silent) && peer.owes(&ring.id)
+            });
+        let is_known = lost.complete || self.is_agreed();
+        is_known && !is_awaited && !self.has_ended(node, lost.boot, &lost.uses)
     }
 
     /// Whose turn it is to fence this node hangs, or does not hold it for lost: the turn passes.

@@ -10,9 +10,9 @@
 //! | Incompatible | -      | Speaking | Incompatible | Absent | Absent | - |
 //! | Ignored      | Silent | Speaking | Incompatible | Ignored | Absent | killed if in use, else - |
 //!
-//! "Ignored" only once a word of ours has come back after the grace: a ring that does not turn is silent, too.
 //! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon
-//! may still come back. A node that leaves a ring in force is forgotten, or lost if it used anything
+//! may still come back. Both only once a word of ours has come back after the grace: a ring that does not turn is
+//! silent, too, and what is wished in it would come true when it turns. A node that leaves a ring in force is forgotten, or lost if it used anything
 //! (of a ring that has just become quorate: after a grace, see [`crate::witness`]).
 //!
 //! What a daemon of a version that we do not understand uses is not known, only that it uses something:
@@ -144,6 +144,8 @@ pub(crate) struct Nodes {
     /// The last ring in force, and who parted from us since, to come back or not.
     pub(crate) base: BTreeSet<NodeId>,
     pub(crate) parted: BTreeSet<NodeId>,
+    /// Who of them had a daemon that went with it.
+    pub(crate) rivals: BTreeSet<NodeId>,
     /// What our kernel knows and runs.
     pub(crate) locking: Locking,
     /// Whether our word of what it runs has ever come back, or a predecessor's: only then may it run that.
@@ -175,6 +177,7 @@ impl Nodes {
             met: BTreeSet::new(),
             base: BTreeSet::new(),
             parted: BTreeSet::new(),
+            rivals: BTreeSet::new(),
             locking_heard: locking.running.is_some(),
             locking,
             asked: BTreeMap::new(),
@@ -229,6 +232,7 @@ impl Nodes {
         self.handle_left(fx);
         self.base.clear();
         self.parted.clear();
+        self.rivals.clear();
         self.refused_by.clear();
         self.buried_by.clear();
     }
@@ -401,19 +405,21 @@ impl Nodes {
             return false;
         }
         let Some(peer) = self.peers.get_mut(&node) else { return false };
-        let in_use = peer.is_user();
-        if !in_use && self.asked.get(&node) != Some(&true) {
+        if self.asked.get(&node) != Some(&true) {
             self.stale_hello |= !self.asked.contains_key(&node);
             self.asked.entry(node).or_insert(false);
             fx.arm(Timer::Grace(node), fx.tunables.grace_ms / ECHO_PER_GRACE);
-        } else if !in_use {
-            self.asked.remove(&node);
-            peer.daemon = match peer.daemon {
-                Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
-                Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,
-            };
+            return false;
         }
-        in_use
+        self.asked.remove(&node);
+        if peer.is_user() {
+            return true;
+        }
+        peer.daemon = match peer.daemon {
+            Daemon::Absent | Daemon::Silent | Daemon::Speaking(_) => Daemon::Ignored,
+            Daemon::Incompatible(..) | Daemon::Ignored => peer.daemon,
+        };
+        false
     }
 
     /// The process that speaks for a node.
@@ -473,7 +479,7 @@ impl Nodes {
 
 impl Peer {
     /// Whether it owes a return or a word about this ring.
-    fn owes(&self, ring: &RingId) -> bool {
+    pub(crate) fn owes(&self, ring: &RingId) -> bool {
         match self.daemon {
             Daemon::Absent => self.is_user() || !self.complete,
             Daemon::Ignored => self.is_user(),

@@ -1,14 +1,16 @@
 //! A daemon is a *witness* when it knows all users there are. One that has just started, or comes out
 //! of an inquorate ring, does not: a node that it has never seen may have a volume mounted. Nor does one
 //! that comes into a ring without enough of those who were with it before: they may have been quorate
-//! without it. It becomes one when another witness in the ring has spoken, or when every configured node
-//! was seen or, after the grace period, fenced. Nothing is attached before that, and users that were out
-//! of the ring when quorum came have the same grace before they are lost. While a daemon whose words we
-//! do not understand uses something, nobody is a witness. With the policy `none` nodes that were never
-//! seen are not awaited.
+//! without it. Nor does one that goes on in a quorate ring of no more than half of the nodes when a node goes
+//! whose daemon ran: that one may be quorate, too. It becomes one when another witness in the ring has spoken, or
+//! when every configured node was seen or, after the grace period, fenced. Nothing is attached before that, and
+//! users that were out of the ring when quorum came have the same grace before they are lost. While a daemon whose
+//! words we do not understand uses something, nobody is a witness, and nobody is fenced for not being seen. With
+//! the policy `none` nodes that were never seen are not awaited.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::mem::take;
 
 use crate::action::{Note, Waiting};
 use crate::config::Fencing;
@@ -33,8 +35,7 @@ impl Nodes {
             .any(|peer| peer.witness && matches!(peer.daemon, Daemon::Speaking(_)));
         let fenced = self.unseen().is_empty() || fx.tunables.fencing == Fencing::None;
         let met = self.unheard().is_none() && self.absentees().is_empty();
-        let foreign = self.peers.values().any(|peer| peer.foreign_use);
-        if !foreign && (heard || (fenced && met)) {
+        if self.foreign_user().is_none() && (heard || (fenced && met)) {
             self.witness = true;
             self.doubts = false;
             self.stale_hello = true;
@@ -73,11 +74,26 @@ impl Nodes {
         // Whoever is quorate without newcomers was so before they came.
         let has_newcomers = stayed < ring.nodes.len();
         let others = stayed < self.base.len() && stayed * 2 <= self.configured.len();
+        let is_most = ring.nodes.len() * 2 > self.configured.len();
+        let has_rivals = !is_most && !self.rivals.is_subset(&ring.nodes);
         self.base.clone_from(&ring.nodes);
         self.parted.clear();
+        self.rivals.clear();
         if has_newcomers && others {
             self.handle_absence();
+        } else if has_rivals && self.witness {
+            self.handle_rivals();
         }
+    }
+
+    /// Quorum came without most of the nodes (`two_node: 1`, a quorum device), and a daemon that went may have it,
+    /// too: of a node that used nothing nobody knows what it uses by now. Whom we have met is still lost at once.
+    fn handle_rivals(&mut self) {
+        let met = take(&mut self.met);
+        self.forget_witness();
+        self.met = met;
+        self.doubts = true;
+        self.stale_hello = true;
     }
 
     /// Configured nodes that are not in the ring, and that may be doing more than we know.
@@ -113,9 +129,9 @@ impl Nodes {
             return None;
         }
         let unseen = self.unseen().first().copied().map(Waiting::Fencing);
-        let absent = self.absentees().first().copied();
-        let foreign = self.peers.iter().find(|(_, peer)| peer.foreign_use).map(|(node, _)| *node);
-        unseen.or(absent.or(foreign).map(Waiting::Peer)).or(Some(Waiting::Nothing))
+        let absent = self.absentees().first().copied().map(Waiting::Peer);
+        let foreign = self.foreign_user().map(Waiting::Peer);
+        foreign.or(unseen).or(absent).or(Some(Waiting::Nothing))
     }
 
     /// Nodes that nobody here has seen since quorum came have a grace period to show up: a network
@@ -123,8 +139,9 @@ impl Nodes {
     pub(crate) fn await_unseen(&self, fx: &mut Effects<'_>) -> BTreeSet<NodeId> {
         // A daemon that keeps restarting must not keep the others waiting: only the ring counts.
         let wanted = !self.witness && self.is_in_force();
-        let absentees = self.absentees();
-        let mut awaited: BTreeSet<NodeId> = self.unseen().into_iter().chain(absentees).collect();
+        // What keeps us from being a witness in any case is no reason to fence anybody.
+        let unseen = if self.foreign_user().is_none() { self.unseen() } else { Vec::new() };
+        let mut awaited: BTreeSet<NodeId> = unseen.into_iter().chain(self.absentees()).collect();
         awaited.retain(|node| {
             let timer = Timer::Grace(*node);
             let known = self.lost.get(node).is_some_and(|lost| !lost.is_fenced());

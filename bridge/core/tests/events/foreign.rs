@@ -154,3 +154,31 @@ fn a_foreign_refusal_is_over() {
         assert_ne!(rig.state(), "none");
     }
 }
+
+/// While somebody whom we do not understand uses something nobody knows all users, whoever is fenced: a node that is
+/// down, and was so before, is left alone.
+#[test]
+fn nobody_is_fenced_beside_a_foreign_user() {
+    let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+    rig.run(left(Channel::Control, &[1, 2], &[3], Reason::Leave));
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown).into_iter().step_by(2).take(2) {
+        rig.run(event);
+    }
+    assert!(rig.core.snapshot().witness);
+    let awaits = |actions: &[Action]| {
+        let timers = actions.iter().filter_map(|it| match it {
+            Action::Arm { timer, .. } => Some(timer),
+            _ => None,
+        });
+        timers.filter(|timer| **timer == Timer::Grace(node(3))).count()
+    };
+    let heard = rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    assert!(!rig.core.snapshot().witness);
+    assert_eq!(awaits(&heard), 0, "{heard:?}");
+    // Its use was not seen to end, so it is lost when it goes; then there is something to be known again.
+    let seq = rig.next_ring(&[1]);
+    rig.run(quorum(true, seq, &[1]));
+    rig.run(left(Channel::Control, &[1], &[2], Reason::NodeDown));
+    let gone = rig.run(totem(Channel::Control, seq, &[1]));
+    assert_eq!(awaits(&gone), 1, "{gone:?}");
+}

@@ -22,9 +22,9 @@ fn a_use_is_forgotten() {
     expect(rig.handle(hello_of(2, amnesiac.clone())), vec![grace]);
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
     assert_eq!(rig.node(2), ("speaking", "none", true));
-    let (op, again) = (rig.op(1), rig.arm(Timer::Grace(node(2)), GRACE_MS));
+    let (op, again) = (rig.op(1), rig.arm_nth(2, Timer::Grace(node(2)), GRACE_MS));
     expect(
-        rig.fire_last(Timer::Grace(node(2))),
+        rig.overdue(2),
         vec![note(Note::DebtOverdue(node(2))), Action::KillNode { op, node: node(2) }, again],
     );
     expect_nothing(rig.handle(hello_of(2, amnesiac)));
@@ -76,7 +76,7 @@ fn an_earlier_use_is_forgotten() {
     let left = |action: &Action| matches!(action, Action::Note(Note::UserLeft(..)));
     assert!(!actions.iter().any(left), "{actions:?}");
     assert_eq!(rig.node(3), ("speaking", "none", true));
-    let killed = rig.fire_last(Timer::Grace(node(3)));
+    let killed = rig.overdue(3);
     assert!(killed.contains(&note(Note::DebtOverdue(node(3)))), "{killed:?}");
     for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
         rig.handle(event);

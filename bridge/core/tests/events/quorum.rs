@@ -284,7 +284,53 @@ fn a_quorate_ring_of_the_others_may_have_been_missed() {
 
     assert!(change(&[2, 3], &[2, 3], &[1, 2, 3]).core.snapshot().witness, "all are here");
     assert!(change(&[3], &[], &[1, 2]).core.snapshot().witness, "we are the majority");
-    assert!(change(&[2, 3], &[], &[1]).core.snapshot().witness, "whose votes are enough alone");
+    assert!(!change(&[2, 3], &[], &[1]).core.snapshot().witness, "so may be the others' votes");
+}
+
+/// With `two_node: 1` both halves of a cut are quorate. The other one may begin to use whatever it likes: it is
+/// fenced before anything is attached here, after a grace in which it may come back, and nobody is fenced who has
+/// no daemon to begin with.
+#[test]
+fn both_halves_of_a_cut_may_be_quorate() {
+    let alone = |how: Reason| {
+        let mut rig = Rig::up(AGENT, &[1, 2]);
+        if how != Reason::NodeDown {
+            rig.run(left(Channel::Control, &[1], &[2], how));
+        }
+        let seq = rig.next_ring(&[1]);
+        rig.run(quorum(true, seq, &[1]));
+        if how == Reason::NodeDown {
+            rig.run(left(Channel::Control, &[1], &[2], how));
+        }
+        let mut actions = rig.run(totem(Channel::Control, seq, &[1]));
+        actions.extend(rig.run(Event::Begin(begin(1, &mnt()))));
+        (rig, actions)
+    };
+    for clean in [Reason::Leave, Reason::ProcDown] {
+        let (rig, begun) = alone(clean);
+        let is_attach = |it: &Action| matches!(it, Action::Verb { verb: Verb::Attach(_), .. });
+        assert!(begun.iter().any(is_attach), "{begun:?}");
+        assert_eq!(rig.service(&mnt()), "granted");
+    }
+    let (mut rig, begun) = alone(Reason::NodeDown);
+    assert_eq!((verbs(&begun), rig.waiting()), (vec![], Waiting::Fencing(node(2))));
+    let op = rig.op(1);
+    let missed = rig.fire_armed(&begun, &Timer::Grace(node(2)));
+    assert!(missed.contains(&Action::Fence { op, node: node(2), level: 0 }), "{missed:?}");
+    rig.run(done(op));
+    assert_eq!(rig.service(&mnt()), "granted");
+
+    // A use that is known is lost at once, and what is in use here goes on.
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    let op = rig.op(1);
+    let mut actions = vec![];
+    for event in rig.loss(&[1], &[2], Reason::NodeDown) {
+        actions.extend(rig.run(event));
+    }
+    assert!(actions.contains(&Action::Fence { op, node: node(2), level: 0 }), "{actions:?}");
+    rig.run(done(op));
+    assert_eq!((rig.state(), rig.waiting()), ("ready", Waiting::Nothing));
+    assert!(rig.core.snapshot().witness);
 }
 
 /// Quorum comes to us in a ring in which the witness has spoken already, and to it earlier: our Hello asks for

@@ -75,6 +75,17 @@ impl Rig {
         self.handle(Event::Timer { timer, generation })
     }
 
+    /// A node's grace ends, the latest setting among all timers, and so does what it takes for a word of ours
+    /// to come back. Nothing is decided before.
+    pub fn overdue(&mut self, n: u32) -> Vec<Action> {
+        let soon = self.arm(Timer::Grace(node(n)), GRACE_MS / 8);
+        let asked = self.fire_last(Timer::Grace(node(n)));
+        assert!(asked.contains(&soon), "{asked:?}");
+        assert!(asked.iter().all(|it| matches!(it, Action::Mcast { .. } | Action::Arm { .. })));
+        self.echo(&asked);
+        self.fire_last(Timer::Grace(node(n)))
+    }
+
     /// Hands our own messages among these actions back, as corosync does.
     pub fn echo(&mut self, actions: &[Action]) -> Vec<Action> {
         let mut out = vec![];
