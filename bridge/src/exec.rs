@@ -243,15 +243,16 @@ impl Hands {
         if let Some((program, arguments)) = command.split_first() {
             let (mut command, log) = (Command::new(program), self.log.clone());
             command.args(arguments);
+            // Nobody else is fenced as node 0, so this waits behind no agent's lane.
+            let me = NodeId(0);
             let job = move || {
                 let _running: Sender<()> = running;
-                let outcome = agent::run(command, String::new(), limit_ms);
+                let outcome = agent::run(me, command, String::new(), limit_ms);
                 error!(log, "the command that resets this node ended, and this node still runs";
                     "result" => ?outcome.result, "output" => outcome.output);
                 None
             };
-            // Nobody else is fenced as node 0, so this waits behind no agent's lane.
-            self.fencers.push(NodeId(0), Box::new(job));
+            self.fencers.push(me, Box::new(job));
         } else {
             drop(running);
         }
@@ -286,7 +287,8 @@ fn press_after(
 fn run_agent(log: &Logger, node: NodeId, task: &FencingTask) -> Result<(), OpError> {
     let agent = task.command.display().to_string();
     info!(log, "fence agent starts"; "node" => node.0, "agent" => &agent);
-    let outcome = agent::run(Command::new(&task.command), task.input.clone(), task.timeout_ms);
+    let command = Command::new(&task.command);
+    let outcome = agent::run(node, command, task.input.clone(), task.timeout_ms);
     match &outcome.result {
         Ok(()) => info!(log, "fence agent succeeded"; "node" => node.0, "agent" => &agent,
             "output" => outcome.output),

@@ -1,18 +1,21 @@
 //! Running a fence agent, in the convention of the field's agents: `key=value` lines on standard
 //! input, exit code 0 for a node that is off. Blocks; belongs on a worker thread.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use o2bridge_core::OpError;
+use o2bridge_core::{NodeId, OpError};
 
 use super::workers::STACK_BYTES;
 
@@ -36,44 +39,86 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// Runs a program to its end, or kills it and everything of its process group after `timeout_ms`.
+/// A run: about whom, which program, and what it is told.
+type Run = (NodeId, OsString, String);
+
+/// The runs under way. One that hangs holds a thread, and the child that hangs with it: so the same one is not
+/// started again before it has ended. Another one may be: it perhaps needs another disk.
+static UNDER_WAY: Mutex<BTreeSet<Run>> = Mutex::new(BTreeSet::new());
+
+/// A place among the runs under way; it is free again when this is dropped.
+struct Place(Run);
+
+/// Runs a program on behalf of a node to its end, or kills it and everything of its process group after
+/// `timeout_ms`.
 #[must_use]
-pub fn run(command: Command, input: String, timeout_ms: u64) -> Outcome {
+pub fn run(node: NodeId, command: Command, input: String, timeout_ms: u64) -> Outcome {
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-    watched(timeout_ms, move |done| {
-        let mut output = Vec::new();
-        let say = |result, output: &[u8]| {
-            let _ = done.send(Outcome { result, output: printable(output) });
-        };
-        match start(command, &input, deadline) {
-            Ok((mut child, pipe)) => {
-                let result = follow(&mut child, pipe, deadline, &mut output);
-                say(result, &output);
-                // One that was killed and hangs in the kernel ends some day, and is not to stay as a zombie.
-                let _ = child.wait();
-            }
-            Err(error) => say(Err(errno(&error)), &output),
+    let run = (node, command.get_program().to_owned(), input.clone());
+    watched(run, timeout_ms, move || match start(command, &input, deadline) {
+        Ok((mut child, pipe)) => {
+            let mut output = Vec::new();
+            let result = follow(&mut child, pipe, deadline, &mut output);
+            let stuck = matches!(child.try_wait(), Ok(None)).then_some(child);
+            (Outcome { result, output: printable(&output) }, stuck)
         }
+        Err(error) => (failed(&error), None),
     })
 }
 
 /// Runs a job on a thread that may be left behind: a program whose disk hangs does not even start, and no signal
-/// ends that.
-fn watched(timeout_ms: u64, job: impl FnOnce(Sender<Outcome>) + Send + 'static) -> Outcome {
+/// ends that. With its outcome comes the child that hangs in the kernel although it was killed.
+fn watched(
+    run: Run,
+    timeout_ms: u64,
+    job: impl FnOnce() -> (Outcome, Option<Child>) + Send + 'static,
+) -> Outcome {
+    let late = |output: &str| Outcome { result: Err(OpError::TimedOut), output: output.into() };
+    let Some(place) = Place::take(run) else {
+        return late("not started: the same run hangs since an earlier attempt");
+    };
     let (done, outcome) = channel();
+    let body = move || {
+        let (outcome, stuck) = job();
+        let stuck = stuck.map(|child| (child, place));
+        // The place of a run that is over is free by now.
+        let _ = done.send(outcome);
+        // A child that hangs ends some day, and is not to stay as a zombie.
+        if let Some((mut child, _place)) = stuck {
+            let _ = child.wait();
+        }
+    };
     let thread = std::thread::Builder::new().name("agent".into()).stack_size(STACK_BYTES);
-    if let Err(error) = thread.spawn(move || job(done)) {
-        return Outcome { result: Err(errno(&error)), output: String::new() };
+    if let Err(error) = thread.spawn(body) {
+        return failed(&error);
     }
     let limit = Duration::from_millis(timeout_ms.saturating_add(KILL_MS).saturating_add(LATE_MS));
-    outcome.recv_timeout(limit).unwrap_or_else(|_| Outcome {
-        result: Err(OpError::TimedOut),
-        output: "it could not be started: does the disk that it is on answer?".into(),
-    })
+    outcome
+        .recv_timeout(limit)
+        .unwrap_or_else(|_| late("it could not be started: does the disk that it is on answer?"))
 }
 
-fn errno(error: &std::io::Error) -> OpError {
-    OpError::Errno(error.raw_os_error().unwrap_or(nix::libc::EIO))
+impl Place {
+    /// A place, unless the same run has one.
+    fn take(run: Run) -> Option<Self> {
+        under_way().insert(run.clone()).then(|| Self(run))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        under_way().remove(&self.0);
+    }
+}
+
+fn under_way() -> MutexGuard<'static, BTreeSet<Run>> {
+    // Nothing that can panic runs under the lock.
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(error: &std::io::Error) -> Outcome {
+    let errno = error.raw_os_error().unwrap_or(nix::libc::EIO);
+    Outcome { result: Err(OpError::Errno(errno)), output: String::new() }
 }
 
 fn start(
@@ -191,6 +236,13 @@ pub fn printable(output: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A node of its own for each run, because tests run at the same time.
+    fn somebody() -> NodeId {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        NodeId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 
     /// A shell script that stands for an agent.
     fn script(text: &str, input: &str, timeout_ms: u64) -> (Outcome, tempfile::TempDir) {
@@ -202,7 +254,7 @@ mod tests {
         // another test forks meanwhile.
         let mut command = Command::new("/bin/sh");
         command.arg(&path);
-        let outcome = run(command, input.to_owned(), timeout_ms);
+        let outcome = run(somebody(), command, input.to_owned(), timeout_ms);
         (outcome, dir)
     }
 
@@ -272,8 +324,12 @@ mod tests {
     fn an_agent_that_does_not_read_and_one_that_is_not_there() {
         let (outcome, _dir) = script("exec <&-; exit 0", &"key=value\n".repeat(3_000), 10_000);
         assert_eq!(outcome.result, Ok(()));
-        let outcome = run(Command::new("/no/such/agent"), String::new(), 1_000);
+        let outcome = run(somebody(), Command::new("/no/such/agent"), String::new(), 1_000);
         assert_eq!(outcome.result, Err(OpError::Errno(2)));
+    }
+
+    fn a_run() -> Run {
+        (somebody(), "/bin/agent".into(), "action=off\n".into())
     }
 
     /// A disk that does not answer holds up even the start of what is on it.
@@ -281,13 +337,68 @@ mod tests {
     fn an_agent_that_cannot_start_is_not_waited_for() {
         let started = Instant::now();
         let (release, held) = channel::<()>();
-        let outcome = watched(100, move |_done| {
+        let outcome = watched(a_run(), 100, move || {
             let _ = held.recv();
+            (fine(), None)
         });
         assert_eq!(outcome.result, Err(OpError::TimedOut));
         assert!(outcome.output.contains("could not be started"), "{}", outcome.output);
         assert!(started.elapsed() < Duration::from_secs(10));
         drop(release);
+    }
+
+    fn fine() -> Outcome {
+        Outcome { result: Ok(()), output: String::new() }
+    }
+
+    /// Every further one would hold a thread and a child as well, for as long as the disk does not answer.
+    #[test]
+    fn a_run_that_hangs_is_not_started_again_before_it_ended() {
+        let run = a_run();
+        let (release, held) = channel::<()>();
+        let outcome = watched(run.clone(), 0, move || {
+            let _ = held.recv();
+            (fine(), None)
+        });
+        assert_eq!(outcome.result, Err(OpError::TimedOut));
+
+        let started = Instant::now();
+        let outcome = watched(run.clone(), 60_000, || unreachable!("the first one hangs"));
+        assert_eq!(outcome.result, Err(OpError::TimedOut));
+        assert!(outcome.output.contains("hangs since"), "{}", outcome.output);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let another = (run.0, run.1.clone(), "action=off\nplug=2\n".into());
+        assert_eq!(watched(another, 60_000, || (fine(), None)), fine());
+
+        drop(release);
+        let end = Instant::now() + Duration::from_secs(10);
+        while watched(run.clone(), 60_000, || (fine(), None)) != fine() {
+            assert!(Instant::now() < end, "the first one ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(
+            watched(run, 60_000, || (fine(), None)),
+            fine(),
+            "one that ended is over at once"
+        );
+    }
+
+    /// As one in the kernel's uninterruptible sleep: the outcome is there, and the child still is.
+    #[test]
+    fn a_run_whose_child_does_not_end_is_not_started_again() {
+        let run = a_run();
+        let mut command = Command::new("/bin/sh");
+        let mut child = command.args(["-c", "read end"]).stdin(Stdio::piped()).spawn().unwrap();
+        let end = child.stdin.take();
+        assert_eq!(watched(run.clone(), 60_000, move || (fine(), Some(child))), fine());
+        let outcome = watched(run.clone(), 60_000, || unreachable!("its child is still there"));
+        assert_eq!(outcome.result, Err(OpError::TimedOut));
+        drop(end);
+        let late = Instant::now() + Duration::from_secs(10);
+        while watched(run.clone(), 60_000, || (fine(), None)) != fine() {
+            assert!(Instant::now() < late, "the child ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// It started after its time: it is killed, and never hears whom it should have fenced.
