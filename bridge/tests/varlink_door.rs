@@ -6,7 +6,6 @@ mod stub;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,45 +15,8 @@ use o2bridge::door::varlink::{CALL_BYTES_MAX, DESCRIPTION};
 use o2bridge::status::LogLevel;
 use o2bridge_core::{Begin, Event, NodeId, Refusal, Reply, ServiceName};
 use serde_json::{Value, json};
+use stub::varlink::{ask, begin, call, hear, hear_end, say, watch};
 use stub::{Stub, UUID, done, request_of, silent};
-
-fn say(stream: &mut UnixStream, message: &Value) {
-    stream.write_all(format!("{message}\0").as_bytes()).unwrap();
-}
-
-fn hear(stream: &mut UnixStream) -> Value {
-    let mut message = Vec::new();
-    let mut byte = [0];
-    loop {
-        stream.read_exact(&mut byte).unwrap();
-        if byte == [0] {
-            return serde_json::from_slice(&message).unwrap();
-        }
-        message.push(byte[0]);
-    }
-}
-
-fn hear_end(stream: &mut UnixStream) {
-    let mut byte = [0];
-    match stream.read(&mut byte) {
-        Ok(0) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-        other => panic!("{other:?} is not the end"),
-    }
-}
-
-fn call(method: &str, parameters: Value) -> Value {
-    json!({ "method": format!("io.o2bridge.{method}"), "parameters": parameters })
-}
-
-fn ask(stream: &mut UnixStream, method: &str, parameters: Value) -> Value {
-    say(stream, &call(method, parameters));
-    hear(stream)
-}
-
-fn begin() -> Value {
-    call("Begin", json!({ "group": UUID, "service": "/mnt/x" }))
-}
 
 #[test]
 fn a_begin_with_everything_and_one_with_nothing() {
@@ -359,12 +321,6 @@ fn a_holder_that_closes_its_sending_side_is_dead() {
     assert_eq!(stub.event(), Event::ClientGone { client });
 }
 
-fn watch(stub: &Stub) -> UnixStream {
-    let mut tool = stub.varlink();
-    say(&mut tool, &json!({ "method": "io.o2bridge.Status", "more": true }));
-    tool
-}
-
 #[test]
 fn a_stream_has_one_status_per_change_and_no_more_than_five_per_second() {
     let stub = Stub::start(silent);
@@ -410,20 +366,6 @@ fn a_watcher_that_does_not_read_gets_the_latest_status_when_it_does() {
 }
 
 #[test]
-fn a_strangers_stream_ends_with_the_latest_status_too() {
-    let stub = Stub::start_for(silent, Vec::new());
-    let mut tool = watch(&stub);
-    hear(&mut tool);
-    std::thread::sleep(Duration::from_millis(250));
-    // The status that strangers may see for a moment is made before the change.
-    let mut other = stub.varlink();
-    stub.change(|_| ());
-    assert_eq!(ask(&mut other, "Status", json!({}))["parameters"]["protocol"], 1);
-    stub.change(|world| world.snapshot.protocol = 2);
-    assert_eq!(hear(&mut tool)["parameters"]["protocol"], 2);
-}
-
-#[test]
 fn one_watcher_too_many() {
     let stub = Stub::start(silent);
     let mut tools: Vec<UnixStream> = (0..STREAMS_MAX).map(|_| watch(&stub)).collect();
@@ -448,31 +390,6 @@ fn one_watcher_too_many() {
         }
     }
     panic!("no room after one left");
-}
-
-#[test]
-fn strangers_may_look_but_not_touch() {
-    let stub = Stub::start_for(done, Vec::new());
-    let mut tool = stub.varlink();
-    let table = [
-        ("Begin", json!({ "group": UUID, "service": "s" })),
-        ("Complete", json!({ "group": UUID, "service": "s", "code": 0 })),
-        ("Leave", json!({ "group": UUID, "service": "s" })),
-        ("FenceAck", json!({ "node": 2 })),
-        ("SetLogLevel", json!({ "level": "debug" })),
-        ("Dump", json!({})),
-    ];
-    for (method, parameters) in table {
-        let heard = ask(&mut tool, method, parameters);
-        let expected =
-            json!({ "code": "PermissionDenied", "errno": 1, "message": "only root may do this" });
-        assert_eq!(heard["parameters"], expected, "{method}");
-    }
-    assert!(ask(&mut tool, "List", json!({}))["parameters"]["groups"].is_array());
-    assert_eq!(ask(&mut tool, "Status", json!({}))["parameters"]["node"], 1);
-    stub.assert_quiet();
-    let mode = std::fs::metadata(&stub.socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o666);
 }
 
 #[test]

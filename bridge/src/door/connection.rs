@@ -138,6 +138,8 @@ impl<D: Dialect> Connection<D> {
                 break;
             }
             if handled == batch_max {
+                // The next turn may find nothing, and would take the client for one that never asked.
+                self.delay_since = turn.now;
                 return Fate::Again;
             }
             if !self.handle_next(desk, turn) {
