@@ -185,7 +185,7 @@ impl Driver {
             for event in heard.drain(..) {
                 self.manage.facts.note_corosync(&event);
                 self.hands.note_corosync(&event);
-                self.inbox.extend(bus::translate(&self.log, event));
+                self.inbox.extend(bus::translate(&self.log, &self.hands.repeats, event));
             }
             self.carry();
         }

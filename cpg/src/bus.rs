@@ -51,7 +51,8 @@ pub struct Options {
     pub call_limit: Duration,
     /// The pause between attempts to connect. Default 250 ms.
     pub connect_pause: Duration,
-    /// The pause after [`BusEvent::Refused`]. Default 5 s.
+    /// The pause after [`BusEvent::Refused`], and after an attempt that was given up: each may leave a thread
+    /// behind. Default 5 s.
     pub refused_pause: Duration,
     /// From more channels than this on, [`Notice::ManyGroups`] is given. Default 64.
     pub channels_warn: usize,

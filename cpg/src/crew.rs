@@ -84,7 +84,8 @@ impl Job {
 pub(crate) struct GivenUp {
     pub(crate) id: CallId,
     pub(crate) what: &'static str,
-    pub(crate) limit: Duration,
+    /// The time it had; none if it was not made at all.
+    pub(crate) limit: Option<Duration>,
 }
 
 struct Running {
@@ -174,7 +175,7 @@ impl Crew {
     /// A call that is not made now. Whoever waits for it is told so; one that has a handle is made later.
     fn set_aside(&mut self, id: CallId, mut job: Job) -> Option<GivenUp> {
         let is_awaited = job.what != CLOSE;
-        let given_up = is_awaited.then_some(GivenUp { id, what: job.what, limit: job.limit });
+        let given_up = is_awaited.then_some(GivenUp { id, what: job.what, limit: None });
         if job.has_handle() {
             job.what = CLOSE;
             self.waiting.push_back((id, job));
@@ -197,7 +198,7 @@ impl Crew {
         let mut list = std::mem::take(&mut self.failed_to_start);
         for (&id, call) in &self.running {
             if call.deadline <= now {
-                list.push(GivenUp { id, what: call.what, limit: call.limit });
+                list.push(GivenUp { id, what: call.what, limit: Some(call.limit) });
                 call.void.set();
                 self.stuck.insert(id, call.what);
             }
@@ -337,7 +338,9 @@ mod tests {
         let leave = crew.submit(job(LEAVE, LONG, || ()));
         assert!(crew.deadline().is_some_and(|at| at <= Instant::now()), "nothing else may wake us");
         let given_up = crew.give_up(Instant::now());
-        assert_eq!(given_up.iter().map(|call| call.id).collect::<Vec<_>>(), [join, leave]);
+        let ids_and_limits = |call: &GivenUp| (call.id, call.limit);
+        let given_up: Vec<_> = given_up.iter().map(ids_and_limits).collect();
+        assert_eq!(given_up, [(join, None), (leave, None)], "they had no time");
         assert!(crew.give_up(Instant::now()).is_empty(), "said once");
         assert_eq!(crew.deadline(), None, "what is left is done when corosync is back");
         crew.void_all();

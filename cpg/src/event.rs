@@ -172,6 +172,11 @@ pub enum Notice {
         /// The time it had.
         limit: Duration,
     },
+    /// A call was not made: as many as may be hang, or the system had no thread for it.
+    NotMade {
+        /// Which call.
+        what: &'static str,
+    },
     /// A call that had been given up ended after all; what it made was undone.
     LateCall {
         /// Which call.
@@ -197,6 +202,11 @@ impl fmt::Display for Notice {
             Self::SlowCall { what, limit } => write!(
                 f,
                 "corosync did not answer '{what}' within {limit:?}; is it stopped or starved?"
+            ),
+            Self::NotMade { what } => write!(
+                f,
+                "corosync was not asked for '{what}': too many calls hang already, or there is no \
+                 thread for it"
             ),
             Self::LateCall { what } => write!(f, "corosync answered '{what}' too late; undone"),
             Self::NodelistUnread(code) => write!(

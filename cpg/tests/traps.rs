@@ -170,6 +170,23 @@ fn trap_5_a_stopped_corosync_stops_nothing_here() {
     one.wait("done 4 Ok(())");
 }
 
+/// Each attempt leaves a thread behind, and a line in the log.
+#[test]
+fn a_corosync_that_stays_stopped_is_not_asked_all_the_time() {
+    let cluster = Cluster::builder().nodes(1).start().unwrap();
+    let node = cluster.node(1);
+    let mut one = Host::with_call_limit(node, 300);
+    node.freeze_corosync();
+    one.say("connect");
+    one.wait("notice SlowCall { what: \"connect\"");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(one.with("notice SlowCall").len(), 1);
+    node.thaw_corosync();
+    one.wait("connected");
+    let late_ms = one.time_of("connected") - one.time_of("notice LateCall");
+    assert!(late_ms < 2_000.0, "{late_ms} ms after it answered");
+}
+
 #[test]
 fn trap_6_the_death_of_corosync_is_one_event() {
     let cluster = Cluster::builder().nodes(1).start().unwrap();

@@ -25,6 +25,10 @@ impl Bus {
     ) {
         if let Some(what) = late {
             self.pending.push(BusEvent::Notice(Notice::LateCall { what }));
+            // Corosync goes on, or has ended: the next attempt need not wait for long.
+            if let Phase::Waiting(at) = &mut self.phase {
+                *at = (*at).min(Instant::now() + self.options.connect_pause);
+            }
         }
         match (self.calls.remove(&id), outcome) {
             (Some(Purpose::Connect), Outcome::Connect(result)) => self.handle_connect(result),
@@ -141,12 +145,15 @@ impl Bus {
     /// A call is over its time: its operation ends, and its late outcome will be undone.
     pub(super) fn handle_given_up(&mut self, given_up: &GivenUp) {
         let GivenUp { id, what, limit } = *given_up;
-        self.pending.push(BusEvent::Notice(Notice::SlowCall { what, limit }));
+        self.pending.push(BusEvent::Notice(match limit {
+            Some(limit) => Notice::SlowCall { what, limit },
+            None => Notice::NotMade { what },
+        }));
         let Some(purpose) = self.calls.remove(&id) else { return };
         let timed_out = Err(OpError::TimedOut);
         match purpose {
             Purpose::Connect => {
-                self.phase = Phase::Waiting(Instant::now() + self.options.connect_pause);
+                self.phase = Phase::Waiting(Instant::now() + self.options.refused_pause);
             }
             Purpose::Join(channel) => {
                 if let Some(State::Joining { op }) =
