@@ -17,6 +17,7 @@ pub mod repeat;
 mod ring;
 pub mod trace;
 
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ pub use ring::Ring;
 /// Records that may wait for the thread. A death of 64 groups is about 1,000 lines.
 const QUEUE_MAX: usize = 8_192;
 
-/// How long the end of the daemon waits for a journal or terminal that does not take its lines.
+/// How long an end of the daemon waits for a journal or terminal that does not take its lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// The log as the daemon holds it.
@@ -66,15 +67,27 @@ impl Log {
 
     /// Ends the log: what was logged is written before it returns, unless nobody takes it.
     pub fn finish(self) {
-        let (done, wait) = std::sync::mpsc::channel();
-        let flush = move || {
-            drop((self.logger, self.guard));
-            // Nobody waits any more if this comes too late.
-            let _ = done.send(());
-        };
-        if std::thread::Builder::new().name("flush".into()).spawn(flush).is_ok() {
-            let _ = wait.recv_timeout(FLUSH_LIMIT);
-        }
+        flush(move || drop((self.logger, self.guard)));
+    }
+}
+
+/// Says why on standard error, unless nobody takes it, and ends the process with SIGABRT.
+pub fn abort(words: String) -> ! {
+    // Not through the queue: there may be more in it than the limit has time for.
+    flush(move || drop(std::io::stderr().write_all(words.as_bytes())));
+    std::process::abort();
+}
+
+/// Runs something that may hang with whoever reads the log, and waits for it no longer than the limit.
+fn flush(write: impl FnOnce() + Send + 'static) {
+    let (done, wait) = std::sync::mpsc::channel();
+    let job = move || {
+        write();
+        // Nobody waits any more if this comes too late.
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().name("flush".into()).spawn(job).is_ok() {
+        let _ = wait.recv_timeout(FLUSH_LIMIT);
     }
 }
 
@@ -169,5 +182,59 @@ impl Drain for Tee {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::time::Instant;
+
+    /// In the environment of the process that is to abort.
+    const ABORTS: &str = "O2BRIDGE_TEST_ABORTS";
+    const WORDS_BYTES: usize = 1 << 20;
+
+    /// This very test once more, as a process with this standard error.
+    fn aborting(stderr: UnixStream) -> Child {
+        let test = "log::tests::a_process_aborts_whether_or_not_its_words_are_read";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test]).env(ABORTS, "1").stdout(Stdio::null());
+        command.stderr(OwnedFd::from(stderr)).spawn().unwrap()
+    }
+
+    fn end_of(child: &mut Child) -> Option<ExitStatus> {
+        let end = Instant::now() + 5 * FLUSH_LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().unwrap();
+        None
+    }
+
+    #[test]
+    fn a_process_aborts_whether_or_not_its_words_are_read() {
+        if std::env::var_os(ABORTS).is_some() {
+            abort("x".repeat(WORDS_BYTES));
+        }
+        let is_abort = |status: ExitStatus| status.signal() == Some(nix::libc::SIGABRT);
+
+        // The journal's stream is a socket, too; one that is not read takes less than all of this.
+        let (_unread, stderr) = UnixStream::pair().unwrap();
+        assert!(end_of(&mut aborting(stderr)).is_some_and(is_abort));
+
+        let (mut reader, stderr) = UnixStream::pair().unwrap();
+        let mut child = aborting(stderr);
+        let mut words = String::new();
+        reader.read_to_string(&mut words).unwrap();
+        assert!(words.matches('x').count() >= WORDS_BYTES, "{} bytes", words.len());
+        assert!(end_of(&mut child).is_some_and(is_abort));
     }
 }

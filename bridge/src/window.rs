@@ -11,7 +11,7 @@ use crate::adapter::volumes::VolumeDesk;
 use crate::config::Settings;
 use crate::door::View;
 use crate::kernel::Kernel;
-use crate::log::{LevelSwitch, Ring};
+use crate::log::{self, LevelSwitch, Ring};
 use crate::machine::Machine;
 use crate::status::{self, LogLevel, Status};
 
@@ -218,6 +218,6 @@ pub fn status_line(snapshot: &Snapshot) -> String {
 /// about a death can be trusted. The process ends here; a new one starts from the saved state, and
 /// the peers give it the grace period for that.
 pub fn abort_with_dump(broken: &str, core: &Core, facts: &Facts) -> ! {
-    eprintln!("o2bridged: BUG, please report with all of this: {broken}\n{}", dump(core, facts));
-    std::process::abort();
+    let dump = dump(core, facts);
+    log::abort(format!("o2bridged: BUG, please report with all of this: {broken}\n{dump}\n"));
 }
