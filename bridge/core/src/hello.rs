@@ -77,7 +77,7 @@ impl Nodes {
         consequences.push(Consequence::Seen(node, hello.boot));
         if Some(node) == self.me {
             if is_of_ring {
-                self.asked.values_mut().for_each(|proven| *proven = true);
+                self.handle_echo(fx);
             }
         } else {
             self.refused_by.remove(&node);
@@ -254,12 +254,14 @@ impl Nodes {
             // We know what they do not, or the node can say it: a word that crossed ours must not fence it once more.
             return None;
         }
-        let known = self.peers.get(&node).and_then(|peer| peer.boot);
+        let peer = self.peers.get(&node);
+        let known = peer.and_then(|peer| peer.boot);
         let is_speaking = self.speaker(node).is_some();
         let is_lost = self.lost.contains_key(&node);
-        // Nor does who knows all users take an old word for one about a node that is here without its daemon, unless
-        // it did so before it knew them.
-        let is_here = self.witness && !is_lost && known.is_some() && self.is_in_ring(node);
+        // Nor is an old word taken for one about a node that is here without its daemon and was heard, or is known to
+        // who knows all users, unless it was so before.
+        let is_known = self.witness || peer.is_some_and(|peer| peer.complete);
+        let is_here = is_known && !is_lost && known.is_some() && self.is_in_ring(node);
         if (is_speaking || is_here) && known != Some(testimony.boot) {
             return None;
         }

@@ -422,6 +422,15 @@ impl Nodes {
         false
     }
 
+    /// A word of ours has come back. It may be the last one of a ring of whose end we are about to hear, so the silent
+    /// have a moment more.
+    pub(crate) fn handle_echo(&mut self, fx: &mut Effects<'_>) {
+        for (node, proven) in self.asked.iter_mut().filter(|(_, proven)| !**proven) {
+            *proven = true;
+            fx.arm(Timer::Grace(*node), fx.tunables.grace_ms / ECHO_PER_GRACE);
+        }
+    }
+
     /// The process that speaks for a node.
     pub(crate) fn speaker(&self, node: NodeId) -> Option<Pid> {
         match self.peers.get(&node)?.daemon {

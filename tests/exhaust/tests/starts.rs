@@ -52,6 +52,7 @@ starts! {
     power_off_quick "power-off-quick"
     split "split"
     two_mounts "two-mounts"
+    two_node_cut "two-node-cut"
     two_nodes "two-nodes"
     unmount_and_death "unmount-and-death"
 }

@@ -10,6 +10,7 @@
 //! | buried alive | nobody is recovered who could still write |
 //! | told twice | a death is told to a kernel once |
 //! | view | a use that a kernel knew and knows no more never comes back, while its daemon lives |
+//! | violence | nobody is fenced, killed or reset who is here and was never missed |
 //! | lost death | who died is not taken for one who left |
 //! | stranger | two nodes that write know each other |
 //! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |
@@ -20,7 +21,7 @@
 //! | record, door | what was written is read as the same |
 //! | growth | no event leads to a flood; messages, effects under way and runs come to an end |
 //! | table | no move that the core's tables do not have, and none without the action that it is there for |
-//! | rest | healed, everything comes to rest: requests answered, views equal, journals clean, locks free, nobody talks |
+//! | rest | healed, everything comes to rest: requests answered, whoever asks is served, views equal, journals clean, locks free, nobody talks |
 //!
 //! With the policy `none`, or a fence device that lies, who is buried may go on writing: then what
 //! depends on that is not asked.
@@ -28,6 +29,7 @@
 mod said;
 #[cfg(test)]
 mod tests;
+mod violence;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +88,7 @@ impl World {
         let Some((true, ring, nodes)) = quorum else {
             return self.violate("gate", || format!("n{node} says {verb:?} outside quorum"));
         };
+        self.check_ring(node, (group, verb), ring);
         self.check_agreed(node, verb, (ring, &nodes));
         self.check_saved(node, group, verb);
         if matches!(verb, Verb::Attach(_) | Verb::Resume(_)) {
@@ -390,6 +393,16 @@ impl World {
             if self.is_safe() {
                 self.check_disk_at_rest(group);
             }
+        }
+    }
+
+    /// Whoever asked in a cluster at rest has its volume mounted.
+    pub(crate) fn check_served(&mut self, missing: &[(NodeId, GroupId)]) {
+        let is_due = |(node, group): &&(NodeId, GroupId)| {
+            self.machines[node].power == Power::On && !self.is_held_up(*group)
+        };
+        if let Some((node, group)) = missing.iter().find(is_due) {
+            self.violate("rest", || format!("n{node} asks for {group}, and does not get it"));
         }
     }
 

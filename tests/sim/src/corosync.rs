@@ -30,6 +30,7 @@ mod choose;
 mod client;
 mod ring;
 mod sequence;
+mod votes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,6 +40,7 @@ use crate::dice::Dice;
 use crate::time::Micros;
 
 pub use client::{Heard, Word};
+pub use votes::Votes;
 
 /// How fast things go, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,8 @@ struct Engine {
     /// The ring's nodes, each with the start that takes part.
     nodes: BTreeMap<NodeId, u64>,
     paused: bool,
+    /// Whether it has been in a ring of all nodes.
+    seen_all: bool,
     /// Just started or resumed: not yet seen by others.
     alone_until: Micros,
     /// When it misses the token of a ring that lost somebody: from then on only a new ring helps.
@@ -129,6 +133,10 @@ struct Engine {
 #[derive(Debug, Clone)]
 pub struct Corosync {
     configured: usize,
+    votes: Votes,
+    /// The ring that the quorum device has given its vote to, and when it looks around.
+    chosen: Option<RingId>,
+    decides_at: Option<Micros>,
     pace: Pace,
     dice: Dice,
     /// In which order the handles of a process end that is gone.
@@ -161,6 +169,9 @@ impl Corosync {
     pub fn new(configured: usize, pace: Pace, seed: u64) -> Self {
         Self {
             configured,
+            votes: Votes::Most,
+            chosen: None,
+            decides_at: None,
             pace,
             dice: Dice::new(seed, 0xC020),
             ends: Dice::new(seed, 0xC021),
@@ -178,6 +189,13 @@ impl Corosync {
             ended: Vec::new(),
             rings_formed: 0,
         }
+    }
+
+    /// The same cluster, whose votes are counted in this way.
+    #[must_use]
+    pub fn with_votes(mut self, votes: Votes) -> Self {
+        self.votes = votes;
+        self
     }
 
     /// Leaves nothing to chance from now on.
@@ -212,7 +230,8 @@ impl Corosync {
         let deadline = self.deadlines.first().copied();
         let awake = self.engines.values().filter(|engine| !engine.paused);
         let own = awake.flat_map(|engine| [engine.speaks_at, engine.ends_at]);
-        deadline.into_iter().chain(self.wavers_at).chain(own.flatten()).min()
+        let shared = [deadline, self.wavers_at, self.decides_at];
+        shared.into_iter().chain(own).flatten().min()
     }
 
     /// Does what is due.
@@ -236,6 +255,8 @@ impl Corosync {
         if due {
             self.reform(now);
         }
+        self.decide(now);
+        self.ask_device(now);
         for node in self.due(now, |engine| engine.speaks_at) {
             self.speak(node);
         }
@@ -264,17 +285,20 @@ impl Corosync {
         self.engines.contains_key(&node)
     }
 
+    /// Whether something that a node said has yet to be delivered.
+    #[must_use]
+    pub fn keeps_words_of(&self, node: NodeId) -> bool {
+        let mut on_the_way = self.flights.iter().chain(&self.stalled);
+        self.engines.get(&node).is_some_and(|engine| !engine.outbox.is_empty())
+            || on_the_way.any(|flight| flight.sender.0 == node)
+    }
+
     /// The ring that a node is in, and whether it is quorate.
     #[must_use]
     pub fn ring(&self, node: NodeId) -> Option<(RingId, Vec<NodeId>, bool)> {
         let engine = self.engines.get(&node)?;
         let nodes: Vec<NodeId> = engine.nodes.keys().copied().collect();
-        let quorate = self.is_quorate(nodes.len());
-        Some((engine.ring, nodes, quorate))
-    }
-
-    fn is_quorate(&self, nodes: usize) -> bool {
-        nodes * 2 > self.configured
+        Some((engine.ring, nodes, self.is_quorate(engine)))
     }
 
     // ---- a node's corosync ----------------------------------------------------------------------
@@ -292,6 +316,7 @@ impl Corosync {
             ring,
             nodes: BTreeMap::from([(node, self.births)]),
             paused: false,
+            seen_all: false,
             alone_until: now.plus_ms(alone_ms),
             lost_at: None,
             visited_at: None,

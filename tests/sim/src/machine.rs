@@ -44,6 +44,8 @@ pub struct Daemon {
     pub departing: BTreeMap<Channel, OpId>,
     /// What the quorum service told it last.
     pub quorum: Option<(bool, RingId, Vec<NodeId>)>,
+    /// The ring that each channel told it of, since it is in it.
+    pub totems: BTreeMap<Channel, RingId>,
     /// Who is in the control group, as it was told last.
     pub control: Vec<Member>,
     /// The latest setting of each of its timers.
@@ -62,6 +64,8 @@ pub struct Daemon {
     pub outbox: BTreeMap<Channel, VecDeque<Vec<u8>>>,
     /// What it said of itself.
     pub words: Words,
+    /// When corosync last had a word of its own for it.
+    pub echo_at: Option<Micros>,
     /// Whether it was asked to end, and will.
     pub stopping: bool,
     /// Whether it was asked once more.
@@ -156,6 +160,18 @@ pub struct Tool {
     pub doing: Doing,
 }
 
+/// A daemon that is there, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Well {
+    /// Which.
+    pub life: u64,
+    /// Since when.
+    pub since: Micros,
+}
+
+/// Every boot counts its processes anew.
+const FIRST_PID: u32 = 100;
+
 /// One machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -191,6 +207,12 @@ pub struct Machine {
     pub told_down: BTreeSet<(GroupId, NodeId, Incarnation)>,
     /// Whom its kernel was told to forget by this daemon: one that starts may remember less.
     pub past: BTreeSet<(GroupId, NodeId, Incarnation)>,
+    /// Since when its daemon has been there.
+    pub well: Option<Well>,
+    /// When it was last there in this boot.
+    pub well_at: Option<Micros>,
+    /// Whether there was a ring without it in this boot while it used something.
+    pub parted: bool,
     /// Whether it stays as it is when all others are healed.
     pub given_up: bool,
     next_pid: u32,
@@ -218,8 +240,11 @@ impl Machine {
             disk_mood: Mood::Good,
             told_down: BTreeSet::new(),
             past: BTreeSet::new(),
+            well: None,
+            well_at: None,
+            parted: false,
             given_up: false,
-            next_pid: 100,
+            next_pid: FIRST_PID,
             numbers: 0,
         }
     }
@@ -253,10 +278,11 @@ impl Machine {
         let Self { id, power, boot, life, daemon, saved, kernel, keeper, tools, .. } = self;
         let Self { tunables: _, locking: _, foreign: _, kernel_mood, disk_mood, told_down, .. } =
             self;
-        let Self { past, given_up, next_pid, numbers, .. } = self;
+        let Self { past, parted, given_up, next_pid, numbers, .. } = self;
         (id, power, boot, life, saved, keeper.alive, tools).hash(state);
         (&kernel.regions, &kernel.meant, &kernel.locking, &kernel.mounts).hash(state);
-        (kernel_mood, disk_mood, told_down, past, given_up, next_pid, numbers).hash(state);
+        (kernel_mood, disk_mood, told_down, past).hash(state);
+        (parted, given_up, next_pid, numbers).hash(state);
         if let Some(daemon) = daemon {
             let Daemon { core, pid, connected, inbox, departing, .. } = daemon;
             let Daemon { quorum, locking, requests, effects, severed, given_up, .. } = daemon;
@@ -279,5 +305,7 @@ impl Machine {
         self.tools.clear();
         self.told_down.clear();
         self.past.clear();
+        self.next_pid = FIRST_PID;
+        (self.well, self.well_at, self.parted) = (None, None, false);
     }
 }

@@ -4,7 +4,7 @@
 
 use o2bridge_core::Fencing;
 
-use crate::corosync::Pace;
+use crate::corosync::{Pace, Votes};
 use crate::dice::Dice;
 
 /// Which shim a cluster's nodes have: what their kernels do and refuse.
@@ -103,6 +103,8 @@ pub struct Options {
     pub watchdog: bool,
     /// Whether nodes are configured differently.
     pub mixed: bool,
+    /// Who is quorate.
+    pub votes: Votes,
     /// What may go wrong.
     pub faults: Faults,
 }
@@ -129,6 +131,7 @@ impl Options {
             foreign: 0,
             watchdog: true,
             mixed: false,
+            votes: Votes::Most,
             faults: Faults::default(),
         }
     }
@@ -177,6 +180,7 @@ impl Options {
             foreign: if dice.one_in(24) { 1 } else { 0 },
             watchdog: true,
             mixed: dice.one_in(6),
+            votes: votes(dice, nodes),
             faults,
         }
     }
@@ -205,6 +209,15 @@ impl Options {
 
 fn below(dice: &mut Dice, n: u32) -> u32 {
     u32::try_from(dice.below(u64::from(n))).unwrap_or(0)
+}
+
+fn votes(dice: &mut Dice, nodes: u32) -> Votes {
+    match dice.below(8) {
+        0 | 1 if nodes == 2 => Votes::TwoNode,
+        2 if nodes == 2 => Votes::EachOfTwo,
+        3 if nodes % 2 == 0 => Votes::Device,
+        _ => Votes::Most,
+    }
 }
 
 fn faults(dice: &mut Dice) -> Faults {

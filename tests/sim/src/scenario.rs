@@ -16,6 +16,7 @@
 
 use std::fmt;
 
+use crate::corosync::Votes;
 use crate::options::{Faults, Options, Policy, ShimKind};
 use crate::run::{Run, run};
 use crate::step::{Step, Timed};
@@ -90,6 +91,7 @@ impl Scenario {
             "lasting" => options.lasting = number(rest)?,
             "foreign" => options.foreign = number(rest)?,
             "watchdog" => options.watchdog = number::<u8>(rest)? != 0,
+            "votes" => options.votes = named(VOTES, rest)?,
             "mixed" => options.mixed = number::<u8>(rest)? != 0,
             "lies" => options.faults.lies = number::<u8>(rest)? != 0,
             "flaky_mounts" => options.faults.tools = number::<u8>(rest)? != 0,
@@ -136,7 +138,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "detect_ms {}\nlag_us {}", it.detect_ms, it.lag_us)?;
         writeln!(f, "restarts {}\nlasting {}", flag(it.restarts), it.lasting)?;
         writeln!(f, "foreign {}\nmixed {}", it.foreign, flag(it.mixed))?;
-        writeln!(f, "watchdog {}", flag(it.watchdog))?;
+        writeln!(f, "watchdog {}\nvotes {}", flag(it.watchdog), word(VOTES, &it.votes))?;
         writeln!(f, "lies {}\nflaky_joins {}", flag(it.faults.lies), flag(it.faults.corosync))?;
         writeln!(f, "flaky_mounts {}", flag(it.faults.tools))?;
         self.schedule.iter().try_for_each(|(at, step)| writeln!(f, "{at} {step}"))
@@ -161,6 +163,12 @@ impl Scenario {
 
 const POLICIES: &[(&str, Policy)] =
     &[("none", Policy::None), ("ack", Policy::Ack), ("agent", Policy::Agent)];
+const VOTES: &[(&str, Votes)] = &[
+    ("most", Votes::Most),
+    ("two-node", Votes::TwoNode),
+    ("each-of-two", Votes::EachOfTwo),
+    ("device", Votes::Device),
+];
 const SHIMS: &[(&str, ShimKind)] = &[
     ("record", ShimKind::Record),
     ("user-heartbeat", ShimKind::UserHeartbeat),

@@ -114,7 +114,7 @@ impl World {
     /// A cluster whose nodes have just been switched on.
     #[must_use]
     pub fn new(options: Options, schedule: &[Timed], trace: bool) -> Self {
-        let corosync = Corosync::new(options.nodes as usize, options.pace(), options.seed);
+        let corosync = corosync(&options);
         let dice = Dice::new(options.seed, 2);
         Self::with((corosync, dice), options, schedule, trace)
     }
@@ -123,7 +123,7 @@ impl World {
     /// that happens once in a while. For who chooses what comes first.
     #[must_use]
     pub fn without_chance(options: Options, schedule: &[Timed], trace: bool) -> Self {
-        let mut corosync = Corosync::new(options.nodes as usize, options.pace(), options.seed);
+        let mut corosync = corosync(&options);
         corosync.be_still();
         Self::with((corosync, Dice::still()), options, schedule, trace)
     }
@@ -312,6 +312,7 @@ impl World {
                     if let Event::Message { channel: Channel::Control, from, bytes } = &event {
                         if *from == (Member { node, pid }) {
                             daemon.words.hear(bytes);
+                            daemon.echo_at = Some(at);
                         }
                     }
                     let sleeps = daemon.inbox.is_empty();
@@ -348,6 +349,10 @@ impl Job {
             }
         }
     }
+}
+
+fn corosync(options: &Options) -> Corosync {
+    Corosync::new(options.nodes as usize, options.pace(), options.seed).with_votes(options.votes)
 }
 
 fn tunables(options: &Options, dice: &mut Dice) -> Tunables {

@@ -22,7 +22,7 @@ fn a_daemon_that_does_not_come_back() {
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member"), (3, "absent")]);
 
     rig.now = until;
-    let (op, again) = (rig.op(1), rig.arm_nth(2, Timer::Grace(node(3)), GRACE_MS));
+    let (op, again) = (rig.op(1), rig.arm_nth(3, Timer::Grace(node(3)), GRACE_MS));
     expect(
         rig.overdue(3),
         vec![note(Note::DebtOverdue(node(3))), Action::KillNode { op, node: node(3) }, again],

@@ -285,12 +285,12 @@ fn a_kill_ends() {
         let op = rig.op(1);
         rig.overdue(2);
         // As long as a corosync that hangs owes its answer, no second call hangs in it.
-        let later = rig.arm_nth(2, Timer::Grace(node(2)), GRACE_MS);
+        let later = rig.arm_nth(3, Timer::Grace(node(2)), GRACE_MS);
         let overdue = note(Note::DebtOverdue(node(2)));
         expect(rig.overdue(2), vec![overdue, later]);
         expect_nothing(rig.handle(Event::Done { op, result }));
         assert_eq!((rig.state(), rig.node(2)), ("ready", ("absent", "none", true)));
-        let (next, again) = (rig.op(1), rig.arm_nth(2, Timer::Grace(node(2)), GRACE_MS));
+        let (next, again) = (rig.op(1), rig.arm_nth(3, Timer::Grace(node(2)), GRACE_MS));
         expect(
             rig.overdue(2),
             vec![

@@ -311,6 +311,19 @@ fn a_node_that_is_here_is_not_buried_in_an_old_boot() {
     let actions = rig.run(hello_with(2, vec![old]));
     assert!(!actions.iter().any(|it| matches!(it, Action::Fence { .. })), "{actions:?}");
     assert_eq!(rig.node(3), ("absent", "none", true));
+
+    // Nor if we do not know all users, and have heard this one.
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    rig.run(left(Channel::Control, &[1, 3], &[2], Reason::ProcDown));
+    rig.run(quorum(false, 1, &[1, 2, 3]));
+    rig.run(quorum(true, 1, &[1, 2, 3]));
+    rig.run(hello_of(3, Hello { witness: false, ..hello_using(3, 1) }));
+    rig.run(left(Channel::Control, &[1], &[3], Reason::ProcDown));
+    rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+    assert!(!rig.core.snapshot().witness);
+    let old = Testimony { boot: boot(33), ..testimony(3, Fate::Condemned { turn: 0 }) };
+    rig.run(hello_of(2, Hello { witness: false, testimony: vec![old], ..hello_using(2, 1) }));
+    assert_eq!(rig.node(3), ("absent", "none", true));
 }
 
 /// One that we did bury so, before we knew all users, is not waited for once somebody has a proof: the others would
@@ -364,8 +377,8 @@ fn a_node_that_is_back_is_heard_before_it_is_fenced() {
     // A daemon that stays away is judged as any other.
     let (mut rig, actions) = returned();
     let asked = rig.fire_armed(&actions, &Timer::Grace(node(3)));
-    rig.echo(&asked);
-    let judged = rig.fire_armed(&asked, &Timer::Grace(node(3)));
+    let echoed = rig.echo(&asked);
+    let judged = rig.fire_armed(&echoed, &Timer::Grace(node(3)));
     assert!(judged.iter().any(is_fence), "{judged:?}");
 }
 

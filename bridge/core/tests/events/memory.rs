@@ -22,7 +22,7 @@ fn a_use_is_forgotten() {
     expect(rig.handle(hello_of(2, amnesiac.clone())), vec![grace]);
     assert_eq!(rig.group_members(), [(1, "member"), (2, "member")]);
     assert_eq!(rig.node(2), ("speaking", "none", true));
-    let (op, again) = (rig.op(1), rig.arm_nth(2, Timer::Grace(node(2)), GRACE_MS));
+    let (op, again) = (rig.op(1), rig.arm_nth(3, Timer::Grace(node(2)), GRACE_MS));
     expect(
         rig.overdue(2),
         vec![note(Note::DebtOverdue(node(2))), Action::KillNode { op, node: node(2) }, again],

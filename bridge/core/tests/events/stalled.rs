@@ -24,7 +24,7 @@ fn the_silent_have_a_grace_anew() {
     let anew = rig.arm(Timer::Grace(node(2)), GRACE_MS);
     expect(rig.handle(Event::Stalled), vec![anew]);
     expect_nothing(rig.fire_armed(&actions, &Timer::Grace(node(2))));
-    let (op, again) = (rig.op(1), rig.arm_nth(2, Timer::Grace(node(2)), GRACE_MS));
+    let (op, again) = (rig.op(1), rig.arm_nth(3, Timer::Grace(node(2)), GRACE_MS));
     let kill = Action::KillNode { op, node: node(2) };
     expect(rig.overdue(2), vec![note(Note::DebtOverdue(node(2))), kill, again]);
 }

@@ -1,6 +1,6 @@
 //! What must hold when a verb leaves the core, whatever the kernel then makes of it.
 
-use o2bridge_core::{GroupId, Incarnation, Member, NodeId, RingId, Verb};
+use o2bridge_core::{Channel, GroupId, Incarnation, Member, NodeId, RingId, Verb};
 
 use crate::machine::Power;
 use crate::volume::Owner;
@@ -19,6 +19,22 @@ impl World {
         let machine = &self.machines[&speaker];
         machine.daemon.as_ref().is_some_and(|it| !it.hangs)
             && machine.foreign == self.machines[&listener].foreign
+    }
+
+    /// The quorum service, the control group and the mountgroup speak of one ring.
+    pub(super) fn check_ring(
+        &mut self,
+        node: NodeId,
+        (group, verb): (GroupId, &Verb),
+        ring: RingId,
+    ) {
+        let daemon = self.machines[&node].daemon.as_ref();
+        let seen = |channel: &Channel| daemon.and_then(|it| it.totems.get(channel)).copied();
+        let is_elsewhere = |channel: &Channel| seen(channel).is_some_and(|it| it != ring);
+        let channels = [Channel::Control, Channel::Group(group)];
+        if let Some(channel) = channels.into_iter().find(is_elsewhere) {
+            self.violate("gate", || format!("n{node} says {verb:?}, and {channel:?} is not there"));
+        }
     }
 
     /// All daemons that can speak in a ring have seen it.
@@ -42,7 +58,7 @@ impl World {
                 && nodes.contains(&member.node)
                 && seen.is_none_or(|seen| seen.seq < ring.seq)
         };
-        let peer = control.iter().find(has_not_seen).map(|member| member.node);
+        let peers = control.iter().filter(has_not_seen).map(|member| member.node);
         // Nor is one that uses nothing, and owed its word for a whole grace.
         let nodes = |it: &crate::machine::Daemon| it.core.snapshot().nodes;
         let is_ignored = |peer: &NodeId| {
@@ -50,7 +66,7 @@ impl World {
             let uses_nothing = self.machines[peer].kernel.regions.is_empty();
             uses_nothing && known.iter().any(|it| it.node == *peer && it.daemon == "ignored")
         };
-        if let Some(peer) = peer.filter(|peer| !is_ignored(peer)) {
+        if let Some(peer) = peers.into_iter().find(|peer| !is_ignored(peer)) {
             self.violate("gate", || {
                 format!("n{node} says {verb:?}, and n{peer} has not seen the ring")
             });

@@ -50,8 +50,8 @@ impl Corosync {
     /// Whatever decides what it does next. Of times, how many milliseconds are left; of what is on
     /// its way, the order in each ring.
     pub(crate) fn digest(&self, now: Micros, state: &mut impl Hasher) {
-        let Self { configured: _, pace: _, dice: _, ends: _, births, ring_seqs, engines, .. } =
-            self;
+        let Self { configured: _, votes: _, pace: _, dice: _, ends: _, .. } = self;
+        let Self { births, ring_seqs, engines, chosen, decides_at, .. } = self;
         let Self {
             first,
             segments,
@@ -64,7 +64,7 @@ impl Corosync {
             ended,
             ..
         } = self;
-        (births, ring_seqs, first, segments, flaky, told.len(), ended).hash(state);
+        (births, ring_seqs, first, segments, flaky, told.len(), ended, chosen).hash(state);
         for (node, engine) in engines {
             node.hash(state);
             engine.digest(now, state);
@@ -77,16 +77,18 @@ impl Corosync {
                 (ring, sender, entry, heard).hash(state);
             }
         }
-        let times = deadlines.iter().chain(wavers_at);
+        let times = deadlines.iter().chain(wavers_at).chain(decides_at);
         times.for_each(|at| at.ms_until(now).hash(state));
     }
 }
 
 impl Engine {
     fn digest(&self, now: Micros, state: &mut impl Hasher) {
-        let Self { birth, ring, nodes, paused, alone_until, lost_at, settles_at, .. } = self;
+        let Self { birth, ring, nodes, paused, seen_all, alone_until, lost_at, settles_at, .. } =
+            self;
         let Self { speaks_at, ends_at, lists, clients, outbox, haunts, spoken, left, .. } = self;
-        (birth, ring, nodes, paused, lists, clients, outbox, haunts, spoken, left).hash(state);
+        (birth, ring, nodes, paused, seen_all).hash(state);
+        (lists, clients, outbox, haunts, spoken, left).hash(state);
         for at in [Some(alone_until), Some(settles_at), lost_at.as_ref(), speaks_at.as_ref()] {
             at.map(|at| at.ms_until(now)).hash(state);
         }

@@ -128,6 +128,7 @@ impl Corosync {
         let Some(engine) = self.engines.get_mut(&node) else { return };
         let old_nodes = std::mem::replace(&mut engine.nodes, wanted.clone());
         engine.ring = change.ring;
+        engine.seen_all |= wanted.len() == self.configured;
         engine.settles_at = now;
         engine.lost_at = None;
         engine.visited_at = None;

@@ -1,6 +1,6 @@
 //! Events into a core, actions out of it.
 
-use o2bridge_core::{Action, Channel, Event, GroupId, NodeId, Note, Now};
+use o2bridge_core::{Action, Channel, Event, GroupId, Member, NodeId, Note, Now};
 
 use super::{Job, World, effects};
 use crate::check::Violation;
@@ -30,15 +30,30 @@ impl World {
         if daemon.hangs {
             return self.hold(node, Job::Tell(node, life, Box::new(event)));
         }
+        if let Event::Quorum { nodes, .. } | Event::Totem { nodes, .. } = &event {
+            self.note_ring(nodes);
+        }
+        let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
+        let Some(daemon) = daemon else { return };
         let (mut cause, mut stale) = (None, false);
         match &event {
             Event::Quorum { quorate, ring, nodes, .. } => {
                 daemon.quorum = Some((*quorate, *ring, nodes.clone()));
             }
-            Event::Confchg { channel: Channel::Control, members, .. } => {
-                daemon.control.clone_from(members);
+            Event::Confchg { channel, members, joined, .. } => {
+                if *channel == Channel::Control {
+                    daemon.control.clone_from(members);
+                }
+                let is_us = |member: &Member| member.node == node && member.pid == daemon.pid;
+                if joined.iter().any(|(member, _)| is_us(member)) {
+                    daemon.totems.remove(channel);
+                }
+            }
+            Event::Totem { channel, ring, .. } => {
+                daemon.totems.insert(*channel, *ring);
             }
             Event::Disconnected => {
+                daemon.totems.clear();
                 daemon.connected = false;
                 daemon.quorum = None;
                 daemon.control.clear();
@@ -226,6 +241,7 @@ impl World {
             }
             Action::Reply { request, reply } => self.reply(node, request, &reply),
             Action::FenceSelf { .. } => {
+                self.check_fence_self(node);
                 self.counts.expulsions += 1;
                 let boot = self.machines[&node].boot;
                 let us = 50_000 + self.dice.skewed(2_000_000);
@@ -243,11 +259,17 @@ impl World {
                 self.check_said(node, group, &verb);
                 self.begin_effect(node, life, op, Action::Verb { op, group, verb });
             }
+            Action::KillNode { op, node: victim } => {
+                self.check_kill(node, victim);
+                self.begin_effect(node, life, op, action);
+            }
+            Action::Fence { op, node: victim, .. } => {
+                self.check_fence(node, victim);
+                self.begin_effect(node, life, op, action);
+            }
             Action::Join { op, .. }
             | Action::Depart { op, .. }
             | Action::Save { op, .. }
-            | Action::KillNode { op, .. }
-            | Action::Fence { op, .. }
             | Action::Look { op, .. } => self.begin_effect(node, life, op, action),
         }
     }

@@ -253,8 +253,10 @@ impl World {
             }
             (false, Mood::Lies) => {
                 self.counts.lies += 1;
-                let boot = self.machines[&victim].boot;
-                self.spared.insert((victim, boot));
+                let machine = &self.machines[&victim];
+                if machine.power != Power::Off {
+                    self.spared.insert((victim, machine.boot));
+                }
                 Ok(())
             }
             (false, _) => {
@@ -274,7 +276,10 @@ impl World {
         };
         let machine = &self.machines[&by];
         if machine.life == life && machine.power != Power::Off {
-            self.done(by, life, op, result);
+            // An agent may wait until the node is up again, and say only then that it was off.
+            let is_late = self.fences == Mood::Slow && self.dice.one_in(2);
+            let us = if is_late { self.dice.below(20_000_000) } else { 0 };
+            self.after_us(us, Job::Tell(by, life, Box::new(Event::Done { op, result })));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Job, World};
 use crate::check::Violation;
 use crate::machine::{Machine, Power};
 use crate::options::ShimKind;
-use crate::step::{Mood, Turn};
+use crate::step::{How, Mood, Turn};
 use crate::time::Micros;
 
 /// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
@@ -16,6 +16,9 @@ const GRACES: u64 = 6;
 /// How many graces more, if a daemon hangs for good while it fences somebody: so long the others leave it to that.
 const TURN_GRACES: u64 = 20;
 const REST_MS: u64 = 50_000;
+/// How long a mount takes that nothing holds up, and how long one may take beside a grace.
+const MOUNT_MS: u64 = 3_000;
+const MOUNTS_MS: u64 = 20_000;
 const SILENCE_MS: u64 = 10_000;
 
 impl World {
@@ -35,10 +38,14 @@ impl World {
         let grace_ms = self.machines.values().map(|it| it.tunables.grace_ms).max().unwrap_or(0);
         let graces = GRACES + if self.is_fencing_held_up() { TURN_GRACES } else { 0 };
         let end = self.now.plus_ms(grace_ms * graces + REST_MS);
-        while self.now < end {
-            self.mend();
-            self.run_until(self.now.plus_ms(1_000))?;
+        self.heal_until(end)?;
+        // Mounts that meet may fail: a kernel lets nobody in while it is suspended for another one.
+        for wait_ms in [MOUNT_MS, MOUNT_MS, grace_ms + MOUNTS_MS] {
+            self.ask_for_all();
+            self.heal_until(self.now.plus_ms(wait_ms))?;
         }
+        let refused = self.must_be_served();
+        self.check_served(&refused);
         let quiet_from = self.now;
         self.run_until(self.now.plus_ms(SILENCE_MS))?;
         if self.last_word_at > quiet_from {
@@ -46,6 +53,45 @@ impl World {
         }
         self.check_rest();
         self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    fn heal_until(&mut self, end: Micros) -> Result<(), Violation> {
+        while self.now < end {
+            self.mend();
+            self.run_until(self.now.plus_ms(1_000))?;
+        }
+        Ok(())
+    }
+
+    /// Every node that is healed and quorate mounts whatever it has not: a cluster that refuses everybody is at rest,
+    /// too.
+    fn ask_for_all(&mut self) {
+        self.options.faults.tools = false;
+        for (node, group) in self.must_be_served() {
+            if self.machines[&node].tools.values().all(|tool| tool.group != group) {
+                self.mount(node, group, How::Free);
+            }
+        }
+    }
+
+    /// Who has not mounted what, and would be let in by any cluster that works.
+    fn must_be_served(&self) -> Vec<(NodeId, GroupId)> {
+        let is_one_kind = |it: &World| it.machines.values().all(|it| !it.foreign);
+        if !self.is_safe() || !is_one_kind(self) || self.options.mixed {
+            return Vec::new();
+        }
+        let is_quorate = |node: &NodeId| self.corosync.ring(*node).is_some_and(|(.., it)| it);
+        let here = self.machines.values().filter(|it| !it.given_up && is_quorate(&it.id));
+        let groups = |it: &Machine| {
+            let missing: Vec<GroupId> = self
+                .volumes
+                .keys()
+                .copied()
+                .filter(|group| !it.kernel.is_mounted(*group))
+                .collect();
+            missing.into_iter().map(|group| (it.id, group)).collect::<Vec<_>>()
+        };
+        here.flat_map(groups).collect()
     }
 
     /// Some nodes are not healed: dead, cut off, ghosts, without a daemon or with one that hangs. The

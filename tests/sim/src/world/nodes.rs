@@ -73,6 +73,7 @@ impl World {
             return;
         };
         machine.power = Power::Frozen;
+        machine.well = None;
         self.corosync.pause(node, self.now);
     }
 
@@ -93,6 +94,7 @@ impl World {
     pub(super) fn hang(&mut self, node: NodeId, hangs: bool) {
         let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
         daemon.into_iter().for_each(|daemon| daemon.hangs = hangs);
+        self.look_after(node);
         if !hangs {
             self.go_on(node);
         }
@@ -105,7 +107,10 @@ impl World {
         }
         self.trace.say(self.now, || format!("n{node} corosync starts"));
         self.corosync.start(node, self.now);
-        self.connect(node);
+        // A daemon that runs tries again and again, and may come only when the ring has others in it.
+        if !self.dice.one_in(2) {
+            self.connect(node);
+        }
     }
 
     /// Ends a node's corosync. It comes back some time, or when everything is healed.
@@ -171,6 +176,7 @@ impl World {
             inbox: Vec::new(),
             departing: Default::default(),
             quorum: None,
+            totems: Default::default(),
             control: Vec::new(),
             armed: Default::default(),
             locking: machine.kernel.locking,
@@ -179,6 +185,7 @@ impl World {
             severed: Default::default(),
             given_up: Default::default(),
             words,
+            echo_at: None,
             outbox: Default::default(),
             stopping: false,
             hurried: false,
@@ -313,6 +320,7 @@ impl World {
     /// The keeper looks, and so does who would miss it.
     pub(super) fn keeper(&mut self, node: NodeId, boot: u128) {
         let now = self.now;
+        self.look_after(node);
         let daemon_back_ms = self.options.daemon_back_ms;
         if self.machines[&node].boot != boot || self.machines[&node].power != Power::On {
             return;

@@ -1,0 +1,99 @@
+//! What must hold when a daemon wants a node to end: whoever is ended is off, and everything that is said of it
+//! comes true by that.
+
+use o2bridge_core::{Channel, Event, NodeId, RingId};
+
+use crate::machine::{Daemon, Machine, Power};
+use crate::world::World;
+
+impl World {
+    /// Whether a node's daemon is there and does all that is asked of it.
+    fn is_well(&self, machine: &Machine) -> bool {
+        let is_up = |daemon: &Daemon| !daemon.hangs && daemon.connected;
+        machine.power == Power::On
+            && machine.daemon.as_ref().is_some_and(is_up)
+            && self.corosync.answers(machine.id)
+    }
+
+    /// Looks whether a node is well.
+    pub(crate) fn look_after(&mut self, node: NodeId) {
+        let now = self.now;
+        let is_well = self.is_well(&self.machines[&node]);
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let life = machine.life;
+        machine.well = machine.well.filter(|it| is_well && it.life == life);
+        if is_well {
+            machine.well.get_or_insert(crate::machine::Well { life, since: now });
+            machine.well_at = Some(now);
+        }
+    }
+
+    /// Somebody is told of a ring. Users that are not in it may be lost there, as long as they run.
+    pub(crate) fn note_ring(&mut self, nodes: &[NodeId]) {
+        let is_user = |machine: &Machine| {
+            let says_so = machine.daemon.as_ref().is_some_and(|daemon| daemon.words.is_user());
+            says_so || !machine.kernel.regions.is_empty() || !machine.saved.groups.is_empty()
+        };
+        for machine in self.machines.values_mut() {
+            if !nodes.contains(&machine.id) && is_user(machine) {
+                machine.parted = true;
+            }
+        }
+    }
+
+    /// Nobody is fenced who is in the ring and was there in this boot whenever it used something, unless its daemon
+    /// has been away for a grace.
+    pub(crate) fn check_fence(&mut self, node: NodeId, victim: NodeId) {
+        let machine = &self.machines[&node];
+        let quorum = machine.daemon.as_ref().and_then(|daemon| daemon.quorum.as_ref());
+        let is_in_ring = quorum.is_some_and(|(_, _, nodes)| nodes.contains(&victim));
+        let is_quorate = quorum.is_some_and(|(quorate, ..)| *quorate);
+        if !is_quorate {
+            self.violate("violence", || format!("n{node} fences n{victim} outside quorum"));
+            return;
+        }
+        let it = &self.machines[&victim];
+        let grace_ms = machine.tunables.grace_ms;
+        let is_missed = it.well_at.is_none_or(|at| self.now.ms_since(at) >= grace_ms);
+        let is_understood = it.foreign == machine.foreign;
+        if is_in_ring && is_understood && !it.parted && !is_missed && self.is_safe() {
+            self.violate("violence", || format!("n{node} fences n{victim}, which is here"));
+        }
+    }
+
+    /// Nobody is killed whose daemon was there for a whole grace, unless corosync takes our words and not its, or
+    /// whoever chooses what comes next lets one of us sleep over them.
+    pub(crate) fn check_kill(&mut self, node: NodeId, victim: NodeId) {
+        self.look_after(victim);
+        let (machine, it) = (&self.machines[&node], &self.machines[&victim]);
+        let grace_ms = machine.tunables.grace_ms;
+        let is_well = it.well.is_some_and(|it| self.now.ms_since(it.since) >= grace_ms);
+        let echo_at = machine.daemon.as_ref().and_then(|daemon| daemon.echo_at);
+        let is_echoed = echo_at.is_some_and(|at| self.now.ms_since(at) < grace_ms);
+        let is_theirs =
+            |event: &Event| matches!(event, Event::Message { from, .. } if from.node == victim);
+        let mut unread = machine.daemon.iter().flat_map(|daemon| &daemon.inbox);
+        let sleeps = unread.any(|(_, event)| is_theirs(event))
+            || it.daemon.as_ref().is_some_and(|daemon| !daemon.inbox.is_empty());
+        let is_excused = sleeps || is_echoed && self.corosync.keeps_words_of(victim);
+        if is_well && it.foreign == machine.foreign && !is_excused {
+            self.violate("violence", || format!("n{node} kills n{victim}, which is well"));
+        }
+    }
+
+    /// Nobody resets itself who is quorate with the others, and was in every ring while it used something.
+    pub(crate) fn check_fence_self(&mut self, node: NodeId) {
+        let machine = &self.machines[&node];
+        let decides = |it: &&Daemon| {
+            let is_in = it.control.iter().any(|member| member.node == node && member.pid == it.pid);
+            let control = it.totems.get(&Channel::Control);
+            let decides = |(quorate, ring, _): &(bool, RingId, Vec<NodeId>)| {
+                *quorate && control.is_none_or(|seen| seen == ring)
+            };
+            is_in && it.quorum.as_ref().is_some_and(decides)
+        };
+        if machine.daemon.as_ref().is_some_and(|it| decides(&it)) && !machine.parted {
+            self.violate("violence", || format!("n{node} resets itself, and nobody buried it"));
+        }
+    }
+}
