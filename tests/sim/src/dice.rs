@@ -24,6 +24,12 @@ impl Dice {
         Self { state: 0, still: true }
     }
 
+    /// Whether nothing is left to chance.
+    #[must_use]
+    pub const fn is_still(&self) -> bool {
+        self.still
+    }
+
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;

@@ -1,7 +1,7 @@
 //! What must hold when a daemon wants a node to end: whoever is ended is off, and everything that is said of it
 //! comes true by that.
 
-use o2bridge_core::{Channel, Event, NodeId, RingId};
+use o2bridge_core::{Channel, NodeId, RingId};
 
 use crate::machine::{Daemon, Machine, Power};
 use crate::world::World;
@@ -61,8 +61,8 @@ impl World {
         }
     }
 
-    /// Nobody is killed whose daemon was there for a whole grace, unless corosync takes our words and not its, or
-    /// whoever chooses what comes next lets one of us sleep over them.
+    /// Nobody is killed whose daemon was there for a whole grace, unless corosync takes our words and not its. Where
+    /// somebody chooses what comes next, anybody may sleep over that.
     pub(crate) fn check_kill(&mut self, node: NodeId, victim: NodeId) {
         self.look_after(victim);
         let (machine, it) = (&self.machines[&node], &self.machines[&victim]);
@@ -70,12 +70,7 @@ impl World {
         let is_well = it.well.is_some_and(|it| self.now.ms_since(it.since) >= grace_ms);
         let echo_at = machine.daemon.as_ref().and_then(|daemon| daemon.echo_at);
         let is_echoed = echo_at.is_some_and(|at| self.now.ms_since(at) < grace_ms);
-        let is_theirs =
-            |event: &Event| matches!(event, Event::Message { from, .. } if from.node == victim);
-        let mut unread = machine.daemon.iter().flat_map(|daemon| &daemon.inbox);
-        let sleeps = unread.any(|(_, event)| is_theirs(event))
-            || it.daemon.as_ref().is_some_and(|daemon| !daemon.inbox.is_empty());
-        let is_excused = sleeps || is_echoed && self.corosync.keeps_words_of(victim);
+        let is_excused = is_echoed && self.corosync.keeps_words_of(victim) || self.dice.is_still();
         if is_well && it.foreign == machine.foreign && !is_excused {
             self.violate("violence", || format!("n{node} kills n{victim}, which is well"));
         }
