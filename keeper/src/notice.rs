@@ -65,6 +65,13 @@ pub enum Notice {
         /// For how long, in milliseconds.
         silent_ms: u64,
     },
+    /// The same when a daemon starts, but the keeper may hold the only line to the kernel: it is not killed.
+    Spared {
+        /// Its process id.
+        pid: u32,
+        /// For how long, in milliseconds.
+        silent_ms: u64,
+    },
     /// No keeper could be started; it is tried again.
     NotStarted {
         /// Why not.
@@ -115,6 +122,13 @@ impl fmt::Display for Notice {
             Self::Died { pid } => write!(f, "keeper {pid} died"),
             Self::Hung { pid, silent_ms } => {
                 write!(f, "keeper {pid} has not answered for {silent_ms} ms, it is killed")
+            }
+            Self::Spared { pid, silent_ms } => {
+                write!(
+                    f,
+                    "keeper {pid} has not answered for {silent_ms} ms; it is not killed, because "
+                )?;
+                write!(f, "with a volume of a user stack mounted its end would reset this node")
             }
             Self::NotStarted { error } => write!(f, "no keeper: {error}"),
             Self::Conflict { what } => write!(f, "keeper and daemon disagree: {what}"),

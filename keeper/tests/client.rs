@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{sleep, spawn};
 use std::time::Instant;
 
@@ -386,6 +386,30 @@ fn a_new_keeper_takes_the_line_again() {
     until("another keeper", ms(5000), || keeper.pid().is_some_and(|new| new != pid));
     assert!(holds(keeper.pid().unwrap(), &path));
     keeper.release().unwrap();
+}
+
+/// Nobody else holds the line then: its end would be the node's.
+#[test]
+fn a_keeper_that_hangs_with_a_line_is_not_killed_by_a_daemon_that_starts() {
+    let mut node = Node::new();
+    let path = control(&mut node, "T01\n");
+    let (keeper, _notices) = node.keeper();
+    keeper.hold(LINE).unwrap();
+    let pid = keeper.pid().unwrap();
+    drop(keeper);
+    signal(pid, Signal::SIGSTOP);
+    let (said, notices) = channel();
+    let log = Box::new(move |notice| said.send(notice).unwrap_or_default());
+    let refused = Keeper::start(node.settings.clone(), log).map(drop);
+    assert_eq!(refused, Err(KeeperError::Unanswered));
+    let spared = |notice| matches!(notice, Notice::Spared { pid: of, .. } if of == pid);
+    assert!(notices.try_iter().any(spared));
+    assert!(holds(pid, &path));
+    signal(pid, Signal::SIGCONT);
+    let (keeper, _notices) = node.keeper();
+    assert_eq!((keeper.pid(), keeper.line()), (Some(pid), Some(LINE)));
+    keeper.release().unwrap();
+    assert_eq!(node.resets(), 0);
 }
 
 #[test]

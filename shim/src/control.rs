@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use o2bridge_core::{GroupId, Incarnation, LockingProtocol, NodeId, Peers};
-use o2bridge_keeper::line;
+use o2bridge_keeper::{Line, line};
 
 use daemon::{Dlm, DlmControld};
 pub use error::ControlError;
@@ -106,10 +106,10 @@ pub fn check_kernel(down: &Down, risk_kernel_bug: bool) -> Result<(), ShimError>
 }
 
 impl Control {
-    /// Checks the kernel. Nothing is opened before a group is attached.
+    /// Checks the kernel. Before a group is attached nothing is opened but the line of an earlier daemon.
     ///
     /// # Errors
-    /// The kernel must not be written to.
+    /// The kernel must not be written to, or that line cannot be held or let go.
     pub fn start(settings: &Settings) -> Result<Self, ShimError> {
         Self::with(settings, Box::new(DlmControld::default()))
     }
@@ -125,28 +125,34 @@ impl Control {
             groups: Mutex::new(settings.groups.clone()),
         };
         control.release_if_idle()?;
+        // A keeper that dies or hangs under a mount can be replaced only while somebody else holds the line; and
+        // whoever takes over what is in order has no verb to say.
+        if let Some(held) = control.keeper.line() {
+            control.own_end(held)?;
+        }
         Ok(control)
     }
 
     /// The line, held by us and by the keeper. Opening it waits for nobody but other openers.
     fn line(&self) -> Result<Arc<File>, ShimError> {
         let wanted = self.told.line()?;
-        let file = {
-            let mut held = lock(&self.held);
-            match &*held {
-                Some(file) => Arc::clone(file),
-                None => {
-                    let opened = line::open(&self.paths.device, wanted);
-                    let file = Arc::new(opened.map_err(|error| self.refused(error))?);
-                    *held = Some(Arc::clone(&file));
-                    file
-                }
-            }
-        };
+        let file = self.own_end(wanted)?;
         if self.keeper.line() != Some(wanted) {
             let held = self.keeper.hold(wanted);
             held.map_err(|source| ShimError::Keeper { step: "hold the line", source })?;
         }
+        Ok(file)
+    }
+
+    /// Our end of the line.
+    fn own_end(&self, wanted: Line) -> Result<Arc<File>, ShimError> {
+        let mut held = lock(&self.held);
+        if let Some(file) = &*held {
+            return Ok(Arc::clone(file));
+        }
+        let opened = line::open(&self.paths.device, wanted);
+        let file = Arc::new(opened.map_err(|error| self.refused(error))?);
+        *held = Some(Arc::clone(&file));
         Ok(file)
     }
 

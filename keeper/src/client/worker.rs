@@ -36,7 +36,7 @@ use super::{Log, Shown, View};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record, Status};
 use crate::timing::PING_MS;
-use crate::{Area, Generation, KeeperError, Line, Settings, Slot};
+use crate::{Area, Generation, KeeperError, Line, Notice, Settings, Slot};
 
 /// A call on its way to the thread.
 pub(super) struct Call {
@@ -80,20 +80,27 @@ pub(super) fn is_due(at: Option<Millis>, now: Millis) -> bool {
 
 impl Worker {
     /// The first keeper: one that runs and beats, or a new one. One that hangs beats nothing either:
-    /// whoever left it there is gone, and nobody else would end it.
+    /// whoever left it there is gone, and nobody else would end it. But where it may hold a line, nobody
+    /// else does, and its end could be the node's: it is left to come back, and the daemon to be started again.
     pub(super) fn begin(&mut self) -> Result<(), KeeperError> {
+        let may_hold_a_line = self.settings.control.is_some();
         let since = now();
         let mut deadline = since.plus(READY_MS);
         loop {
-            match self.attach(true) {
-                Err(KeeperError::Busy | KeeperError::Unanswered) if now() < deadline => {
+            match (self.attach(true), self.suspect) {
+                (Err(KeeperError::Busy | KeeperError::Unanswered), _) if now() < deadline => {
                     sleep(Duration::from_millis(RETRY_MS));
                 }
-                Err(KeeperError::Unanswered) if self.suspect.is_some() => {
+                (Err(error @ KeeperError::Unanswered), Some(pid)) if may_hold_a_line => {
+                    let silent_ms = now().since(since);
+                    (self.log)(Notice::Spared { pid, silent_ms });
+                    return Err(error);
+                }
+                (Err(KeeperError::Unanswered), Some(_)) => {
                     self.kill_suspect(now().since(since));
                     deadline = now().plus(READY_MS);
                 }
-                result => return result,
+                (result, _) => return result,
             }
         }
     }

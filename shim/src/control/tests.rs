@@ -350,12 +350,14 @@ fn a_successor_keeps_what_was_attached() {
     world.settings.groups.insert(GROUP);
     let control = world.control();
     assert_eq!(world.keeper.line(), Some(line));
+    assert_eq!(world.device(), HANDS, "the keeper is not left alone with it");
     control.detach(OTHER).unwrap();
     assert_eq!(world.keeper.line(), Some(line));
     world.settings.groups.clear();
     drop(control);
     let _ = world.control();
     assert_eq!(world.keeper.line(), None, "nobody needs it");
+    assert_eq!(world.device(), HANDS);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "controlkill",
         guests: 2,
-        text: "control: o2bridged is killed 20 times under load: no reset; with its keeper: reset at once",
+        text: "control: o2bridged is killed 20 times under load, then its keeper: no reset; both: reset at once",
         kernels: SAFE,
         run: kills::run,
     },

@@ -1,4 +1,4 @@
-//! o2bridged is killed under load, again and again, and at last with its keeper.
+//! o2bridged is killed under load, again and again; then its keeper; and at last both.
 
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,21 @@ pub(super) fn run(context: &Context) -> Result<()> {
         ensure!(told == 0, "{} was told of {told} deaths", guest.name());
     }
     lab.step(&format!("{KILLS} kills: the same keepers, no death, no reset"));
+    without_keeper(&lab)?;
     loads[0].kill()?;
     reset_without_keeper(context, &lab)
+}
+
+/// A daemon that took a mounted volume over, and was not asked for anything since, holds the kernel's control
+/// device itself.
+fn without_keeper(lab: &Lab) -> Result<()> {
+    lab.guests().try_for_each(|guest| bridge::wait_ready(guest, 2))?;
+    for guest in lab.guests() {
+        replace(guest, &["o2bridge-keeper"])?;
+        writes_on(guest, STALL_LIMIT)?;
+    }
+    lab.step("the keepers are killed: others are there, no reset");
+    Ok(())
 }
 
 /// The kernel promises it: the last holder of its control device is gone.
