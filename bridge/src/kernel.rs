@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use o2bridge_core::{GroupId, Locking, LockingProtocol, NodeId, Now, Saved};
-use o2bridge_keeper::{Keeper, Notice, TimingError};
+use o2bridge_keeper::{Keeper, Notice, SignOfLife, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
 use o2bridge_shim::control::{self, Told};
 use o2bridge_shim::probe::Down;
@@ -39,6 +39,9 @@ const BEAT_MS: u64 = 1_000;
 
 /// How often the loop says that it turns; the keeper's client misses it after 5 s.
 const ALIVE_MS: u64 = 1_000;
+
+/// How long a start takes away what is left over: within `keeper.daemon_back_ms`, which runs, the loop must turn.
+const LEFT_OVER_MS: u64 = if cfg!(test) { 500 } else { 5_000 };
 
 /// A keeper silent until this long before the kernel buries the peers must not beat on.
 const SILENCE_MARGIN_MS: u64 = 10_000;
@@ -163,10 +166,16 @@ impl Ground {
     }
 }
 
-/// What an earlier daemon of this boot left in the kernel for groups that nobody remembers.
+/// What an earlier daemon of this boot left in the kernel for groups that nobody remembers. Each takes the kernel up
+/// to two seconds; what is not reached in time waits for the next start.
 pub fn detach_forgotten(shim: &dyn Shim, saved: &Saved, log: &Logger) {
     let groups = shim.view().map(|view| view.groups).unwrap_or_default();
+    let end = now().after(LEFT_OVER_MS);
     for group in groups.into_iter().filter(|group| !saved.groups.contains_key(group)) {
+        if now() >= end {
+            warn!(log, "left over in the kernel until the next start"; "group" => %group);
+            continue;
+        }
         match shim.detach(group) {
             Ok(()) => info!(log, "left over in the kernel and taken away"; "group" => %group),
             Err(error) => warn!(log, "left over in the kernel: {error}"; "group" => %group),
@@ -368,6 +377,7 @@ fn starter(
         let notices = log.clone();
         let started = Keeper::start(
             keeper_settings(&settings, Some((device, block_bytes))),
+            SignOfLife::Work,
             Box::new(move |notice| note(&notices, &notice)),
         );
         let keeper = Arc::new(started.map_err(BeatError::from)?);
@@ -418,7 +428,81 @@ fn beside_us() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use o2bridge_core::{Incarnation, Peers, SavedGroup, Users};
+    use o2bridge_shim::user_heartbeat::View;
+
     use super::*;
+
+    /// Has these groups, and takes its time with each that is to go.
+    struct Slow {
+        groups: BTreeSet<GroupId>,
+        each: Duration,
+        detached: Mutex<Vec<GroupId>>,
+    }
+
+    impl Shim for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn attach(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn suspend(&self, _: GroupId) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn node_down(&self, _: GroupId, _: NodeId, _: Incarnation) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn resume(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
+            Ok(())
+        }
+
+        fn detach(&self, group: GroupId) -> Result<(), ShimError> {
+            std::thread::sleep(self.each);
+            self.detached.lock().unwrap().push(group);
+            Ok(())
+        }
+
+        fn view(&self) -> Option<View> {
+            Some(View {
+                carrier: "slow",
+                device: None,
+                regions: Vec::new(),
+                groups: self.groups.clone(),
+                disk_heartbeats: BTreeMap::new(),
+                is_partial: false,
+            })
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_goes_and_does_not_keep_the_loop_waiting() {
+        let log = Logger::root(slog::Discard, slog::o!());
+        let kept = SavedGroup {
+            incarnation: Incarnation(1),
+            services: Vec::new(),
+            device: None,
+            told: Users::new(),
+            unfinished: false,
+        };
+        let saved = Saved { groups: [(GroupId(2), kept)].into(), ..Saved::default() };
+        for (each_ms, expected) in [(0, [1, 3, 4].as_slice()), (2 * LEFT_OVER_MS, &[1])] {
+            let groups = (1..=4).map(GroupId).collect();
+            let each = Duration::from_millis(each_ms);
+            let shim = Slow { groups, each, detached: Mutex::default() };
+            detach_forgotten(&shim, &saved, &log);
+            let expected: Vec<_> = expected.iter().copied().map(GroupId).collect();
+            assert_eq!(*shim.detached.lock().unwrap(), expected);
+        }
+    }
 
     #[test]
     fn the_threshold_in_force_is_that_of_a_cluster_with_regions() {

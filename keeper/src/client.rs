@@ -27,7 +27,7 @@ use crate::clock::{Millis, now};
 use crate::record::{Op, Record};
 use crate::{AREA_MAX, Area, Generation, KeeperError, Line, Notice, SLOT_MAX, Settings, Slot};
 
-/// A daemon that says [`Keeper::alive`] at all is taken for hung if it does not for so long.
+/// A daemon that has said [`Keeper::alive`] is taken for hung if it does not for so long.
 const ALIVE_MS: u64 = 5000;
 /// Stack of the thread, in bytes: all of it is locked memory in a daemon that locks its own.
 const STACK_BYTES: usize = 256 * 1024;
@@ -38,6 +38,17 @@ const CALL_MS: u64 = 1000;
 const PATIENCE_MS: u64 = 800;
 
 type Log = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// What tells the keeper that the daemon lives, before the first [`Keeper::alive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOfLife {
+    /// That the process runs.
+    Process,
+    /// Nothing but what has to be asked of the keeper: the start has `daemon_back_ms` to come to its work, and a
+    /// daemon that dies before that, again and again, is an absent one. What a start asks for is no way around
+    /// it: what was done for one is not asked for again by the next.
+    Work,
+}
 
 /// What the thread shows to the callers.
 #[derive(Default)]
@@ -72,9 +83,9 @@ impl View {
         self.shown().pid.take()
     }
 
-    fn is_alive(&self, now: Millis) -> bool {
+    fn is_alive(&self, sign: SignOfLife, now: Millis) -> bool {
         match self.alive.load(Ordering::Relaxed) {
-            0 => true,
+            0 => sign == SignOfLife::Process,
             last => now.since(Millis(last)) < ALIVE_MS,
         }
     }
@@ -99,6 +110,7 @@ impl Keeper {
     /// No keeper can be started, or the running one serves another daemon that is alive.
     pub fn start(
         settings: Settings,
+        sign: SignOfLife,
         log: Box<dyn Fn(Notice) + Send + Sync>,
     ) -> Result<Self, KeeperError> {
         let settings = settings.with_absolute_paths();
@@ -110,6 +122,7 @@ impl Keeper {
         let (log, view): (Log, _) = (log.into(), Arc::new(View::default()));
         let mut worker = Worker {
             settings,
+            sign,
             log: Arc::clone(&log),
             view: Arc::clone(&view),
             calls: waiting,
@@ -220,8 +233,8 @@ impl Keeper {
     }
 
     /// Says that the daemon's own work goes on. From the first time on it must be said every few
-    /// seconds (five at most), or the keeper takes the daemon for absent; never said, it is enough
-    /// that the process runs.
+    /// seconds (five at most), or the keeper takes the daemon for absent; before, what counts is the
+    /// [`SignOfLife`].
     pub fn alive(&self) {
         self.view.alive.store(now().0, Ordering::Relaxed);
     }

@@ -36,7 +36,7 @@ mod timing;
 use std::fmt;
 use std::num::NonZeroU64;
 
-pub use client::Keeper;
+pub use client::{Keeper, SignOfLife};
 pub use error::KeeperError;
 pub use line::Line;
 pub use notice::{Missing, Notice};

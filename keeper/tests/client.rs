@@ -20,7 +20,7 @@ use nix::sys::socket::{
 };
 use o2bridge_keeper::block::{self, Heartbeat};
 use o2bridge_keeper::record::{Op, Record, Status};
-use o2bridge_keeper::{Area, Keeper, KeeperError, Line, Notice, Slot, block_number};
+use o2bridge_keeper::{Area, Keeper, KeeperError, Line, Notice, SignOfLife, Slot, block_number};
 use support::{Node, life, lives, ms, signal, until};
 
 #[test]
@@ -400,7 +400,7 @@ fn a_keeper_that_hangs_with_a_line_is_not_killed_by_a_daemon_that_starts() {
     signal(pid, Signal::SIGSTOP);
     let (said, notices) = channel();
     let log = Box::new(move |notice| said.send(notice).unwrap_or_default());
-    let refused = Keeper::start(node.settings.clone(), log).map(drop);
+    let refused = Keeper::start(node.settings.clone(), SignOfLife::Work, log).map(drop);
     assert_eq!(refused, Err(KeeperError::Unanswered));
     let spared = |notice| matches!(notice, Notice::Spared { pid: of, .. } if of == pid);
     assert!(notices.try_iter().any(spared));

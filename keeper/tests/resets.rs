@@ -95,6 +95,36 @@ fn a_daemon_whose_work_hangs_is_an_absent_one() {
     until("reset", ms(2000 + LATE_MS), || node.resets() > 0);
 }
 
+/// The kernel is told of no death by a daemon that crashes whenever it starts.
+#[test]
+fn a_daemon_that_never_gets_to_work_is_an_absent_one() {
+    let node = Node::with(|settings| settings.daemon_back_ms = 2500);
+    beat(&node);
+    let start = Instant::now();
+    while node.resets() == 0 {
+        assert!(start.elapsed() < ms(2500 + LATE_MS), "kept alive by starts");
+        let starting = node.starting();
+        sleep(ms(200));
+        drop(starting);
+        sleep(ms(100));
+    }
+}
+
+/// One that adopts the beats of another, and takes its time.
+#[test]
+fn a_daemon_that_gets_to_work_in_time_is_enough() {
+    let node = Node::with(|settings| settings.daemon_back_ms = 3000);
+    beat(&node);
+    let (keeper, _notices) = node.starting();
+    sleep(ms(1500));
+    for _ in 0..4 {
+        keeper.alive();
+        sleep(ms(1000));
+    }
+    assert_eq!(node.resets(), 0);
+    node.beats(0, 1, 2);
+}
+
 #[test]
 fn looking_at_a_keeper_is_no_sign_of_life() {
     let node = Node::with(|settings| settings.daemon_back_ms = 2000);

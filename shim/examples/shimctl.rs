@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers};
-use o2bridge_keeper::Keeper;
+use o2bridge_keeper::{Keeper, SignOfLife};
 use o2bridge_shim::Shim;
 use o2bridge_shim::user_heartbeat::{
     BeatError, Beats, CarrierKind, Gates, Paths, Settings, Slots, UserHeartbeat, probe,
@@ -100,7 +100,11 @@ impl Bench {
         let place = Arc::clone(&keeper);
         let start = move |device: &Path, block_bytes| -> Result<Arc<dyn Beats>, BeatError> {
             let log = Box::new(|notice| println!("keeper: {notice}"));
-            let keeper = Arc::new(Keeper::start(keeper_settings(device, block_bytes)?, log)?);
+            let keeper = Arc::new(Keeper::start(
+                keeper_settings(device, block_bytes)?,
+                SignOfLife::Process,
+                log,
+            )?);
             *place.lock().map_err(|_| "poisoned")? = Some(Arc::clone(&keeper));
             Ok(keeper)
         };

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use o2bridge_core::GroupId;
-use o2bridge_keeper::Keeper;
+use o2bridge_keeper::{Keeper, SignOfLife};
 use o2bridge_kmod_ctl::{O2cb, Paths};
 use o2bridge_shim::control::{self, Told};
 use o2bridge_shim::probe::Down;
@@ -42,7 +42,8 @@ pub(super) fn prepare(
         info!(log, "kernel: {sentence}");
     }
     let notices = log.clone();
-    let keeper = Keeper::start(keeper, Box::new(move |notice| note(&notices, &notice)));
+    let keeper =
+        Keeper::start(keeper, SignOfLife::Work, Box::new(move |notice| note(&notices, &notice)));
     let keeper = Arc::new(
         keeper.map_err(|error| ShimError::Keeper { step: "start", source: error.into() })?,
     );

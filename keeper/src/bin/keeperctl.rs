@@ -14,7 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use o2bridge_keeper::{Area, Generation, Keeper, SLOT_MAX, Settings, Slot, block, block_number};
+use o2bridge_keeper::{
+    Area, Generation, Keeper, SLOT_MAX, Settings, SignOfLife, Slot, block, block_number,
+};
 
 const USAGE: &str = "usage: keeperctl [--KEY VALUE]... COMMAND
   beat AREA SLOT GENERATION   beat a slot
@@ -103,7 +105,8 @@ fn run() -> Result<(), String> {
         return Err(USAGE.into());
     }
     let log = Box::new(|notice| eprintln!("{notice}"));
-    let keeper = Keeper::start(settings, log).map_err(|error| error.to_string())?;
+    let keeper =
+        Keeper::start(settings, SignOfLife::Process, log).map_err(|error| error.to_string())?;
     let result = match words.as_slice() {
         ["beat", area, slot, life] => {
             let life = Generation::new(number(life)?).ok_or("generation 0 is \"down\"")?;

@@ -3,7 +3,7 @@
 //! | event | connected | alone (no keeper that answers) |
 //! |---|---|---|
 //! | call | asked, answered | a keeper is tried to get, until the call's deadline |
-//! | a second passed | ping; repeats what is pending | - |
+//! | a second passed | ping, if the daemon is alive; repeats what is pending | - |
 //! | connection lost | alone: a keeper at once | - |
 //! | no answer within a second | alone: the keeper is suspect | - |
 //! | keeper found or started | - | pending downs, then the table, then connected |
@@ -32,7 +32,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::attach::RETRY_MS;
 use super::link::{Link, LinkError, Table};
 use super::spawn::{READY_MS, Start};
-use super::{Log, Shown, View};
+use super::{Log, Shown, SignOfLife, View};
 use crate::clock::{Millis, now};
 use crate::record::{Op, Record, Status};
 use crate::timing::PING_MS;
@@ -47,6 +47,7 @@ pub(super) struct Call {
 
 pub(super) struct Worker {
     pub(super) settings: Settings,
+    pub(super) sign: SignOfLife,
     pub(super) log: Log,
     pub(super) view: Arc<View>,
     pub(super) calls: Receiver<Call>,
@@ -294,7 +295,7 @@ impl Worker {
             return;
         }
         self.times.ping_at = Some(now.plus(PING_MS));
-        if self.view.is_alive(now) && self.link.is_some() {
+        if self.view.is_alive(self.sign, now) && self.link.is_some() {
             let _ = self.ask(Record::new(Op::Ping), now);
         }
     }

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use o2bridge_keeper::block::{self, Heartbeat};
 use o2bridge_keeper::record::Record;
 use o2bridge_keeper::{
-    Area, Generation, Keeper, KeeperError, Notice, Settings, Slot, block_number,
+    Area, Generation, Keeper, KeeperError, Notice, Settings, SignOfLife, Slot, block_number,
 };
 use tempfile::TempDir;
 
@@ -149,9 +149,18 @@ impl Node {
     }
 
     pub fn try_keeper(&self) -> Result<(Keeper, Receiver<Notice>), KeeperError> {
+        self.keeper_of(SignOfLife::Process)
+    }
+
+    /// The handle of a daemon that starts, and has not come to its work yet.
+    pub fn starting(&self) -> (Keeper, Receiver<Notice>) {
+        self.keeper_of(SignOfLife::Work).unwrap()
+    }
+
+    fn keeper_of(&self, sign: SignOfLife) -> Result<(Keeper, Receiver<Notice>), KeeperError> {
         let (said, notices) = channel();
         let log = Box::new(move |notice| said.send(notice).unwrap_or_default());
-        Keeper::start(self.settings.clone(), log).map(|keeper| (keeper, notices))
+        Keeper::start(self.settings.clone(), sign, log).map(|keeper| (keeper, notices))
     }
 
     pub fn keeper(&self) -> (Keeper, Receiver<Notice>) {

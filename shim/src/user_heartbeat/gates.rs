@@ -58,12 +58,16 @@ impl Gates {
         self.closed().retain(|volume, _| names.contains(volume));
     }
 
-    /// The mutex of a region, from its gate or from the tools.
-    pub(super) fn take(&self, region: &str) -> Result<(Locked, bool), ShimError> {
+    /// The mutex of a region, from its gate or, in that way, from the tools.
+    pub(super) fn take(
+        &self,
+        region: &str,
+        lock: fn(&str) -> Result<Locked, ShimError>,
+    ) -> Result<(Locked, bool), ShimError> {
         if let Some(locked) = self.closed().remove(region) {
             return Ok((locked, true));
         }
-        Ok((reference::lock(region)?, false))
+        Ok((lock(region)?, false))
     }
 
     /// The region did not come to stand: its gate stays closed.
@@ -97,7 +101,7 @@ mod tests {
         let name = volume.to_string();
         assert!(gates.close(volume).unwrap() && gates.close(volume).unwrap());
         assert!(reference::try_lock(&name).unwrap().is_none(), "a tool waits");
-        let (locked, was_closed) = gates.take(&name).unwrap();
+        let (locked, was_closed) = gates.take(&name, reference::lock).unwrap();
         assert!(was_closed);
         assert!(!gates.close(volume).unwrap(), "held by who makes the region");
         gates.put_back(&name, locked);

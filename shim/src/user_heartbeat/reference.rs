@@ -18,6 +18,8 @@ const COUNT: u16 = 1;
 
 /// How long a tool may hold the mutex: it does while it starts a disk heartbeat, up to 40 s.
 const MUTEX_WAIT: Duration = Duration::from_secs(60);
+/// How long who needs nothing waits for it: longer than a tool that only counts.
+const MUTEX_WAIT_SHORT: Duration = Duration::from_secs(1);
 const MUTEX_POLL: Duration = Duration::from_millis(20);
 
 /// The key that the tools derive from the name: its CRC-32 as zlib has it.
@@ -50,6 +52,11 @@ pub(super) struct Locked {
 /// Takes the mutex.
 pub(super) fn lock(region: &str) -> Result<Locked, ShimError> {
     lock_within(region, MUTEX_WAIT)
+}
+
+/// Takes the mutex, unless a tool holds it that takes its time.
+pub(super) fn lock_soon(region: &str) -> Result<Locked, ShimError> {
+    lock_within(region, MUTEX_WAIT_SHORT)
 }
 
 /// Takes the mutex if nobody holds it.

@@ -227,7 +227,7 @@ impl Carrier for VirtualRegion {
         if stands && reference::count(region.name())? > 0 {
             return Ok(());
         }
-        let (locked, was_closed) = self.gates.take(region.name())?;
+        let (locked, was_closed) = self.gates.take(region.name(), reference::lock)?;
         let stands = self.stand(region, Some(&locked), own_slot, peers);
         if stands.is_err() && was_closed {
             self.gates.put_back(region.name(), locked);
@@ -258,7 +258,8 @@ impl Carrier for VirtualRegion {
         tree::no_domain(&self.debugfs, &group.to_string())
     }
 
-    /// The region goes first: a kernel that still uses it keeps its peers.
+    /// The region goes first: a kernel that still uses it keeps its peers. No tool is waited for: whoever leaves
+    /// can ask again, and a daemon that starts must come to its work.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
         let dir = self.areas.dir(region.name())?;
         if region.is_shared() {
@@ -267,7 +268,7 @@ impl Carrier for VirtualRegion {
             }
             return self.areas.sweep();
         }
-        let (locked, was_closed) = self.gates.take(region.name())?;
+        let (locked, was_closed) = self.gates.take(region.name(), reference::lock_soon)?;
         let ended = self.end(region, &dir, &locked);
         if was_closed {
             // A mount that waits here would begin a heartbeat on the disk, once nothing holds it back.

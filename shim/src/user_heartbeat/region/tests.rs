@@ -207,7 +207,13 @@ fn a_region_in_use_stays_with_its_peers() {
     assert_eq!(carrier.standing(&region).unwrap().len(), 1);
     fs::remove_file(&pinned).unwrap();
 
-    reference::lock(region.name()).unwrap().add(1).unwrap();
+    let tool = reference::lock(region.name()).unwrap();
+    tool.add(1).unwrap();
+    let asked = Instant::now();
+    let error = carrier.close(&region).unwrap_err();
+    assert_eq!(error.errno(), libc::EAGAIN, "{error}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it waited for the tool");
+    drop(tool);
     let error = carrier.close(&region).unwrap_err();
     assert!(error.to_string().contains("1 more than us"), "{error}");
     reference::lock(region.name()).unwrap().add(-1).unwrap();
