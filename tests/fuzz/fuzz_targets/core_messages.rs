@@ -5,10 +5,4 @@ use libfuzzer_sys::fuzz_target;
 use o2bridge_core::{BootId, Saved};
 use o2bridge_fuzz::Node;
 
-fuzz_target!(|data: &[u8]| {
-    let mut node = Node::start(data, BootId(1), Saved::default());
-    node.settle();
-    node.live();
-    node.is_bounded();
-    node.settle();
-});
+fuzz_target!(|data: &[u8]| Node::start(data, BootId(1), Saved::default()).run());

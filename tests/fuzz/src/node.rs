@@ -50,6 +50,7 @@ pub struct Node<'a> {
     pub(crate) input: Unstructured<'a>,
     /// This node's id; an administrator may give it another.
     pub(crate) me: u32,
+    pub(crate) boot: BootId,
     /// Entries of large messages that may still be made up: enough for all limits, and an end.
     pub(crate) entries_left: usize,
     core: Core,
@@ -64,6 +65,8 @@ pub struct Node<'a> {
     pub(crate) ring_seq: u64,
     ring: BTreeSet<NodeId>,
     members: BTreeMap<Channel, BTreeSet<Member>>,
+    /// There is an end to the nodes that are known, those of the state files included.
+    known_max: usize,
     has_ended: bool,
 }
 
@@ -97,7 +100,10 @@ impl<'a> Node<'a> {
             1 => Fencing::Ack,
             _ => Fencing::Agent { levels: 2, attempts: 2, pause_ms: 500 },
         };
-        let first_incarnation = Incarnation(1_000);
+        // Above all that an earlier daemon gave out.
+        let used = saved.groups.values().map(|group| group.incarnation.0.saturating_add(1));
+        let first_incarnation = Incarnation(used.fold(1_000, u64::max));
+        let told = saved.groups.values().map(|group| group.told.len()).sum::<usize>();
         let config = Config {
             boot,
             first_incarnation,
@@ -109,6 +115,7 @@ impl<'a> Node<'a> {
         let mut node = Self {
             input,
             me: 1,
+            boot,
             entries_left: 100_000,
             core: Core::new(config, saved),
             now: 1_000,
@@ -122,6 +129,7 @@ impl<'a> Node<'a> {
             ring_seq: 0,
             ring: BTreeSet::new(),
             members: BTreeMap::new(),
+            known_max: KNOWN_MAX + told,
             has_ended: false,
         };
         node.check();
@@ -129,8 +137,16 @@ impl<'a> Node<'a> {
         node
     }
 
+    /// Lives until the input is used up, and comes to rest.
+    pub fn run(mut self) {
+        self.settle();
+        self.live();
+        self.is_bounded();
+        self.settle();
+    }
+
     /// Lets this happen until the input is used up: each step one thing.
-    pub fn live(&mut self) {
+    fn live(&mut self) {
         for _ in 0..STEPS_MAX {
             if self.input.is_empty() || self.has_ended {
                 return;
@@ -150,16 +166,16 @@ impl<'a> Node<'a> {
     }
 
     /// Nothing has grown without end.
-    pub fn is_bounded(&self) {
+    fn is_bounded(&self) {
         let nodes = self.core.snapshot().nodes;
-        assert!(nodes.len() <= KNOWN_MAX, "{} nodes are known", nodes.len());
+        assert!(nodes.len() <= self.known_max, "{} nodes are known", nodes.len());
         for node in nodes {
             assert!(node.groups <= USES_MAX, "{node:?}");
         }
     }
 
     /// Everything that is asked for succeeds, and we hear ourselves, until nothing is left.
-    pub fn settle(&mut self) {
+    fn settle(&mut self) {
         for _ in 0..200 {
             if self.effects.is_empty() && self.echo.is_empty() {
                 return;
@@ -242,10 +258,12 @@ impl<'a> Node<'a> {
         assert!(!is_busy, "two verbs of {group} at a time");
         let kernel = self.kernels.get(&group).copied().unwrap_or(Kernel::Detached);
         match &verb {
-            Verb::Attach(peers) | Verb::Resume(peers) => {
+            Verb::Attach(peers) => {
                 assert!(peers.contains_key(&NodeId(self.me)), "we are no member of our own group");
                 assert!(self.quorate, "{verb:?} while inquorate");
             }
+            // Restored under another number, it may go before our own word has come back.
+            Verb::Resume(_) => assert!(self.quorate, "{verb:?} while inquorate"),
             Verb::NodeDown(node, _) => {
                 assert_ne!(node.0, self.me, "our own death");
                 assert!(self.quorate, "{verb:?} while inquorate");

@@ -53,7 +53,7 @@ impl Node<'_> {
             usual,
             BootId(u128::from(node) + 100),
             BootId::UNSEEN,
-            BootId(1),
+            self.boot,
         ])
     }
 
