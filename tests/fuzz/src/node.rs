@@ -7,8 +7,8 @@ use o2bridge_core::proto::{self, Body};
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Begin, BootId, Channel, ClientId, Config, Core, Event, Fencing, Finding, GroupId,
-    Incarnation, Locking, Member, NodeId, Now, OpError, OpId, Pid, Reason, RequestId, RingId,
-    Saved, ServiceName, Tunables, Verb,
+    Incarnation, Locking, LockingProtocol, Member, NodeId, Now, OpError, OpId, Pid, Reason,
+    RequestId, RingId, Saved, ServiceName, Tunables, Verb,
 };
 
 /// Nodes in the nodelist, ourselves included.
@@ -51,6 +51,8 @@ pub struct Node<'a> {
     /// This node's id; an administrator may give it another.
     pub(crate) me: u32,
     pub(crate) boot: BootId,
+    /// The newest locking protocol that the kernel knows, if it is told any.
+    highest: Option<LockingProtocol>,
     /// Entries of large messages that may still be made up: enough for all limits, and an end.
     pub(crate) entries_left: usize,
     core: Core,
@@ -91,6 +93,18 @@ fn tunables(fencing: Fencing) -> Tunables {
     }
 }
 
+/// What the kernel knows, and what a line that an earlier daemon left may run.
+fn locking(input: &mut Unstructured<'_>, is_restart: bool) -> Locking {
+    let version = |major, minor| Some(LockingProtocol { major, minor });
+    let highest = [None, version(1, 0), version(1, 1), version(2, 1)];
+    let highest = *input.choose(&highest).unwrap_or(&None);
+    let running = highest.filter(|_| is_restart).and_then(|highest| {
+        let oldest = LockingProtocol { minor: 0, ..highest };
+        *input.choose(&[None, Some(highest), Some(oldest)]).unwrap_or(&None)
+    });
+    Locking { highest, running, choice: 0 }
+}
+
 impl<'a> Node<'a> {
     /// A daemon that has just started with what an earlier one left, and has corosync's first words.
     pub fn start(bytes: &'a [u8], boot: BootId, saved: Saved) -> Self {
@@ -104,18 +118,15 @@ impl<'a> Node<'a> {
         let used = saved.groups.values().map(|group| group.incarnation.0.saturating_add(1));
         let first_incarnation = Incarnation(used.fold(1_000, u64::max));
         let told = saved.groups.values().map(|group| group.told.len()).sum::<usize>();
-        let config = Config {
-            boot,
-            first_incarnation,
-            locking: Locking::default(),
-            tunables: tunables(fencing),
-        };
         let is_restart = !saved.groups.is_empty();
+        let locking = locking(&mut input, is_restart);
+        let config = Config { boot, first_incarnation, locking, tunables: tunables(fencing) };
         let kernel = if is_restart { Kernel::Unclear } else { Kernel::Detached };
         let mut node = Self {
             input,
             me: 1,
             boot,
+            highest: locking.highest,
             entries_left: 100_000,
             core: Core::new(config, saved),
             now: 1_000,
@@ -236,7 +247,11 @@ impl<'a> Node<'a> {
                 assert!(at >= Now(self.now), "{timer:?} is set for the past");
                 self.timers.insert(timer, (generation, at));
             }
-            Action::FenceSelf { .. } | Action::RunLocking(_) | Action::Note(_) => {}
+            Action::RunLocking(version) => {
+                let knows = self.highest.is_some_and(|highest| highest.knows(version));
+                assert!(knows, "the kernel is to run {version}, and goes up to {:?}", self.highest);
+            }
+            Action::FenceSelf { .. } | Action::Note(_) => {}
             Action::Exit => self.has_ended = true,
         }
     }
@@ -261,6 +276,8 @@ impl<'a> Node<'a> {
             Verb::Attach(peers) => {
                 assert!(peers.contains_key(&NodeId(self.me)), "we are no member of our own group");
                 assert!(self.quorate, "{verb:?} while inquorate");
+                let is_chosen = self.highest.is_none() || self.core.snapshot().locking == "heard";
+                assert!(is_chosen, "the kernel does not know what to run");
             }
             // Restored under another number, it may go before our own word has come back.
             Verb::Resume(_) => assert!(self.quorate, "{verb:?} while inquorate"),
