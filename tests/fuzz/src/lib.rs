@@ -3,6 +3,7 @@
 //! Corosync, shim and tools behave: they say what they may say at that moment. The peers' daemons do
 //! not: what they send is anything at all.
 
+mod kernel;
 mod node;
 mod peers;
 

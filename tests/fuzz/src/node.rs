@@ -4,36 +4,33 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libfuzzer_sys::arbitrary::Unstructured;
 use o2bridge_core::proto::{self, Body};
+use o2bridge_core::snapshot::{MemberStatus, ServiceStatus};
 use o2bridge_core::timer::Timer;
 use o2bridge_core::{
     Action, Begin, BootId, Channel, ClientId, Config, Core, Event, Fencing, Finding, GroupId,
-    Incarnation, Locking, LockingProtocol, Member, NodeId, Now, OpError, OpId, Pid, Reason,
-    RequestId, RingId, Saved, ServiceName, Tunables, Verb,
+    Incarnation, Locking, LockingProtocol, Member, NodeId, Note, Now, OpError, OpId, Pid, Reason,
+    Reply, RequestId, RingId, Saved, SavedGroup, ServiceName, Snapshot, Tunables, Verb,
 };
+
+use crate::kernel::Kernel;
 
 /// Nodes in the nodelist, ourselves included.
 pub(crate) const NODES: u32 = 4;
 /// The groups that tools here use.
 pub(crate) const GROUPS: [GroupId; 2] = [GroupId(0xA), GroupId(0xB)];
+/// What tools call themselves.
+const NAMES: [&str; 3] = ["ocfs2", "/mnt", "fsck.ocfs2"];
 /// The largest message that corosync takes.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Messages may be a MiB each: an input of more steps than this takes too long.
 const STEPS_MAX: usize = 256;
+/// Nor may it take longer than this until nothing is left to do.
+const REST_STEPS_MAX: usize = 1_000;
 /// No event may ask for more than this.
 const ACTIONS_MAX: usize = 10_000;
 /// There is an end to what is kept of other nodes, and of what one of them uses.
 const KNOWN_MAX: usize = 255 + NODES as usize;
 const USES_MAX: usize = 512;
-
-/// What the kernel of a group was told last, as far as that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kernel {
-    Detached,
-    Granting,
-    Suspended,
-    /// A verb failed: it may have been heard or not.
-    Unclear,
-}
 
 /// An effect that has not ended.
 #[derive(Debug, Clone)]
@@ -41,6 +38,7 @@ enum Effect {
     Join(Channel),
     Depart(Channel),
     Verb(GroupId, Verb),
+    Save(GroupId, Option<SavedGroup>),
     Look,
     Other,
 }
@@ -50,15 +48,21 @@ pub struct Node<'a> {
     pub(crate) input: Unstructured<'a>,
     /// This node's id; an administrator may give it another.
     pub(crate) me: u32,
+    is_renumbered: bool,
     pub(crate) boot: BootId,
     /// The newest locking protocol that the kernel knows, if it is told any.
     highest: Option<LockingProtocol>,
+    /// The one that it was told to run last.
+    running: Option<LockingProtocol>,
     /// Entries of large messages that may still be made up: enough for all limits, and an end.
     pub(crate) entries_left: usize,
     core: Core,
     now: u64,
     next_request: u64,
-    requests: BTreeSet<RequestId>,
+    /// What has not been answered.
+    asked: BTreeMap<RequestId, Event>,
+    /// What needs no answer any more: who asked is gone.
+    excused: BTreeSet<RequestId>,
     effects: Vec<(OpId, Effect)>,
     echo: VecDeque<(Channel, Vec<u8>)>,
     timers: BTreeMap<Timer, (u64, Now)>,
@@ -67,8 +71,11 @@ pub struct Node<'a> {
     pub(crate) ring_seq: u64,
     ring: BTreeSet<NodeId>,
     members: BTreeMap<Channel, BTreeSet<Member>>,
-    /// There is an end to the nodes that are known, those of the state files included.
+    /// There is an end to the nodes that are known, to the users and to the services of a group, those of
+    /// the state files included.
     known_max: usize,
+    users_max: usize,
+    names_max: usize,
     has_ended: bool,
 }
 
@@ -79,6 +86,17 @@ pub(crate) fn member(node: u32, pid: u32) -> Member {
 /// The daemon of a node.
 pub(crate) fn daemon(node: u32) -> Member {
     member(node, 100 * node)
+}
+
+/// Whose request it is.
+fn client_of(asked: &Event) -> Option<ClientId> {
+    match asked {
+        Event::Begin(Begin { client, .. })
+        | Event::Complete { client, .. }
+        | Event::Leave { client, .. }
+        | Event::FenceAck { client, .. } => Some(*client),
+        _ => None,
+    }
 }
 
 fn tunables(fencing: Fencing) -> Tunables {
@@ -117,30 +135,37 @@ impl<'a> Node<'a> {
         // Above all that an earlier daemon gave out.
         let used = saved.groups.values().map(|group| group.incarnation.0.saturating_add(1));
         let first_incarnation = Incarnation(used.fold(1_000, u64::max));
-        let told = saved.groups.values().map(|group| group.told.len()).sum::<usize>();
+        let told: usize = saved.groups.values().map(|group| group.told.len()).sum();
+        let names: usize = saved.groups.values().map(|group| group.services.len()).sum();
         let is_restart = !saved.groups.is_empty();
         let locking = locking(&mut input, is_restart);
         let config = Config { boot, first_incarnation, locking, tunables: tunables(fencing) };
-        let kernel = if is_restart { Kernel::Unclear } else { Kernel::Detached };
+        let left = |group| (group, Kernel::left(saved.groups.get(&group).cloned()));
+        let kernels = GROUPS.into_iter().map(left).collect();
         let mut node = Self {
             input,
             me: 1,
+            is_renumbered: false,
             boot,
             highest: locking.highest,
+            running: locking.running,
             entries_left: 100_000,
             core: Core::new(config, saved),
             now: 1_000,
             next_request: 0,
-            requests: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            excused: BTreeSet::new(),
             effects: Vec::new(),
             echo: VecDeque::new(),
             timers: BTreeMap::new(),
-            kernels: GROUPS.into_iter().map(|group| (group, kernel)).collect(),
+            kernels,
             quorate: false,
             ring_seq: 0,
             ring: BTreeSet::new(),
             members: BTreeMap::new(),
             known_max: KNOWN_MAX + told,
+            users_max: NODES as usize + told,
+            names_max: NAMES.len() + names,
             has_ended: false,
         };
         node.check();
@@ -154,6 +179,9 @@ impl<'a> Node<'a> {
         self.live();
         self.is_bounded();
         self.settle();
+        self.wait();
+        let mut owed = self.asked.keys().filter(|request| !self.excused.contains(request));
+        assert_eq!(owed.next(), None, "never answered: {:?}", self.asked);
     }
 
     /// Lets this happen until the input is used up: each step one thing.
@@ -178,16 +206,28 @@ impl<'a> Node<'a> {
 
     /// Nothing has grown without end.
     fn is_bounded(&self) {
-        let nodes = self.core.snapshot().nodes;
+        let Snapshot { nodes, groups, .. } = self.core.snapshot();
         assert!(nodes.len() <= self.known_max, "{} nodes are known", nodes.len());
-        for node in nodes {
+        for node in &nodes {
             assert!(node.groups <= USES_MAX, "{node:?}");
         }
+        assert!(groups.len() <= GROUPS.len());
+        for group in &groups {
+            assert!(group.services.len() <= self.names_max, "{group:?}");
+            assert!(group.members.len() <= 2 * self.users_max, "{group:?}");
+        }
+        let services: usize = groups.iter().map(|group| group.services.len()).sum();
+        let timers_max = services + 2 * groups.len() + 3 * nodes.len() + 2;
+        let timers = self.due().len();
+        assert!(
+            timers <= timers_max,
+            "{timers} timers are set, and no more than {timers_max} needed"
+        );
     }
 
     /// Everything that is asked for succeeds, and we hear ourselves, until nothing is left.
     fn settle(&mut self) {
-        for _ in 0..200 {
+        for _ in 0..REST_STEPS_MAX {
             if self.effects.is_empty() && self.echo.is_empty() {
                 return;
             }
@@ -196,6 +236,31 @@ impl<'a> Node<'a> {
                 let (op, effect) = self.effects.remove(0);
                 self.end(op, effect, Ok(()));
             }
+        }
+        panic!("it does not come to rest: {:?}", self.effects);
+    }
+
+    /// The timers that are set.
+    fn due(&self) -> Vec<(Now, Timer, u64)> {
+        let timers = self.timers.iter().map(|(timer, (generation, at))| (timer, *generation, *at));
+        let set = timers.filter(|(timer, generation, _)| self.core.awaits(timer, *generation));
+        set.map(|(timer, generation, at)| (at, timer.clone(), generation)).collect()
+    }
+
+    /// What is set now fires, in its order, and everything that is asked for then succeeds.
+    fn wait(&mut self) {
+        let mut due = self.due();
+        // Each word of hundreds of nodes that there are not would be said again.
+        due.retain(|(_, timer, _)| match timer {
+            Timer::Grace(node) | Timer::Fence(node) | Timer::Turn(node) => node.0 <= NODES,
+            Timer::Begin(..) | Timer::Complete(..) | Timer::Leave(..) => true,
+            Timer::Lane(_) | Timer::Channel(_) | Timer::Outvoted => true,
+        });
+        due.sort();
+        for (at, timer, generation) in due {
+            self.now = self.now.max(at.0);
+            self.handle(Event::Timer { timer, generation });
+            self.settle();
         }
     }
 
@@ -236,13 +301,12 @@ impl<'a> Node<'a> {
             Action::Depart { op, channel } => self.effects.push((op, Effect::Depart(channel))),
             Action::Verb { op, group, verb } => self.take_verb(op, group, verb),
             Action::Look { op, .. } => self.effects.push((op, Effect::Look)),
-            Action::Save { op, .. } | Action::KillNode { op, .. } | Action::Fence { op, .. } => {
+            Action::Save { op, group, image } => self.take_save(op, group, image),
+            Action::KillNode { op, .. } | Action::Fence { op, .. } => {
                 self.effects.push((op, Effect::Other));
             }
             Action::Mcast { channel, bytes } => self.take_message(channel, bytes),
-            Action::Reply { request, .. } => {
-                assert!(self.requests.remove(&request), "{request:?} is answered twice");
-            }
+            Action::Reply { request, reply } => self.take_reply(request, &reply),
             Action::Arm { timer, generation, at } => {
                 assert!(at >= Now(self.now), "{timer:?} is set for the past");
                 self.timers.insert(timer, (generation, at));
@@ -250,7 +314,12 @@ impl<'a> Node<'a> {
             Action::RunLocking(version) => {
                 let knows = self.highest.is_some_and(|highest| highest.knows(version));
                 assert!(knows, "the kernel is to run {version}, and goes up to {:?}", self.highest);
+                let is_run = self.kernels.values().any(Kernel::is_ours);
+                assert!(!is_run || self.running == Some(version), "{version} under a mount");
+                self.running = Some(version);
             }
+            Action::Note(Note::Expelled(group)) => self.kernel(group).handle_expelled(),
+            Action::Note(Note::GroupGone(group)) => self.kernel(group).handle_gone(),
             Action::FenceSelf { .. } | Action::Note(_) => {}
             Action::Exit => self.has_ended = true,
         }
@@ -265,34 +334,81 @@ impl<'a> Node<'a> {
         self.echo.push_back((channel, bytes));
     }
 
-    fn take_verb(&mut self, op: OpId, group: GroupId, verb: Verb) {
-        let is_busy = self.effects.iter().any(|(_, effect)| match effect {
-            Effect::Verb(other, _) => *other == group,
+    fn kernel(&mut self, group: GroupId) -> &mut Kernel {
+        self.kernels.get_mut(&group).expect("nobody uses another group here")
+    }
+
+    /// Whether a verb or a save of this group is under way.
+    fn is_busy(&self, group: GroupId) -> bool {
+        self.effects.iter().any(|(_, effect)| match effect {
+            Effect::Verb(other, _) | Effect::Save(other, _) => *other == group,
             Effect::Join(_) | Effect::Depart(_) | Effect::Look | Effect::Other => false,
-        });
-        assert!(!is_busy, "two verbs of {group} at a time");
-        let kernel = self.kernels.get(&group).copied().unwrap_or(Kernel::Detached);
+        })
+    }
+
+    fn take_save(&mut self, op: OpId, group: GroupId, image: Option<SavedGroup>) {
+        assert!(!self.is_busy(group), "two effects of {group} at a time");
+        self.kernel(group).may_save(image.as_ref());
+        if let Some(image) = &image {
+            assert!(image.told.len() <= self.users_max && image.services.len() <= self.names_max);
+        }
+        self.effects.push((op, Effect::Save(group, image)));
+    }
+
+    fn take_verb(&mut self, op: OpId, group: GroupId, verb: Verb) {
+        assert!(!self.is_busy(group), "two effects of {group} at a time");
+        assert!(self.quorate || verb == Verb::Detach, "{verb:?} while inquorate");
+        let me = NodeId(self.me);
+        let always = (!self.is_renumbered).then_some(me);
+        self.kernel(group).hear(&verb, always);
+        let snapshot = self.core.snapshot();
+        let known =
+            snapshot.groups.iter().find(|known| known.group == group).expect("it is in use");
         match &verb {
             Verb::Attach(peers) => {
-                assert!(peers.contains_key(&NodeId(self.me)), "we are no member of our own group");
-                assert!(self.quorate, "{verb:?} while inquorate");
-                let is_chosen = self.highest.is_none() || self.core.snapshot().locking == "heard";
+                assert_eq!(peers.get(&me), Some(&known.incarnation));
+                let is_chosen = self.highest.is_none() || snapshot.locking == "heard";
                 assert!(is_chosen, "the kernel does not know what to run");
             }
-            // Restored under another number, it may go before our own word has come back.
-            Verb::Resume(_) => assert!(self.quorate, "{verb:?} while inquorate"),
-            Verb::NodeDown(node, _) => {
-                assert_ne!(node.0, self.me, "our own death");
-                assert!(self.quorate, "{verb:?} while inquorate");
-                assert!(
-                    matches!(kernel, Kernel::Suspended | Kernel::Unclear),
-                    "{verb:?} {kernel:?}"
-                );
+            Verb::Resume(_) => {
+                let is_dead = |member: &MemberStatus| member.state == "dead";
+                assert!(!known.members.iter().any(is_dead), "before all are buried: {known:?}");
             }
-            Verb::Suspend => assert_ne!(kernel, Kernel::Detached),
-            Verb::Detach => {}
+            Verb::NodeDown(node, _) => assert_ne!(*node, me, "our own death"),
+            Verb::Suspend => {}
+            Verb::Detach => {
+                let is_over = |service: &ServiceStatus| service.state == "leaving";
+                assert!(known.services.iter().all(is_over), "under a mount: {known:?}");
+            }
         }
         self.effects.push((op, Effect::Verb(group, verb)));
+    }
+
+    /// One answer each; and what it says is true.
+    fn take_reply(&mut self, request: RequestId, reply: &Reply) {
+        self.excused.remove(&request);
+        let asked = self.asked.remove(&request);
+        let asked = asked.unwrap_or_else(|| panic!("{request:?} is answered twice"));
+        if *reply != Reply::Done {
+            return;
+        }
+        let saved = |group, service: &ServiceName| {
+            let saved = self.kernels.get(group).and_then(Kernel::saved);
+            saved.and_then(|saved| saved.services.iter().find(|saved| saved.name == *service))
+        };
+        let is_true = match &asked {
+            Event::Begin(Begin { group, service, .. }) => {
+                let is_granting = self.kernels.get(group).is_some_and(Kernel::is_granting);
+                let is_still = !self.is_busy(*group) && saved(group, service).is_some();
+                self.quorate && is_granting && is_still
+            }
+            Event::Complete { group, service, code: 0, .. } => {
+                saved(group, service).is_some_and(|saved| saved.live)
+            }
+            Event::Leave { group, service, .. } => saved(group, service).is_none(),
+            _ => true,
+        };
+        assert!(is_true, "done, it is said: {asked:?} with {:?}", self.kernels);
     }
 
     // ---- corosync, shim, clock and tools: what they may say now ----
@@ -398,21 +514,14 @@ impl<'a> Node<'a> {
                     self.one_of(&[Finding::Unknown, Finding::Mounted, Finding::NotMounted]);
                 return self.handle(Event::Looked { op, finding });
             }
-            (Effect::Verb(group, verb), _) => {
-                let known = match verb {
-                    Verb::Attach(_) | Verb::Resume(_) => Kernel::Granting,
-                    Verb::Suspend | Verb::NodeDown(..) => Kernel::Suspended,
-                    Verb::Detach => Kernel::Detached,
-                };
-                let kernel = if result.is_ok() { known } else { Kernel::Unclear };
-                self.kernels.insert(group, kernel);
-            }
+            (Effect::Verb(group, verb), _) => self.kernel(group).handle_done(&verb, result.is_ok()),
+            (Effect::Save(group, image), Ok(())) => self.kernel(group).handle_saved(image),
             (Effect::Join(channel), Ok(())) => return self.join(op, channel),
             (Effect::Depart(channel), Ok(())) => {
                 self.members.remove(&channel);
                 self.echo.retain(|(other, _)| *other != channel);
             }
-            (Effect::Join(_) | Effect::Depart(_) | Effect::Other, _) => {}
+            (Effect::Join(_) | Effect::Depart(_) | Effect::Save(..) | Effect::Other, _) => {}
         }
         self.handle(Event::Done { op, result });
     }
@@ -439,21 +548,17 @@ impl<'a> Node<'a> {
         self.handle(Event::Timer { timer, generation });
     }
 
-    fn request(&mut self) -> RequestId {
-        self.next_request += 1;
-        self.requests.insert(RequestId(self.next_request));
-        RequestId(self.next_request)
-    }
-
     /// A tool wants something.
     fn ask(&mut self) {
         let group = self.one_of(&GROUPS);
         let client = ClientId(self.below(2) as u64);
-        let name = self.one_of(&["ocfs2", "/mnt", "fsck.ocfs2"]);
+        let name = self.one_of(&NAMES);
         let service = ServiceName::new(name).expect("a good name");
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
         let event = match self.below(8) {
             0..=3 => Event::Begin(Begin {
-                request: self.request(),
+                request,
                 client,
                 group,
                 service,
@@ -463,14 +568,15 @@ impl<'a> Node<'a> {
             }),
             4..=5 => {
                 let code = self.one_of(&[0, 0, 5]);
-                Event::Complete { request: self.request(), client, group, service, code }
+                Event::Complete { request, client, group, service, code }
             }
-            6 => Event::Leave { request: self.request(), client, group, service },
+            6 => Event::Leave { request, client, group, service },
             _ => {
                 let node = NodeId(1 + self.below(NODES as usize + 1) as u32);
-                Event::FenceAck { request: self.request(), client, node }
+                Event::FenceAck { request, client, node }
             }
         };
+        self.asked.insert(request, event.clone());
         self.handle(event);
     }
 
@@ -486,12 +592,16 @@ impl<'a> Node<'a> {
                 self.handle(Event::Disconnected);
                 if self.below(8) == 0 {
                     self.me = 1 + self.below(NODES as usize) as u32;
+                    self.is_renumbered = true;
                 }
                 self.connect();
             }
             1..=2 => {
                 let client = ClientId(self.below(2) as u64);
                 // Its requests need no answer, but may still get one.
+                let asked = self.asked.iter();
+                let of_client = asked.filter(|(_, asked)| client_of(asked) == Some(client));
+                self.excused.extend(of_client.map(|(request, _)| *request));
                 self.handle(Event::ClientGone { client });
             }
             3 => {
