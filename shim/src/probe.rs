@@ -15,7 +15,7 @@ mod look;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use look::{Places, look, look_again};
+pub use look::{Places, fortify, look, look_again, module_of};
 
 use crate::{control, observe, record, user_heartbeat};
 

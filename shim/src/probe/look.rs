@@ -108,7 +108,8 @@ fn read(from: impl Read, bytes_max: u64) -> Option<String> {
 }
 
 /// A symbol that is not there is off, in a text that is a whole configuration: it names OCFS2.
-pub(super) fn fortify(config: &str) -> Option<bool> {
+#[must_use]
+pub fn fortify(config: &str) -> Option<bool> {
     let is_whole = config.lines().any(|line| line.starts_with("CONFIG_OCFS2_FS="));
     let is_on = config.lines().any(|line| line == "CONFIG_FORTIFY_SOURCE=y");
     is_whole.then_some(is_on)
@@ -131,7 +132,8 @@ fn modules(places: &Places, release: &str) -> Vec<String> {
 }
 
 /// `ocfs2_stack_user` of `kernel/fs/ocfs2/ocfs2_stack_user.ko.xz: kernel/...`.
-pub(super) fn module_of(line: &str) -> Option<String> {
+#[must_use]
+pub fn module_of(line: &str) -> Option<String> {
     let path = line.split(':').next()?;
     let (name, _) = path.rsplit('/').next()?.split_once(".ko")?;
     Some(name.replace('-', "_"))

@@ -1,6 +1,5 @@
 use std::path::Path;
 
-use super::look::{fortify, module_of};
 use super::*;
 
 const ALL: [&str; 6] =
