@@ -18,7 +18,8 @@ pub fn look(mountinfo: &Path, service: &ServiceName, device: Option<DeviceId>) -
 /// device mounted at another place is no answer. `ocfs2` is mounted where its device is. Without a
 /// known device only the absence of every OCFS2 mount says that nothing is mounted. Any other service is a
 /// tool that uses the volume by itself and mounts nothing: it died, so it does not use it any more.
-fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Finding {
+#[must_use]
+pub fn judge(text: &[u8], service: &ServiceName, device: Option<DeviceId>) -> Finding {
     let Some(mounts) = mounts(text) else { return Finding::Unknown };
     let path = service.as_str().starts_with('/');
     if !path && !service.is_ocfs2() {
