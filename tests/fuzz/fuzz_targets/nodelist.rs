@@ -1,14 +1,18 @@
-//! Corosync's node list, from its map to the kernel's node numbers.
+//! Corosync's node list, from its map to the kernel's node numbers, beside a cluster.conf.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
 use o2bridge_cpg::{Map, NodeEntry};
+use o2bridge_kmod_ctl::cluster_conf::{NodeStanza, parse};
 use o2bridge_kmod_ctl::{Mode, Node, SlotMap, Wanted};
 
 fuzz_target!(|text: &str| {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    // Behind a NUL stands the cluster.conf.
+    let (map, conf) = text.split_once('\0').unwrap_or((text, ""));
+    let conf = parse(conf).map(|conf| conf.nodes).unwrap_or_default();
+    let pairs = map.lines().filter_map(|line| line.split_once('='));
     let map: Map = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let list = map.nodelist();
     assert!(list.len() <= 1024);
@@ -31,7 +35,7 @@ fuzz_target!(|text: &str| {
         assert!(!problem.to_string().is_empty());
     }
     if wanted.problems().is_empty() {
-        is_sound(&wanted);
+        is_sound(&wanted, &conf.iter().collect::<Vec<_>>());
     }
 });
 
@@ -41,19 +45,24 @@ fn node(entry: &NodeEntry) -> Option<Node> {
 }
 
 /// What has no problem has a number for each node, or a reason; and who goes moves nobody.
-fn is_sound(wanted: &Wanted) {
+fn is_sound(wanted: &Wanted, file: &[&NodeStanza]) {
     assert!(wanted.nodes.iter().any(|node| node.id == wanted.local));
-    let slots = match SlotMap::assign(wanted, &[]) {
+    let slots = match SlotMap::assign(wanted, file) {
         Ok(slots) => slots,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     let numbers: BTreeSet<u8> = slots.iter().map(|(_, slot)| slot).collect();
     assert_eq!(numbers.len(), wanted.nodes.len(), "a number for each");
     assert!(numbers.iter().all(|slot| *slot <= 254 && slots.node(*slot).is_some()));
+    for node in wanted.nodes.iter().filter(|node| !wanted.slots.contains_key(&node.id)) {
+        let stanza = file.iter().find(|stanza| stanza.address == node.address);
+        let number = stanza.map_or(node.id, |stanza| stanza.number.into());
+        assert_eq!(slots.slot(node.id).map(u32::from), Some(number), "{node:?} {stanza:?}");
+    }
     for leaver in 0..wanted.nodes.len() {
         let mut rest = wanted.clone();
         rest.nodes.remove(leaver);
-        let fewer = SlotMap::assign(&rest, &[]).expect("fewer nodes fit as well");
+        let fewer = SlotMap::assign(&rest, file).expect("fewer nodes fit as well");
         assert!(fewer.iter().all(|(node, slot)| slots.slot(node) == Some(slot)));
     }
 }
