@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, RequestId};
+use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, Reply, RequestId};
+use o2bridge_fuzz::refusals;
 use o2bridge_wire::Asker;
 use o2bridge_wire::legacy::{
     ITEM_BYTES_MAX, MESSAGE_BYTES, Meaning, Request, Response, TEXT_BYTES_MAX, chunks,
@@ -37,6 +38,9 @@ fn request(message: &[u8; MESSAGE_BYTES]) {
     match request.meaning(ASKER, device) {
         Ok(Meaning::Event(event)) => {
             assert!(request.needs_root(), "who may only read changes nothing");
+            if let Event::Begin(Begin { cluster, .. }) = &event {
+                refused(cluster.as_deref().unwrap_or_default());
+            }
             says_the_same(request, &event);
         }
         Ok(Meaning::Groups { cluster }) => assert!(message[..end].ends_with(cluster.as_bytes())),
@@ -103,6 +107,15 @@ fn answers(response: &Response, number: i32) {
     match Response::decode(&message) {
         Ok(Response::Status { errno, .. }) => assert_eq!(errno, number),
         other => panic!("{response:?} arrives as {other:?}"),
+    }
+}
+
+/// Whatever the core says to these words fits, and arrives.
+fn refused(words: &str) {
+    for refusal in refusals(words) {
+        let errno = refusal.errno();
+        assert!(errno > 0);
+        answers(&Response::from(&Reply::Refused(refusal)), errno);
     }
 }
 

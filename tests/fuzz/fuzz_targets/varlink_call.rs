@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, Reply, RequestId};
+use o2bridge_core::{Begin, ClientId, DeviceId, Event, GroupId, Refusal, Reply, RequestId};
+use o2bridge_fuzz::refusals;
 use o2bridge_wire::Asker;
 use o2bridge_wire::varlink::{
     Call, END, INTERFACE, Method, Parameters, Refused, Response, SERVICE, parse_group,
@@ -29,9 +30,10 @@ fuzz_target!(|data: &[u8]| {
         match event(method, parameters.clone()) {
             Ok(event) => {
                 says_the_same(method, &event, &parameters);
-                is_message(method.response(&Reply::Done), data.len());
+                drop(is_message(method.response(&Reply::Done), data.len()));
+                is_refused(method, &event, data.len());
             }
-            Err(refused) => is_message(refused.into(), data.len()),
+            Err(refused) => drop(is_message(refused.into(), data.len())),
         }
     }
 });
@@ -86,8 +88,28 @@ fn length(value: Option<&Value>) -> Option<usize> {
     value.and_then(Value::as_str).map(str::len)
 }
 
+/// Each refusal of the core is one for programs and for people, and hears no word more than once.
+fn is_refused(method: Method, event: &Event, call_bytes: usize) {
+    let words = match event {
+        Event::Begin(Begin { cluster: Some(cluster), .. }) => cluster,
+        _ => "",
+    };
+    for mut refusal in refusals(words) {
+        if let Refusal::WrongCluster { ours, .. } = &mut refusal {
+            "east".clone_into(ours);
+        }
+        let reply = Reply::Refused(refusal.clone());
+        let said = &is_message(method.response(&reply), call_bytes)["parameters"];
+        assert_eq!(
+            (&said["code"], &said["errno"]),
+            (&json!(refusal.code()), &json!(refusal.errno()))
+        );
+        assert_eq!(said["message"], json!(refusal.to_string()));
+    }
+}
+
 /// One JSON object and one NUL at its end, not longer than what was asked by more than a sentence.
-fn is_message(response: Response, call_bytes: usize) {
+fn is_message(response: Response, call_bytes: usize) -> Value {
     let mut bytes = Vec::new();
     response.encode(&mut bytes);
     assert_eq!(bytes.iter().position(|byte| *byte == END), Some(bytes.len() - 1));
@@ -98,4 +120,5 @@ fn is_message(response: Response, call_bytes: usize) {
         let name = error.as_str().expect("an error has a name");
         assert!(name.starts_with(INTERFACE) || name.starts_with(SERVICE), "{name}");
     }
+    said
 }
