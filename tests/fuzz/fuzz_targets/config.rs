@@ -1,7 +1,7 @@
 //! The daemon's configuration.
 #![no_main]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
@@ -62,12 +62,17 @@ fn tasks_are_sound(settings: &Settings, level: u8, node: NodeId) {
     for (task, agent) in tasks.iter().zip(agents) {
         assert!(task.command.is_absolute() && task.input.len() <= INPUT_BYTES_MAX);
         assert!(task.input.ends_with('\n'));
-        let mut keys = BTreeSet::new();
+        let mut said = BTreeMap::new();
         for line in task.input.split_terminator('\n') {
             let (key, value) = line.split_once('=').expect("key=value");
-            assert!(!key.is_empty() && keys.insert(key), "'{key}' twice or without a name");
-            assert!(key != "action" || value == agent.action.name());
+            assert!(!key.is_empty(), "'{value}' has no name");
+            assert_eq!(said.insert(key, value), None, "'{key}' twice");
         }
-        assert!(keys.contains("action") && keys.contains("nodename"));
+        assert_eq!(said.get("action"), Some(&agent.action.name()));
+        // The node's own name: for this agent, for all agents; for all nodes; or its id.
+        let id = node.to_string();
+        let own = [agent.nodes.get(&id), settings.fencing.nodes.get(&id), Some(&agent.options)];
+        let name = own.into_iter().flatten().find_map(|options| options.get("nodename"));
+        assert_eq!(said.get("nodename"), Some(&name.unwrap_or(&id).as_str()));
     }
 }
