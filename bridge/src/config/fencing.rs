@@ -60,7 +60,7 @@ pub struct FencingSection {
     /// Attempts per level before the next level is tried.
     pub attempts: Bounded<1, 100>,
     /// The pause between attempts, in milliseconds.
-    pub pause_ms: Bounded<0, 3_600_000>,
+    pub pause_ms: Bounded<100, 3_600_000>,
     /// What resets this node when the others buried it: a program and its arguments.
     pub self_fence_command: Vec<String>,
     /// How long this node may use volumes outside a quorate ring before it resets itself; 0: for

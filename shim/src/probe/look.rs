@@ -107,12 +107,15 @@ fn read(from: impl Read, bytes_max: u64) -> Option<String> {
     Some(text)
 }
 
-/// A symbol that is not there is off, in a text that is a whole configuration: it names OCFS2.
+/// What a configuration says in so many words, if it is that of a kernel with OCFS2. One that says nothing may be cut
+/// off: security comes after file systems.
 #[must_use]
 pub fn fortify(config: &str) -> Option<bool> {
-    let is_whole = config.lines().any(|line| line.starts_with("CONFIG_OCFS2_FS="));
-    let is_on = config.lines().any(|line| line == "CONFIG_FORTIFY_SOURCE=y");
-    is_whole.then_some(is_on)
+    let says = |text: &str| config.lines().any(|line| line == text);
+    let is_ours = config.lines().any(|line| line.starts_with("CONFIG_OCFS2_FS="));
+    let is_on = says("CONFIG_FORTIFY_SOURCE=y");
+    let is_said = is_on || says("# CONFIG_FORTIFY_SOURCE is not set");
+    (is_ours && is_said).then_some(is_on)
 }
 
 /// Those of [`MODULES`] that are loaded, built in, or there to be loaded.
