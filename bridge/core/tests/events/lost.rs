@@ -343,19 +343,25 @@ fn a_node_that_is_here_was_buried_in_an_old_boot() {
     assert_eq!(rig.node(3).1, "fenced");
 }
 
+/// Node 3 is lost, our agent has failed once, and before it is run again we are out of quorum.
+fn out_of_quorum_with_a_loss() -> Rig {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let fencing = rig.op(1);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    let pause = rig.run(failed(fencing, 1));
+    rig.run(quorum(false, rig.seq, &[1, 2]));
+    rig.fire_armed(&pause, &Timer::Fence(node(3)));
+    rig
+}
+
 /// Back from where the others were quorate without us, we hold a node for lost that they have let in again. It is
 /// in the ring while its daemon is being restarted: no agent begins before that has spoken, or its grace is over.
 #[test]
 fn a_node_that_is_back_is_heard_before_it_is_fenced() {
     let returned = || {
-        let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
-        let fencing = rig.op(1);
-        for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
-            rig.run(event);
-        }
-        let pause = rig.run(failed(fencing, 1));
-        rig.run(quorum(false, rig.seq, &[1, 2]));
-        rig.fire_armed(&pause, &Timer::Fence(node(3)));
+        let mut rig = out_of_quorum_with_a_loss();
         let seq = rig.next_ring(&[1, 2, 3]);
         rig.run(quorum(true, seq, &[1, 2, 3]));
         let actions = rig.run(totem(Channel::Control, seq, &[1, 2, 3]));
@@ -386,14 +392,7 @@ fn a_node_that_is_back_is_heard_before_it_is_fenced() {
 /// with that word the agent could begin, and must not.
 #[test]
 fn the_word_that_ends_a_loss_does_not_fence() {
-    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
-    let fencing = rig.op(1);
-    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
-        rig.run(event);
-    }
-    let pause = rig.run(failed(fencing, 1));
-    rig.run(quorum(false, rig.seq, &[1, 2]));
-    rig.fire_armed(&pause, &Timer::Fence(node(3)));
+    let mut rig = out_of_quorum_with_a_loss();
     for event in rig.gain(&[1, 2, 3], &[3]) {
         rig.run(event);
     }

@@ -1,4 +1,4 @@
-//! Who is quorate.
+//! Who is quorate, by votequorum(5); only the first way was measured here.
 //!
 //! A quorum device gives its vote to one of two halves. It takes its time, so the other corosyncs hear first that
 //! they are not quorate, and then, in the same ring, that they are; it takes the vote back from nobody who is still
