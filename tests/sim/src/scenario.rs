@@ -113,7 +113,7 @@ impl Scenario {
         if let Err(violation) = &run.result {
             return Err(violation.to_string());
         }
-        let counts = run.world.counts.list();
+        let counts = run.world.at_rest.as_ref().unwrap_or(&run.world.counts).list();
         for (label, least, most) in &self.expected {
             let is_it = |(name, _): &&(&str, u64)| name.replace(' ', "-") == *label;
             let Some((_, count)) = counts.iter().find(is_it) else {

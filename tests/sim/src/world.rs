@@ -103,6 +103,8 @@ pub struct World {
     pub(crate) jobs: u64,
     /// What it did.
     pub counts: Counts,
+    /// What it had done when it came to rest, before everybody asked.
+    pub at_rest: Option<Counts>,
     /// Which cells of the core's tables were visited.
     pub coverage: Coverage,
     /// What it said.
@@ -160,6 +162,7 @@ impl World {
             last_word_at: Micros(0),
             jobs: 0,
             counts: Counts::default(),
+            at_rest: None,
             coverage: Coverage::new(options.seed),
             trace: Trace::new(trace),
             violation: None,

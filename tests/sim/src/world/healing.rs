@@ -39,6 +39,7 @@ impl World {
         let graces = GRACES + if self.is_fencing_held_up() { TURN_GRACES } else { 0 };
         let end = self.now.plus_ms(grace_ms * graces + REST_MS);
         self.heal_until(end)?;
+        self.at_rest = Some(self.counts);
         // Mounts that meet may fail: a kernel lets nobody in while it is suspended for another one.
         for wait_ms in [MOUNT_MS, MOUNT_MS, grace_ms + MOUNTS_MS] {
             self.ask_for_all();
