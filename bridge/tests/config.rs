@@ -168,7 +168,7 @@ fn an_agent_gets_its_options_then_the_nodes_and_never_a_stranger() {
         [fencing]
         policy = "agent"
         attempts = 2
-        pause_ms = 10
+        pause_ms = 100
         nodes.1 = { plug = "common" }
         nodes.2 = { plug = "two", ip = "192.0.2.9" }
         [[fencing.level]]
@@ -189,7 +189,7 @@ fn an_agent_gets_its_options_then_the_nodes_and_never_a_stranger() {
     assert_eq!(fencing.policy, Policy::Agent);
     assert_eq!(
         settings.tunables(false).fencing,
-        Fencing::Agent { levels: 2, attempts: 2, pause_ms: 10 }
+        Fencing::Agent { levels: 2, attempts: 2, pause_ms: 100 }
     );
 
     let input =

@@ -37,9 +37,11 @@ fn back_in_time_is_nothing_at_all() {
     }
     // The daemon that is back goes on where its predecessor stopped.
     lab.unmount(3, GROUPS[0], MOUNT).unwrap();
-    lab.mount(3, GROUPS[0], MOUNT).unwrap();
     let mut again = told.clone();
     again.add(&[3], "detach").add(&[1, 2], "suspend | resume 1a 2a");
+    // A node that is slow would be told of both changes at once.
+    lab.expect(GROUPS[0], &again).unwrap();
+    lab.mount(3, GROUPS[0], MOUNT).unwrap();
     again.add(&[3], "attach 1a 2a 3b").add(&[1, 2], "suspend | resume 1a 2a 3b");
     lab.expect(GROUPS[0], &again).unwrap();
     lab.cluster().node(3).crash();
