@@ -46,7 +46,10 @@ impl World {
     pub(crate) fn check_fence(&mut self, node: NodeId, victim: NodeId) {
         let machine = &self.machines[&node];
         let quorum = machine.daemon.as_ref().and_then(|daemon| daemon.quorum.as_ref());
-        let is_in_ring = quorum.is_some_and(|(_, _, nodes)| nodes.contains(&victim));
+        // Who was reset since we were told of the ring is in another one.
+        let ring = self.corosync.ring(victim).map(|(ring, ..)| ring);
+        let is_in_ring =
+            quorum.is_some_and(|(_, id, nodes)| nodes.contains(&victim) && ring == Some(*id));
         let is_quorate = quorum.is_some_and(|(quorate, ..)| *quorate);
         if !is_quorate {
             self.violate("violence", || format!("n{node} fences n{victim} outside quorum"));

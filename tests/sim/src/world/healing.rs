@@ -132,7 +132,9 @@ impl World {
         let mut others = self.machines.values().filter(|it| it.id != node && !it.given_up);
         self.options.shim != ShimKind::Record
             || others.all(|it| {
-                let nodes = it.daemon.as_ref().map(|daemon| daemon.core.snapshot().nodes);
+                // One that is about to end forgets it.
+                let stays = it.daemon.as_ref().filter(|daemon| !daemon.stopping);
+                let nodes = stays.map(|daemon| daemon.core.snapshot().nodes);
                 let hears = |it: &o2bridge_core::snapshot::NodeStatus| {
                     it.node == node && it.daemon == "speaking"
                 };
