@@ -211,6 +211,8 @@ pub struct Machine {
     pub well: Option<Well>,
     /// When it was last there in this boot.
     pub well_at: Option<Micros>,
+    /// When it last came to be there after it had been missed.
+    pub back_at: Option<Micros>,
     /// Whether there was a ring without it in this boot while it used something.
     pub parted: bool,
     /// Whether it stays as it is when all others are healed.
@@ -242,6 +244,7 @@ impl Machine {
             past: BTreeSet::new(),
             well: None,
             well_at: None,
+            back_at: None,
             parted: false,
             given_up: false,
             next_pid: FIRST_PID,
@@ -306,6 +309,6 @@ impl Machine {
         self.told_down.clear();
         self.past.clear();
         self.next_pid = FIRST_PID;
-        (self.well, self.well_at, self.parted) = (None, None, false);
+        (self.well, self.well_at, self.back_at, self.parted) = (None, None, None, false);
     }
 }

@@ -4,7 +4,11 @@
 use o2bridge_core::{Channel, NodeId, RingId};
 
 use crate::machine::{Daemon, Machine, Power};
+use crate::time::Micros;
 use crate::world::World;
+
+/// Whoever was away for less is not counted as missed by anybody: the shortest grace of a run.
+const MISSED_MS: u64 = 2_000;
 
 impl World {
     /// Whether a node's daemon is there and does all that is asked of it.
@@ -23,6 +27,9 @@ impl World {
         let life = machine.life;
         machine.well = machine.well.filter(|it| is_well && it.life == life);
         if is_well {
+            if machine.well_at.is_none_or(|at| now.ms_since(at) >= MISSED_MS) {
+                machine.back_at = Some(now);
+            }
             machine.well.get_or_insert(crate::machine::Well { life, since: now });
             machine.well_at = Some(now);
         }
@@ -57,7 +64,9 @@ impl World {
         }
         let it = &self.machines[&victim];
         let grace_ms = machine.tunables.grace_ms;
-        let is_missed = it.well_at.is_none_or(|at| self.now.ms_since(at) >= grace_ms);
+        // Who has just come back has yet to be heard.
+        let lately = |at: Micros| self.now.ms_since(at) < grace_ms;
+        let is_missed = !it.well_at.is_some_and(lately) || it.back_at.is_some_and(lately);
         let is_understood = it.foreign == machine.foreign;
         if is_in_ring && is_understood && !it.parted && !is_missed && self.is_safe() {
             self.violate("violence", || format!("n{node} fences n{victim}, which is here"));
