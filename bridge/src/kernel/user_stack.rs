@@ -110,51 +110,17 @@ pub(super) fn cell(keeper: Arc<Keeper>) -> Arc<OnceLock<Arc<Keeper>>> {
 mod tests {
     use std::time::Instant;
 
-    use o2bridge_core::{Incarnation, NodeId, Peers};
-
+    use super::super::tests::Fake;
     use super::*;
-
-    /// Complains of what it was told to.
-    struct Fake(Mutex<Option<String>>);
-
-    impl Shim for Fake {
-        fn name(&self) -> &'static str {
-            "fake"
-        }
-
-        fn attach(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
-            Ok(())
-        }
-
-        fn suspend(&self, _: GroupId) -> Result<(), ShimError> {
-            Ok(())
-        }
-
-        fn node_down(&self, _: GroupId, _: NodeId, _: Incarnation) -> Result<(), ShimError> {
-            Ok(())
-        }
-
-        fn resume(&self, _: GroupId, _: &Peers) -> Result<(), ShimError> {
-            Ok(())
-        }
-
-        fn detach(&self, _: GroupId) -> Result<(), ShimError> {
-            Ok(())
-        }
-
-        fn tend(&self) -> Option<String> {
-            look(&self.0).clone()
-        }
-    }
 
     #[test]
     fn what_is_amiss_is_shown_for_as_long_as_it_is() {
-        let shim = Arc::new(Fake(Mutex::new(None)));
+        let shim = Arc::new(Fake::default());
         let log = Logger::root(slog::Discard, slog::o!());
         let pause = Duration::from_millis(1);
         let mut tender = Tender::start(Arc::clone(&shim) as Arc<dyn Shim>, pause, log).unwrap();
         for expected in [Some("gone".to_owned()), None] {
-            look(&shim.0).clone_from(&expected);
+            look(&shim.complaint).clone_from(&expected);
             let end = Instant::now() + Duration::from_secs(10);
             while tender.complaint() != expected {
                 assert!(Instant::now() < end, "{expected:?} is not shown");
@@ -162,7 +128,7 @@ mod tests {
             }
         }
         tender.stop();
-        look(&shim.0).replace("unheard".into());
+        look(&shim.complaint).replace("unheard".into());
         std::thread::sleep(10 * pause);
         assert_eq!(tender.complaint(), None, "it has ended");
     }
