@@ -10,10 +10,11 @@
 //! | Incompatible | -      | Speaking | Incompatible | Absent | Absent | - |
 //! | Ignored      | Silent | Speaking | Incompatible | Ignored | Absent | killed if in use, else - |
 //!
-//! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon
-//! may still come back. Both only once a word of ours has come back after the grace: a ring that does not turn is
-//! silent, too, and what is wished in it would come true when it turns. A node that leaves a ring in force is forgotten, or lost if it used anything
-//! (of a ring that has just become quorate: after a grace, see [`crate::witness`]).
+//! "Killed": corosync is asked to end the node, so that the ring can decide; until it does, the daemon may still
+//! come back. "Killed" and "Ignored" only once a word of ours has come back after the grace: a ring that does not turn
+//! is silent, too, and what is wished in it would come true when it turns. A node that leaves a ring in force is
+//! forgotten, or lost if it used anything (of a ring that has just become quorate: after a grace, see
+//! [`crate::witness`]).
 //!
 //! What a daemon of a version that we do not understand uses is not known, only that it uses something:
 //! while it may, nobody here knows all users (see [`crate::witness`]), and its loss is that of any user.

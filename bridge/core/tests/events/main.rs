@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "a test may panic")]
 
 mod common;
+mod returned;
 mod rig;
 
 mod begin;
