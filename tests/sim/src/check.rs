@@ -31,6 +31,8 @@ mod said;
 mod tests;
 mod violence;
 
+pub use violence::Presence;
+
 use std::collections::BTreeMap;
 
 use o2bridge_core::{GroupId, Incarnation, NodeId, Peers, RequestId, ServiceName, Verb};

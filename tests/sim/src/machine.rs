@@ -10,6 +10,7 @@ use o2bridge_core::{
     OpId, Pid, RequestId, RingId, Saved, ServiceName, Tunables,
 };
 
+use crate::check::Presence;
 use crate::doors::Door;
 use crate::kernel::Kernel;
 use crate::options::ShimKind;
@@ -160,15 +161,6 @@ pub struct Tool {
     pub doing: Doing,
 }
 
-/// A daemon that is there, and since when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Well {
-    /// Which.
-    pub life: u64,
-    /// Since when.
-    pub since: Micros,
-}
-
 /// Every boot counts its processes anew.
 const FIRST_PID: u32 = 100;
 
@@ -207,13 +199,9 @@ pub struct Machine {
     pub told_down: BTreeSet<(GroupId, NodeId, Incarnation)>,
     /// Whom its kernel was told to forget by this daemon: one that starts may remember less.
     pub past: BTreeSet<(GroupId, NodeId, Incarnation)>,
-    /// Since when its daemon has been there.
-    pub well: Option<Well>,
-    /// When it was last there in this boot.
-    pub well_at: Option<Micros>,
-    /// When it last came to be there after it had been missed.
-    pub back_at: Option<Micros>,
-    /// Whether there was a ring without it in this boot while it used something.
+    /// When its daemon was there.
+    pub presence: Presence,
+    /// Whether there was a quorate ring without it in this boot while it used something.
     pub parted: bool,
     /// Whether it stays as it is when all others are healed.
     pub given_up: bool,
@@ -242,9 +230,7 @@ impl Machine {
             disk_mood: Mood::Good,
             told_down: BTreeSet::new(),
             past: BTreeSet::new(),
-            well: None,
-            well_at: None,
-            back_at: None,
+            presence: Presence::default(),
             parted: false,
             given_up: false,
             next_pid: FIRST_PID,
@@ -309,6 +295,6 @@ impl Machine {
         self.told_down.clear();
         self.past.clear();
         self.next_pid = FIRST_PID;
-        (self.well, self.well_at, self.back_at, self.parted) = (None, None, None, false);
+        (self.presence, self.parted) = (Presence::default(), false);
     }
 }

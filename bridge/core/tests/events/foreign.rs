@@ -88,6 +88,9 @@ fn a_foreign_daemon_beside_a_mount() {
     expect(rig.handle(Event::Begin(begin(1, &more))), vec![timer, save(save_op, both)]);
     expect(rig.handle(done(save_op)), vec![note(Note::GroupReady(G))]);
     assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
+    // Nor for a node that nobody has seen: that one is not fenced meanwhile.
+    rig.handle(Event::Nodelist(nodes(&[1, 2, 3])));
+    assert_eq!(rig.waiting(), Waiting::Peer(node(2)));
     let overdue = vec![
         refused(1, Refusal::TimedOut(Waiting::Peer(node(2)))),
         save(again, image(&[1], true, false)),

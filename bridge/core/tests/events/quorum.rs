@@ -320,7 +320,20 @@ fn both_halves_of_a_cut_may_be_quorate() {
     rig.run(done(op));
     assert_eq!(rig.service(&mnt()), "granted");
 
-    // A use that is known is lost at once, and what is in use here goes on.
+    // What is in use here goes on, and is mounted once more meanwhile.
+    let mut rig = Rig::up(AGENT, &[1, 2]);
+    rig.ring = vec![1];
+    rig.run(Event::Begin(begin(1, &mnt())));
+    rig.run(complete(2, &mnt(), 0));
+    assert_eq!(rig.service(&mnt()), "live");
+    for event in rig.loss(&[1], &[2], Reason::NodeDown) {
+        rig.run(event);
+    }
+    let more = name("/more");
+    rig.run(Event::Begin(begin(3, &more)));
+    assert_eq!((rig.service(&more), rig.core.snapshot().witness), ("granted", false));
+
+    // A use that is known is lost at once.
     let mut rig = Rig::ready(AGENT, &[1, 2]);
     let op = rig.op(1);
     let mut actions = vec![];

@@ -7,44 +7,57 @@ use crate::machine::{Daemon, Machine, Power};
 use crate::time::Micros;
 use crate::world::World;
 
-/// Whoever was away for less is not counted as missed by anybody: the shortest grace of a run.
-const MISSED_MS: u64 = 2_000;
+/// Whoever was away for less is missed by nobody: the shortest grace of a run.
+const MISSED_MS: u64 = 1_300;
 
-impl World {
-    /// Whether a node's daemon is there and does all that is asked of it.
-    fn is_well(&self, machine: &Machine) -> bool {
-        let is_up = |daemon: &Daemon| !daemon.hangs && daemon.connected;
-        machine.power == Power::On
-            && machine.daemon.as_ref().is_some_and(is_up)
-            && self.corosync.answers(machine.id)
-    }
+/// When a node's daemon was there, in this boot.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Presence {
+    /// Which, and since when, if it is.
+    since: Option<(u64, Micros)>,
+    /// When one was last seen.
+    seen_at: Option<Micros>,
+    /// When one was last seen after it had been missed.
+    back_at: Option<Micros>,
+}
 
-    /// Looks whether a node is well.
-    pub(crate) fn look_after(&mut self, node: NodeId) {
-        let now = self.now;
-        let is_well = self.is_well(&self.machines[&node]);
-        let Some(machine) = self.machines.get_mut(&node) else { return };
-        let life = machine.life;
-        machine.well = machine.well.filter(|it| is_well && it.life == life);
+impl Presence {
+    fn look(&mut self, life: u64, is_well: bool, now: Micros) {
+        self.since = self.since.filter(|(it, _)| is_well && *it == life);
         if is_well {
-            if machine.well_at.is_none_or(|at| now.ms_since(at) >= MISSED_MS) {
-                machine.back_at = Some(now);
+            if self.seen_at.is_none_or(|at| now.ms_since(at) >= MISSED_MS) {
+                self.back_at = Some(now);
             }
-            machine.well.get_or_insert(crate::machine::Well { life, since: now });
-            machine.well_at = Some(now);
+            self.since.get_or_insert((life, now));
+            self.seen_at = Some(now);
         }
     }
 
-    /// Somebody is told of a ring. Users that are not in it may be lost there, as long as they run.
+    /// It stands still, and nobody looks until it goes on.
+    pub(crate) const fn stop(&mut self) {
+        self.since = None;
+    }
+}
+
+impl World {
+    /// Looks whether a node's daemon is there and does all that is asked of it.
+    pub(crate) fn look_after(&mut self, node: NodeId) {
+        let answers = self.corosync.answers(node);
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let is_up = |daemon: &Daemon| !daemon.hangs && daemon.connected;
+        let is_well =
+            machine.power == Power::On && answers && machine.daemon.as_ref().is_some_and(is_up);
+        machine.presence.look(machine.life, is_well, self.now);
+    }
+
+    /// Somebody is told of a quorate ring. Users that are not in it may be lost there, as long as they run.
     pub(crate) fn note_ring(&mut self, nodes: &[NodeId]) {
         let is_user = |machine: &Machine| {
             let says_so = machine.daemon.as_ref().is_some_and(|daemon| daemon.words.is_user());
             says_so || !machine.kernel.regions.is_empty() || !machine.saved.groups.is_empty()
         };
         for machine in self.machines.values_mut() {
-            if !nodes.contains(&machine.id) && is_user(machine) {
-                machine.parted = true;
-            }
+            machine.parted |= !nodes.contains(&machine.id) && is_user(machine);
         }
     }
 
@@ -66,7 +79,8 @@ impl World {
         let grace_ms = machine.tunables.grace_ms;
         // Who has just come back has yet to be heard.
         let lately = |at: Micros| self.now.ms_since(at) < grace_ms;
-        let is_missed = !it.well_at.is_some_and(lately) || it.back_at.is_some_and(lately);
+        let Presence { seen_at, back_at, .. } = it.presence;
+        let is_missed = !seen_at.is_some_and(lately) || back_at.is_some_and(lately);
         let is_understood = it.foreign == machine.foreign;
         if is_in_ring && is_understood && !it.parted && !is_missed && self.is_safe() {
             self.violate("violence", || format!("n{node} fences n{victim}, which is here"));
@@ -79,7 +93,7 @@ impl World {
         self.look_after(victim);
         let (machine, it) = (&self.machines[&node], &self.machines[&victim]);
         let grace_ms = machine.tunables.grace_ms;
-        let is_well = it.well.is_some_and(|it| self.now.ms_since(it.since) >= grace_ms);
+        let is_well = it.presence.since.is_some_and(|(_, at)| self.now.ms_since(at) >= grace_ms);
         let echo_at = machine.daemon.as_ref().and_then(|daemon| daemon.echo_at);
         let is_echoed = echo_at.is_some_and(|at| self.now.ms_since(at) < grace_ms);
         let is_excused = is_echoed && self.corosync.keeps_words_of(victim) || self.dice.is_still();

@@ -30,7 +30,7 @@ impl World {
         if daemon.hangs {
             return self.hold(node, Job::Tell(node, life, Box::new(event)));
         }
-        if let Event::Quorum { nodes, .. } | Event::Totem { nodes, .. } = &event {
+        if let Event::Quorum { quorate: true, nodes, .. } = &event {
             self.note_ring(nodes);
         }
         let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());

@@ -73,7 +73,7 @@ impl World {
             return;
         };
         machine.power = Power::Frozen;
-        machine.well = None;
+        machine.presence.stop();
         self.corosync.pause(node, self.now);
     }
 
