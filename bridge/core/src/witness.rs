@@ -24,11 +24,14 @@ use crate::types::{BootId, NodeId};
 impl Nodes {
     /// Whether we know all users there are by now.
     pub(crate) fn review_witness(&mut self, fx: &Effects<'_>) {
-        if self.witness || !self.is_agreed() {
+        if !self.is_agreed() {
             return;
         }
         // Who has been met since quorum came and goes again needs no second grace.
         self.met.extend(self.ring.iter().flat_map(|ring| &ring.nodes));
+        if self.witness {
+            return;
+        }
         let heard = self
             .peers
             .values()
@@ -47,14 +50,19 @@ impl Nodes {
     /// We were out of quorum, or may have been: others may have let nodes in and out since.
     pub(crate) fn handle_absence(&mut self) {
         self.lost.values_mut().for_each(Lost::handle_absence);
+        self.doubt_losses();
         self.forget_witness();
     }
 
-    /// What we know of the users and the lost may not be all.
+    /// Who is lost may have been let in elsewhere since.
+    fn doubt_losses(&mut self) {
+        self.lost.values_mut().for_each(|lost| lost.complete = false);
+    }
+
+    /// What we know of the users may not be all.
     pub(crate) fn forget_witness(&mut self) {
         self.witness = false;
         self.doubts = false;
-        self.lost.values_mut().for_each(|lost| lost.complete = false);
         self.met.clear();
         for peer in self.peers.values_mut() {
             peer.complete = false;
@@ -90,6 +98,7 @@ impl Nodes {
     /// too: of a node that used nothing nobody knows what it uses by now. Whom we have met is still lost at once.
     fn handle_rivals(&mut self) {
         let met = take(&mut self.met);
+        self.doubt_losses();
         self.forget_witness();
         self.met = met;
         self.doubts = true;
@@ -107,10 +116,8 @@ impl Nodes {
     /// Users that are not in the ring and not lost: they were out of it when quorum came.
     pub(crate) fn absentees(&self) -> Vec<NodeId> {
         let absent = |node: &NodeId, peer: &Peer| {
-            !self.is_in_ring(*node)
-                && !self.met.contains(node)
-                && peer.boot.is_some()
-                && !peer.uses.is_empty()
+            let is_user = peer.foreign_use || (peer.boot.is_some() && !peer.uses.is_empty());
+            is_user && !self.is_in_ring(*node) && !self.met.contains(node)
         };
         let absent = self.peers.iter().filter(|(node, peer)| absent(node, peer));
         absent.map(|(node, _)| *node).collect()
@@ -139,13 +146,14 @@ impl Nodes {
     pub(crate) fn await_unseen(&self, fx: &mut Effects<'_>) -> BTreeSet<NodeId> {
         // A daemon that keeps restarting must not keep the others waiting: only the ring counts.
         let wanted = !self.witness && self.is_in_force();
-        // What keeps us from being a witness in any case is no reason to fence anybody.
-        let unseen = if self.foreign_user().is_none() { self.unseen() } else { Vec::new() };
-        let mut awaited: BTreeSet<NodeId> = unseen.into_iter().chain(self.absentees()).collect();
+        // What keeps us from being a witness in any case is no reason to fence whom we do not know.
+        let is_vain = self.foreign_user().is_some();
+        let unseen = self.unseen().into_iter();
+        let mut awaited: BTreeSet<NodeId> = unseen.chain(self.absentees()).collect();
         awaited.retain(|node| {
             let timer = Timer::Grace(*node);
-            let known = self.lost.get(node).is_some_and(|lost| !lost.is_fenced());
-            let awaited = wanted && (!known || self.peers.contains_key(node));
+            let is_lost = self.lost.get(node).is_some_and(|lost| !lost.is_fenced());
+            let awaited = wanted && (self.peers.contains_key(node) || !(is_vain || is_lost));
             if awaited && !fx.timers.is_armed(&timer) {
                 fx.arm(timer, fx.tunables.grace_ms);
             } else if !awaited {

@@ -185,3 +185,62 @@ fn nobody_is_fenced_beside_a_foreign_user() {
     let gone = rig.run(totem(Channel::Control, seq, &[1]));
     assert_eq!(awaits(&gone), 1, "{gone:?}");
 }
+
+/// Nor is one whose grace had begun before that user was heard, as at every start.
+#[test]
+fn a_grace_ends_when_a_foreign_user_is_heard() {
+    let mut rig = Rig::joining(AGENT, Saved::default(), &[1, 2]);
+    rig.handle(Event::Nodelist(nodes(&[1, 2, 3])));
+    rig.handle(done(OpId(1)));
+    let own = rig.handle(joined(Channel::Control, &[1, 2], &[1], Reason::Join));
+    let all = rig.pump(own);
+    rig.run(said(Channel::Control, 2, foreign_bytes(1)));
+    expect_nothing(rig.fire_armed(&all, &Timer::Grace(node(3))));
+}
+
+/// A network that heals comes back in pieces, and one that we do not understand is not shot for being in the last.
+#[test]
+fn a_foreign_user_that_comes_back_late_has_a_grace() {
+    let mut rig = Rig::up(AGENT, &[1, 2, 3]);
+    rig.run(said(Channel::Control, 3, foreign_bytes(1)));
+    for event in rig.loss(&[1], &[2, 3], Reason::NodeDown).into_iter().take(3) {
+        let inquorate = match event {
+            Event::Quorum { ring, nodes, left, .. } => {
+                Event::Quorum { quorate: false, ring, nodes, left }
+            }
+            other => other,
+        };
+        rig.run(inquorate);
+    }
+    let mut all = vec![];
+    for event in rig.gain(&[1, 2], &[2]).into_iter().take(3) {
+        all.extend(rig.run(event));
+    }
+    all.extend(rig.run(hello_of(2, Hello { witness: false, ..hello(2, rig.seq) })));
+    let is_fence = |it: &Action| matches!(it, Action::Fence { .. });
+    assert!(!all.iter().any(is_fence), "{all:?}");
+    let missed = rig.fire_armed(&all, &Timer::Grace(node(3)));
+    let fenced = missed.iter().filter(|it| is_fence(it)).count();
+    assert_eq!(fenced, 1, "{missed:?}");
+}
+
+/// What was proven before a foreign user came stays proven: we have been quorate all the time, so whoever was
+/// fenced has not been let in again.
+#[test]
+fn a_proof_outlives_the_doubt_about_a_foreign_user() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3, 4]);
+    let op = rig.op(1);
+    let mut all = vec![];
+    for event in rig.loss(&[1, 2, 4], &[3], Reason::NodeDown) {
+        all.extend(rig.run(event));
+    }
+    for n in [2, 4] {
+        all.extend(rig.run(hello_of(n, hello_using(n, rig.seq))));
+    }
+    assert!(all.contains(&Action::Fence { op, node: node(3), level: 0 }), "{all:?}");
+    rig.run(done(op));
+    let heard = rig.run(said(Channel::Control, 4, foreign_bytes(1)));
+    let testimony = vec![testimony(3, Fate::Fenced)];
+    let doubting = Hello { testimony, witness: false, ..hello_using(1, rig.seq) };
+    assert!(heard.contains(&say_hello(doubting)), "{heard:?}");
+}

@@ -344,6 +344,20 @@ fn both_halves_of_a_cut_may_be_quorate() {
     rig.run(done(op));
     assert_eq!((rig.state(), rig.waiting()), ("ready", Waiting::Nothing));
     assert!(rig.core.snapshot().witness);
+
+    // So is that of a node that came when we knew all users already.
+    let mut rig = Rig::ready(AGENT, &[1]);
+    rig.run(Event::Nodelist(nodes(&[1, 2])));
+    for event in rig.gain(&[1, 2], &[2]) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    let op = rig.op(1);
+    let mut actions = vec![];
+    for event in rig.loss(&[1], &[2], Reason::NodeDown) {
+        actions.extend(rig.run(event));
+    }
+    assert!(actions.contains(&Action::Fence { op, node: node(2), level: 0 }), "{actions:?}");
 }
 
 /// Quorum comes to us in a ring in which the witness has spoken already, and to it earlier: our Hello asks for
