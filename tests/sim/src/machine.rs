@@ -103,6 +103,12 @@ impl Words {
         }
     }
 
+    /// What it said and has not been told by now it never will be; others may have been.
+    pub fn lose(&mut self) {
+        self.is_user = self.is_user();
+        self.unheard.clear();
+    }
+
     /// Whether others may take it for a user of something.
     #[must_use]
     pub fn is_user(&self) -> bool {

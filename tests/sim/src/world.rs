@@ -309,6 +309,7 @@ impl World {
                     // Whatever was queued is lost with it.
                     daemon.inbox.clear();
                     daemon.departing.clear();
+                    daemon.words.lose();
                     self.at(at, Job::Tell(node, life, Box::new(Event::Disconnected)));
                 }
                 Word::Event(event) => {

@@ -106,6 +106,10 @@ impl Corosync {
             self.stall(ring);
             let together: Vec<NodeId> =
                 self.members_of(ring).into_iter().filter(|it| wanted.contains_key(it)).collect();
+            // It turns no more: what is said from here on waits for the next one.
+            for node in &together {
+                self.with(*node, |engine| engine.lost_at = Some(now));
+            }
             self.recover(ring, &together, now);
         }
     }

@@ -142,6 +142,9 @@ impl World {
             daemon.effects.remove(&op);
         } else if daemon.given_up.remove(&op) {
             daemon.outbox.remove(&channel);
+            if channel == Channel::Control {
+                daemon.words.lose();
+            }
             self.corosync.close(node, daemon.pid, channel, self.now);
             daemon.inbox.retain(|(_, event)| rank(event).1 != Some(channel));
             self.done(node, life, op, Err(OpError::TimedOut));
