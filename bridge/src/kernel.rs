@@ -347,7 +347,12 @@ impl Kernel {
             warn!(self.log, "the keeper goes on: {error}");
         }
         match &mut self.backing {
-            Backing::O2cb { table, .. } => table.stop(),
+            Backing::O2cb { table, gates } => {
+                // A mount that waits at a gate fails without the cluster; with it, it would begin a heartbeat on the
+                // disk. So the gates go last.
+                table.stop();
+                gates.open_others(&BTreeSet::new());
+            }
             Backing::User { tender, .. } => tender.stop(),
         }
     }

@@ -250,7 +250,10 @@ impl Tender {
     fn offline(&self) {
         match self.o2cb.offline() {
             Ok(()) => info!(self.log, "the kernel's cluster is gone"),
-            Err(error) => warn!(self.log, "something of the kernel's cluster is left: {error}"),
+            // All gates open when this process ends.
+            Err(error) => error!(self.log,
+                "something of the kernel's cluster is left: a mount on this node begins a heartbeat on the disk until \
+                 o2bridged runs again, so mount nothing here that others use"; "error" => %error),
         }
     }
 }

@@ -158,7 +158,9 @@ impl VolumeDesk {
     /// Closes the gates of volumes whose regions do not stand yet, and opens those of all others.
     fn turn_gates(&mut self, now: Now) {
         let Some(gates) = &self.gates else { return };
-        let unready = self.manager.unready().unwrap_or_default();
+        // As long as nobody knows whose the volumes are, what is closed stays so: what an earlier daemon left over may
+        // have gone just now.
+        let Some(unready) = self.manager.unready() else { return };
         // Also one that was put back by an attach that failed after its volume went.
         gates.open_others(&unready);
         self.closed.retain(|volume| unready.contains(volume));

@@ -3,7 +3,7 @@
 //! A mount that finds no region makes one on the disk: the classic heartbeat, in which it sees none of
 //! the nodes that use ours. It would mount beside them, take their journals for those of the dead, and
 //! replay them. So the tools' mutex of a volume of ours is held from when it is first seen until its
-//! region stands. A mount waits as long.
+//! region stands, and from before its region goes for as long as the volume is ours. A mount waits as long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,12 @@ impl Gates {
     /// Opens the gates of all volumes but these.
     pub fn open_others(&self, unready: &BTreeSet<GroupId>) {
         let names: BTreeSet<String> = unready.iter().map(GroupId::to_string).collect();
-        self.closed().retain(|volume, _| names.contains(volume));
+        let mut closed = self.closed();
+        let (kept, others) =
+            std::mem::take(&mut *closed).into_iter().partition(|(name, _)| names.contains(name));
+        *closed = kept;
+        let others: BTreeMap<String, Locked> = others;
+        others.into_values().for_each(Locked::open);
     }
 
     /// The mutex of a region, from its gate or, in that way, from the tools.
@@ -70,7 +75,7 @@ impl Gates {
         Ok((lock(region)?, false))
     }
 
-    /// The region did not come to stand: its gate stays closed.
+    /// The region does not stand: its gate is closed.
     pub(super) fn put_back(&self, region: &str, locked: Locked) {
         self.closed().insert(region.into(), locked);
     }
@@ -109,7 +114,17 @@ mod tests {
         gates.open_others(&BTreeSet::from([volume]));
         assert!(reference::try_lock(&name).unwrap().is_none());
         gates.open_others(&BTreeSet::new());
-        reference::try_lock(&name).unwrap().unwrap().remove().unwrap();
+        let used = reference::try_lock(&name).unwrap().expect("open");
+        used.add(1).unwrap();
+        drop(used);
+        assert!(gates.close(volume).unwrap());
+        gates.open_others(&BTreeSet::new());
+        assert_eq!(reference::count(&name).unwrap(), 1, "who counts a use still finds it");
+        reference::try_lock(&name).unwrap().expect("open").clear().unwrap();
+        assert!(gates.close(volume).unwrap());
+        gates.open_others(&BTreeSet::new());
+        let pair = crate::sys::SemaphorePair::find(reference::key(&name)).unwrap();
+        assert_eq!(pair, None, "nothing is left where nobody is");
     }
 
     #[test]

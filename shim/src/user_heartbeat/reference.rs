@@ -127,6 +127,15 @@ impl Locked {
         self.add(-1)
     }
 
+    /// Lets the tools in. A pair that counts nobody goes, as it goes with a tool that was the last: whoever waits
+    /// looks for it anew.
+    pub(super) fn open(self) {
+        if self.count().is_ok_and(|count| count == 0) {
+            // Fails only if the pair is gone.
+            let _ = self.remove();
+        }
+    }
+
     /// Nobody needs the pair any more: the last user takes it away.
     pub(super) fn remove(self) -> Result<(), ShimError> {
         self.pair.remove().map_err(|error| failed("remove", &self.region, error))

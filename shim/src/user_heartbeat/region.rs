@@ -195,6 +195,11 @@ impl VirtualRegion {
         }
     }
 
+    /// Whether nothing stands there, after a verb that failed.
+    fn is_gone(&self, dir: &Path) -> bool {
+        matches!(self.areas.find(dir), Ok(Found::Nothing))
+    }
+
     /// The slots that the kernel sees as live; `None` if it cannot be asked.
     fn live(&self, region: &str) -> Option<BTreeSet<u8>> {
         let path = self.debugfs.join("o2hb").join(region).join("livenodes");
@@ -220,7 +225,8 @@ impl Carrier for VirtualRegion {
     /// The mutex of the tools is not taken when there is nothing to do: on the way of a death
     /// nobody waits for a tool.
     fn open(&self, region: &Region, own_slot: u8, peers: &Lives) -> Result<(), ShimError> {
-        let stands = self.areas.of(region.name())?.is_some();
+        let dir = self.areas.dir(region.name())?;
+        let stands = matches!(self.areas.find(&dir)?, Found::Ours(_));
         if region.is_shared() {
             return if stands { Ok(()) } else { self.stand(region, None, own_slot, peers) };
         }
@@ -229,7 +235,7 @@ impl Carrier for VirtualRegion {
         }
         let (locked, was_closed) = self.gates.take(region.name(), reference::lock)?;
         let stands = self.stand(region, Some(&locked), own_slot, peers);
-        if stands.is_err() && was_closed {
+        if stands.is_err() && (was_closed || self.is_gone(&dir)) {
             self.gates.put_back(region.name(), locked);
         }
         stands
@@ -260,6 +266,9 @@ impl Carrier for VirtualRegion {
 
     /// The region goes first: a kernel that still uses it keeps its peers. No tool is waited for: whoever leaves
     /// can ask again, and a daemon that starts must come to its work.
+    ///
+    /// The mutex is kept when the region is gone. A mount that came while it went waits, and has no use counted: with
+    /// the mutex it would begin a heartbeat on the disk, beside the nodes that go on with ours.
     fn close(&self, region: &Region) -> Result<(), ShimError> {
         let dir = self.areas.dir(region.name())?;
         if region.is_shared() {
@@ -270,11 +279,9 @@ impl Carrier for VirtualRegion {
         }
         let (locked, was_closed) = self.gates.take(region.name(), reference::lock_soon)?;
         let ended = self.end(region, &dir, &locked);
-        if was_closed {
-            // A mount that waits here would begin a heartbeat on the disk, once nothing holds it back.
+        let is_gone = ended.as_ref().map_or_else(|_| self.is_gone(&dir), |is_gone| *is_gone);
+        if was_closed || is_gone {
             self.gates.put_back(region.name(), locked);
-        } else if matches!(ended, Ok(true)) {
-            locked.remove()?;
         }
         if ended? { self.areas.sweep() } else { Ok(()) }
     }

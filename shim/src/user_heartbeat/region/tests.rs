@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::Ordering;
+use std::ops::Deref;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::libc;
 
@@ -28,7 +31,11 @@ impl Node {
         Self { dir, paths, cluster, keeper }
     }
 
-    fn start(&self) -> Result<VirtualRegion, ShimError> {
+    fn start(&self) -> Result<Started, ShimError> {
+        self.start_on(Box::new(Directory))
+    }
+
+    fn start_on(&self, ground: Box<dyn Ground>) -> Result<Started, ShimError> {
         let places = Places {
             configfs: self.paths.configfs.clone(),
             debugfs: self.paths.debugfs.clone(),
@@ -42,10 +49,11 @@ impl Node {
             modprobe: "/bin/false".into(),
             losetup: "/bin/false".into(),
         };
-        VirtualRegion::start(places, &disk, Box::new(Directory), |device, block_bytes| {
+        let started = VirtualRegion::start(places, &disk, ground, |device, block_bytes| {
             assert_eq!((device, block_bytes), (&*self.paths.dev.join("ram0"), 512));
             Ok(Arc::clone(&self.keeper) as Arc<dyn Beats>)
-        })
+        });
+        started.map(Started)
     }
 
     /// debugfs says that these are live in this region.
@@ -59,6 +67,45 @@ impl Node {
 
     fn attribute(&self, region: &Region, name: &str) -> String {
         fs::read_to_string(self.cluster.join("heartbeat").join(region.name()).join(name)).unwrap()
+    }
+}
+
+/// A carrier that leaves no semaphores behind.
+struct Started(VirtualRegion);
+
+impl Deref for Started {
+    type Target = VirtualRegion;
+
+    fn deref(&self) -> &VirtualRegion {
+        &self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.gates.open_others(&BTreeSet::new());
+    }
+}
+
+/// A kernel that takes a region away once a tool has come.
+struct Slow {
+    goes: Sender<()>,
+    came: Mutex<Receiver<()>>,
+}
+
+impl Ground for Slow {
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        Directory.make(dir)
+    }
+
+    fn remove(&self, dir: &Path) -> io::Result<()> {
+        self.goes.send(()).map_err(io::Error::other)?;
+        self.came.lock().unwrap().recv().map_err(io::Error::other)?;
+        Directory.remove(dir)
+    }
+
+    fn start(&self, dev: &Path, device: &File) -> io::Result<()> {
+        Directory.start(dev, device)
     }
 }
 
@@ -144,6 +191,60 @@ fn a_closed_gate_stays_closed_when_an_attach_fails() {
     }
     carrier.gates.open_others(&BTreeSet::new());
     reference::try_lock(region.name()).unwrap().expect("open").remove().unwrap();
+}
+
+/// An orderly stop, and a mount in the middle of it, which looks for the pair anew whenever that is removed.
+#[test]
+fn a_mount_that_comes_while_a_region_goes_is_not_let_in() {
+    if !semaphores_work("a_mount_that_comes_while_a_region_goes_is_not_let_in") {
+        return;
+    }
+    let node = Node::new();
+    let ((goes, going), (come, came)) = (channel(), channel());
+    let carrier = node.start_on(Box::new(Slow { goes, came: Mutex::new(came) })).unwrap();
+    let region = carrier.region(group(6)).unwrap();
+    node.live(&region, "1");
+    carrier.open(&region, 1, &lives(&[])).unwrap();
+    let is_in = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (name, is_in) = (region.name(), &is_in);
+        let mount = move || {
+            going.recv().unwrap();
+            assert!(reference::try_lock(name).unwrap().is_none(), "it has to wait");
+            come.send(()).unwrap();
+            let locked = reference::lock(name).unwrap();
+            is_in.store(true, Ordering::SeqCst);
+            assert_eq!(locked.count().unwrap(), 0);
+            locked.remove().unwrap();
+        };
+        let mount = scope.spawn(mount);
+        carrier.close(&region).unwrap();
+        let volume = BTreeSet::from([group(6)]);
+        carrier.gates.open_others(&volume);
+        assert!(reference::try_lock(name).unwrap().is_none(), "somebody has the mutex");
+        assert!(carrier.gates.close(group(6)).unwrap(), "the gate is ours");
+        assert!(!is_in.load(Ordering::SeqCst));
+        carrier.gates.open_others(&BTreeSet::new());
+        mount.join().unwrap();
+    });
+    assert!(is_in.load(Ordering::SeqCst));
+}
+
+/// Somebody else ended our use, and the region with it. A mount waits while it is made again, in vain.
+#[test]
+fn a_region_that_cannot_be_made_again_lets_no_mount_in() {
+    if !semaphores_work("a_region_that_cannot_be_made_again_lets_no_mount_in") {
+        return;
+    }
+    let node = Node::new();
+    let carrier = node.start().unwrap();
+    let region = carrier.region(group(7)).unwrap();
+    node.live(&region, "1 2");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    Directory.remove(&node.cluster.join("heartbeat").join(region.name())).unwrap();
+    node.live(&region, "1");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap_err();
+    assert!(reference::try_lock(region.name()).unwrap().is_none(), "the gate is closed");
 }
 
 #[test]
