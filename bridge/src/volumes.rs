@@ -367,6 +367,14 @@ impl Volumes {
         is_known.then(|| unready.map(Volume::uuid).collect())
     }
 
+    /// Those of the unready whose gates are to be closed. Whoever removes a region has closed its gate before, and to
+    /// look for it then is to wait for all regions that are being removed.
+    #[must_use]
+    pub fn to_close(&self) -> BTreeSet<GroupId> {
+        let is_leaving = |uuid: &GroupId| self.volumes.get(uuid).is_some_and(Volume::is_leaving);
+        self.unready().into_iter().flatten().filter(|uuid| !is_leaving(uuid)).collect()
+    }
+
     /// What status shows: every volume that is present or in use, ours or not.
     #[must_use]
     pub fn view(&self) -> Vec<VolumeView> {

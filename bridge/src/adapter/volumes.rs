@@ -164,7 +164,8 @@ impl VolumeDesk {
         // Also one that was put back by an attach that failed after its volume went.
         gates.open_others(&unready);
         self.closed.retain(|volume| unready.contains(volume));
-        for volume in unready {
+        let to_close = self.manager.to_close();
+        for &volume in &to_close {
             match gates.close(volume) {
                 Ok(true) => drop(self.closed.insert(volume)),
                 Ok(false) => {}
@@ -176,7 +177,7 @@ impl VolumeDesk {
                 }
             }
         }
-        let is_done = self.manager.unready().is_none_or(|unready| unready == self.closed);
+        let is_done = to_close.is_subset(&self.closed);
         self.retry_at = (!is_done).then(|| now.after(GATE_RETRY_MS));
     }
 

@@ -305,6 +305,7 @@ fn unready_until_the_region_stands() {
     let mut bench = Bench::new(policy(OnLoss::Reset));
     bench.present(&[ours(U, 1)]);
     assert_eq!(unready(&bench), None, "whose it is depends on the cluster");
+    assert_eq!(bench.volumes.to_close(), [].into());
     bench.set_cluster(Mode::Local);
     assert_eq!(unready(&bench), Some(true));
     for (bench, is_unready) in [

@@ -318,7 +318,7 @@ impl Volume {
             self.mounts.entry(name.clone()).or_insert_with(fresh);
         }
         // A region that is being left under a mount stays, and the mount has to say whose it is.
-        let stands = self.region.is_live() || self.region.is_leaving();
+        let stands = self.region.is_live() || self.is_leaving();
         let is_followed = self.claim.as_ref().is_some_and(Claim::is_followed);
         let may_begin = (if is_user { is_followed } else { stands }) && !world.is_stopping;
         let cluster = cluster_of(self.superblock.as_ref());
@@ -406,6 +406,11 @@ impl Volume {
     /// Whether the core has nothing of its region.
     pub(super) fn is_left(&self) -> bool {
         self.region.is_idle() || self.region.refusal().is_some()
+    }
+
+    /// Whether its region is on its way out.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.region.is_leaving()
     }
 
     /// Whether there is nothing left to know of it.

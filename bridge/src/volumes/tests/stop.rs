@@ -27,6 +27,23 @@ fn stop_leaves_idle_regions_first() {
     nothing(&mut bench);
 }
 
+/// The gate is closed by who removes the region. Nobody else may ask the kernel for it meanwhile: the loop would wait
+/// for all regions that go, the keeper for the loop, and the node would be reset.
+#[test]
+fn stop_closes_no_gate_of_a_region_that_goes_and_opens_none() {
+    let mut bench = region();
+    bench.present(&[ours(U, 1), ours(V, 2)]);
+    let of_both = Some([U, V].into());
+    assert_eq!(bench.volumes.to_close(), [V].into(), "its region is not there yet");
+    assert_eq!(stop(&mut bench, &["volume"]), StopAnswer::Leaving);
+    assert_eq!((bench.volumes.unready(), bench.volumes.to_close()), (of_both.clone(), [V].into()));
+    bench.answer(&Reply::Refused(Refusal::Busy));
+    assert_eq!((bench.volumes.unready(), bench.volumes.to_close()), (of_both.clone(), [V].into()));
+    bench.after(BUSY_MS);
+    bench.answer(&Reply::Done);
+    assert_eq!((bench.volumes.unready(), bench.volumes.to_close()), (of_both, [U, V].into()));
+}
+
 /// A mount that no table shows, such as one in another namespace: the stop is refused, and the others come back.
 #[test]
 fn a_region_that_cannot_be_left_ends_the_stop() {
