@@ -83,6 +83,12 @@ impl View {
         self.shown().pid.take()
     }
 
+    /// Whether that is news: nobody knew that it lives, or it was missed.
+    fn say_alive(&self, now: Millis) -> bool {
+        let last = self.alive.swap(now.0, Ordering::Relaxed);
+        last == 0 || now.since(Millis(last)) >= ALIVE_MS
+    }
+
     fn is_alive(&self, sign: SignOfLife, now: Millis) -> bool {
         match self.alive.load(Ordering::Relaxed) {
             0 => sign == SignOfLife::Process,
@@ -232,11 +238,13 @@ impl Keeper {
         self.view.pid()
     }
 
-    /// Says that the daemon's own work goes on. From the first time on it must be said every few
-    /// seconds (five at most), or the keeper takes the daemon for absent; before, what counts is the
-    /// [`SignOfLife`].
+    /// Says that the daemon's own work goes on. The first time that is passed on at once, and from
+    /// then on it must be said every few seconds (five at most), or the keeper takes the daemon for
+    /// absent; before, what counts is the [`SignOfLife`].
     pub fn alive(&self) {
-        self.view.alive.store(now().0, Ordering::Relaxed);
+        if self.view.say_alive(now()) {
+            self.ring();
+        }
     }
 
     fn call(&self, question: Record) -> Result<(), KeeperError> {

@@ -264,13 +264,61 @@ fn a_down_that_got_no_answer_is_done_all_the_same() {
     assert_eq!(keeper.pid(), Some(pid));
 }
 
-/// A keeper of this process that writes the `down` and dies before the answer.
-fn keeper_that_dies_in_a_down(node: &Node) -> std::thread::JoinHandle<()> {
+/// For a keeper of this process.
+fn listener(node: &Node) -> UnixListener {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
     bind(socket.as_raw_fd(), &UnixAddr::new(&node.settings.socket).unwrap()).unwrap();
     listen(&socket, Backlog::new(1).unwrap()).unwrap();
-    let (listener, path) = (UnixListener::from(socket), node.settings.socket.clone());
+    UnixListener::from(socket)
+}
+
+/// A keeper of this process that beats one slot, and says when it hears a ping.
+fn keeper_that_is_pinged(node: &Node) -> Receiver<Instant> {
+    let (listener, (pinged, pings)) = (listener(node), channel());
+    let path = node.settings.socket.clone();
+    spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Whoever drops the node kills what listens there, which is this process.
+        std::fs::remove_file(path).unwrap();
+        let mut bytes = [0; 32];
+        while stream.read(&mut bytes).is_ok_and(|length| length == bytes.len()) {
+            let asked = Record::decode(&bytes).unwrap();
+            let answer = match (asked.op, asked.value) {
+                (Op::Hello, 0) => Record { generation: 5, ..asked.answer(Status::Entry) },
+                _ => asked.answer(Status::Done),
+            };
+            if asked.op == Op::Ping && pinged.send(Instant::now()).is_err() {
+                return;
+            }
+            if stream.write_all(&answer.encode()).is_err() {
+                return;
+            }
+        }
+    });
+    pings
+}
+
+/// With a short `daemon_back_ms` every part of a second counts. In one of many tries, because this machine may be busy.
+#[test]
+fn a_daemon_that_comes_to_its_work_says_so_at_once() {
+    let try_once = || {
+        let node = Node::new();
+        let pings = keeper_that_is_pinged(&node);
+        let (keeper, _notices) = node.starting();
+        sleep(ms(100));
+        assert!(pings.try_recv().is_err(), "it is not at work yet");
+        let said = Instant::now();
+        keeper.alive();
+        pings.recv_timeout(ms(10_000)).unwrap() - said
+    };
+    let mut tries = std::iter::repeat_with(try_once).take(20);
+    assert!(tries.any(|took| took < ms(300)), "the pause between two pings is a second");
+}
+
+/// A keeper of this process that writes the `down` and dies before the answer.
+fn keeper_that_dies_in_a_down(node: &Node) -> std::thread::JoinHandle<()> {
+    let (listener, path) = (listener(node), node.settings.socket.clone());
     let device = File::options().write(true).open(node.device()).unwrap();
     spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();

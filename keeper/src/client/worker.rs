@@ -3,7 +3,7 @@
 //! | event | connected | alone (no keeper that answers) |
 //! |---|---|---|
 //! | call | asked, answered | a keeper is tried to get, until the call's deadline |
-//! | a second passed | ping, if the daemon is alive; repeats what is pending | - |
+//! | a second passed, or the daemon is alive anew | ping, if the daemon is alive; repeats what is pending | - |
 //! | connection lost | alone: a keeper at once | - |
 //! | no answer within a second | alone: the keeper is suspect | - |
 //! | keeper found or started | - | pending downs, then the table, then connected |
@@ -70,6 +70,7 @@ pub(super) struct Times {
     pub(super) alone_since: Option<Millis>,
     pub(super) retry_at: Option<Millis>,
     ping_at: Option<Millis>,
+    was_alive: bool,
     repeat_at: Option<Millis>,
     pub(super) reset_at: Option<Millis>,
 }
@@ -289,13 +290,17 @@ impl Worker {
         downs.chain(self.clears.iter().map(|area| about(Op::Clear, *area, Slot(0)))).collect()
     }
 
+    /// A daemon that has just come to its work is not late by a whole pause: its keeper has waited for long.
     fn ping(&mut self) {
         let now = now();
-        if !is_due(self.times.ping_at, now) {
+        let is_alive = self.view.is_alive(self.sign, now);
+        let was_alive = std::mem::replace(&mut self.times.was_alive, is_alive);
+        let is_news = is_alive && !was_alive;
+        if !is_news && !is_due(self.times.ping_at, now) {
             return;
         }
         self.times.ping_at = Some(now.plus(PING_MS));
-        if self.view.is_alive(self.sign, now) && self.link.is_some() {
+        if is_alive && self.link.is_some() {
             let _ = self.ask(Record::new(Op::Ping), now);
         }
     }
