@@ -40,7 +40,8 @@ const BEAT_MS: u64 = 1_000;
 /// How often the loop says that it turns; the keeper's client misses it after 5 s.
 const ALIVE_MS: u64 = 1_000;
 
-/// How long a start takes away what is left over: within `keeper.daemon_back_ms`, which runs, the loop must turn.
+/// How long a start takes away what is left over, and no longer than a part of `keeper.daemon_back_ms`: within that,
+/// which runs, the loop must turn.
 const LEFT_OVER_MS: u64 = if cfg!(test) { 500 } else { 5_000 };
 
 /// A keeper silent until this long before the kernel buries the peers must not beat on.
@@ -167,10 +168,10 @@ impl Ground {
 }
 
 /// What an earlier daemon of this boot left in the kernel for groups that nobody remembers. Each takes the kernel up
-/// to two seconds; what is not reached in time waits for the next start.
-pub fn detach_forgotten(shim: &dyn Shim, saved: &Saved, log: &Logger) {
+/// to two seconds, after a second for a tool that holds it up; what is not reached in time waits for the next start.
+pub fn detach_forgotten(shim: &dyn Shim, saved: &Saved, daemon_back_ms: u64, log: &Logger) {
     let groups = shim.view().map(|view| view.groups).unwrap_or_default();
-    let end = now().after(LEFT_OVER_MS);
+    let end = now().after(LEFT_OVER_MS.min(daemon_back_ms / 4));
     for group in groups.into_iter().filter(|group| !saved.groups.contains_key(group)) {
         if now() >= end {
             warn!(log, "left over in the kernel until the next start"; "group" => %group);

@@ -116,7 +116,8 @@ fn build(given: Given, log: &Log) -> Result<Driver, StartError> {
     let saved = loaded.saved.clone();
     let core = Core::new(config, loaded.saved);
     let shim: Arc<dyn Shim> = Arc::from(choice.shim);
-    kernel::detach_forgotten(shim.as_ref(), &saved, &logger);
+    let daemon_back_ms = settings.keeper.daemon_back_ms.get();
+    kernel::detach_forgotten(shim.as_ref(), &saved, daemon_back_ms, &logger);
     let stand = |ground| Kernel::start(ground, Arc::clone(&shim), &logger);
     let kernel = ground.map(stand).transpose()?;
     let given = Built { shim, kernel, serves, saved, state };

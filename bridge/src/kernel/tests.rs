@@ -72,11 +72,15 @@ fn what_is_forgotten_goes_and_does_not_keep_the_loop_waiting() {
         unfinished: false,
     };
     let saved = Saved { groups: [(GroupId(2), kept)].into(), ..Saved::default() };
-    for (each_ms, expected) in [(0, [1, 3, 4].as_slice()), (2 * LEFT_OVER_MS, &[1])] {
+    for (each_ms, daemon_back_ms, expected) in [
+        (0, 20_000, [1, 3, 4].as_slice()),
+        (2 * LEFT_OVER_MS, 20_000, &[1]),
+        (LEFT_OVER_MS * 3 / 5, 2 * LEFT_OVER_MS, &[1]),
+    ] {
         let groups = (1..=4).map(GroupId).collect();
         let each = Duration::from_millis(each_ms);
         let shim = Fake { groups, each, ..Fake::default() };
-        detach_forgotten(&shim, &saved, &log);
+        detach_forgotten(&shim, &saved, daemon_back_ms, &log);
         let expected: Vec<_> = expected.iter().copied().map(GroupId).collect();
         assert_eq!(*shim.detached.lock().unwrap(), expected);
     }
