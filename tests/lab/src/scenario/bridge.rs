@@ -102,6 +102,11 @@ pub(super) fn wait_ready(guest: &Guest, users: usize) -> Result<()> {
 /// Ends the daemon in the ordinary way; nothing of the cluster is left in the kernel.
 pub(super) fn stop(guest: &Guest) -> Result<()> {
     guest.ok("kill -TERM $(pidof o2bridged)")?;
+    stopped(guest)
+}
+
+/// The daemon, told to end, does; nothing of the cluster is left in the kernel.
+pub(super) fn stopped(guest: &Guest) -> Result<()> {
     let gone = "! pidof o2bridged";
     guest.wait_until("o2bridged ends", Duration::from_secs(40), gone)?;
     guest.wait_until("its keeper ends", Duration::from_secs(5), "! pidof o2bridge-keeper")?;
