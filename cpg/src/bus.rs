@@ -249,8 +249,14 @@ impl Bus {
             Phase::Down | Phase::Connecting | Phase::Up(..) => None,
         };
         let departs = self.links.values().filter_map(|link| link.give_up_at).min();
+        let joins = self.links.values().filter_map(|link| self.join_deadline(link)).min();
         let rest = [self.retry_send_at, self.nodelist.read_at, self.crew.deadline()];
-        rest.into_iter().chain([connect, departs]).flatten().min()
+        rest.into_iter().chain([connect, departs, joins]).flatten().min()
+    }
+
+    /// Until when a link that is out of its group waits for its own JOIN.
+    fn join_deadline(&self, link: &Link) -> Option<Instant> {
+        link.outside_since.map(|since| since + self.options.call_limit)
     }
 
     /// Does what is due: the watchdog over calls, the next attempt to connect or to send.
@@ -275,6 +281,10 @@ impl Bus {
             self.links.values().filter(is_over).map(|link| link.channel).collect();
         for channel in over {
             self.handle_depart_over(channel);
+        }
+        let is_out = |link: &&Link| self.join_deadline(link).is_some_and(|at| at <= now);
+        if let Some(channel) = self.links.values().find(is_out).map(|link| link.channel) {
+            self.lose(LostCause::Outside { channel });
         }
     }
 

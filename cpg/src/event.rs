@@ -140,6 +140,11 @@ pub enum LostCause {
     Corosync(u32),
     /// The operating system could not watch a handle; an errno.
     Errno(i32),
+    /// Corosync took the end of an older handle of this process for that of the channel's: nobody hears us there.
+    Outside {
+        /// The channel.
+        channel: Channel,
+    },
     /// A message could not be sent, and leaving it out would break the order that all rely on.
     SendLimit {
         /// The channel.
@@ -155,6 +160,9 @@ impl fmt::Display for LostCause {
             Self::Corosync(2) => f.write_str("corosync ended or was killed"),
             Self::Corosync(code) => write!(f, "corosync error {code}"),
             Self::Errno(errno) => write!(f, "cannot watch corosync's descriptor: errno {errno}"),
+            Self::Outside { channel } => {
+                write!(f, "{channel}: corosync holds us for gone, after an older handle's end")
+            }
             Self::SendLimit { channel, what } => write!(f, "{channel}: over the limit {what}"),
         }
     }

@@ -3,17 +3,22 @@
 //! A handle is good for one join, `leave` before the own JOIN was delivered spins, and a handle that
 //! is closed without a leave looks like a crash to the others. Hence:
 //!
-//! | state    | handle is with | call ended well   | own JOIN    | own LEAVE | depart is asked     |
-//! |----------|----------------|-------------------|-------------|-----------|---------------------|
-//! | Joining  | helper         | Arriving          | -           | -         | remembered          |
-//! | Arriving | loop           | -                 | In          | -         | remembered          |
-//! | In       | loop           | -                 | -           | -         | Leaving, queue sent |
-//! | Leaving  | helper         | Left              | -           | -         | refused             |
-//! | Left     | loop           | -                 | -           | Closing   | refused             |
-//! | Closing  | helper         | the link is gone  | -           | -         | refused             |
+//! | state    | handle is with | call ended well   | own JOIN    | own LEAVE | own PROCDOWN | depart is asked     |
+//! |----------|----------------|-------------------|-------------|-----------|--------------|---------------------|
+//! | Joining  | helper         | Arriving          | -           | -         | -            | remembered          |
+//! | Arriving | loop           | -                 | In          | -         | -            | remembered          |
+//! | In       | loop           | -                 | -           | -         | Arriving     | Leaving, queue sent |
+//! | Leaving  | helper         | Left              | -           | -         | -            | refused             |
+//! | Left     | loop           | -                 | -           | Closing   | -            | refused             |
+//! | Closing  | helper         | the link is gone  | -           | -         | -            | refused             |
 //!
 //! A cell with `-` cannot happen or changes nothing. A join that failed ends the link. A depart that
 //! is not through in its time goes to Closing from Arriving, In and Left.
+//!
+//! Corosync knows a handle in a group by node and process alone. One that was closed without a leave, while a ring
+//! broke, may be told of after the next one joined: its JOIN was taken for ours, and so is its end. If our own JOIN
+//! was on its way after that, it comes now. If it was before, corosync has dropped it: we are in no group, and
+//! nobody hears us. So an own JOIN that does not follow in its time loses the connection.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -61,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) depart: Option<OpId>,
     /// When the depart is no longer waited for.
     pub(crate) give_up_at: Option<Instant>,
+    /// Since when our own JOIN is awaited once more.
+    pub(crate) outside_since: Option<Instant>,
     queue: VecDeque<Vec<u8>>,
     queue_bytes: usize,
     in_flight: usize,
@@ -86,6 +93,7 @@ impl Link {
             is_ready: false,
             depart: None,
             give_up_at: None,
+            outside_since: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
             in_flight: 0,
@@ -123,6 +131,9 @@ impl Link {
                     if joined.iter().any(|(member, _)| *member == me) {
                         self.own_join();
                     }
+                    if left.contains(&(me, Reason::ProcDown)) {
+                        self.own_end();
+                    }
                     let is_over =
                         matches!(self.state, State::Left(_)) && left.contains(&(me, Reason::Leave));
                     events.push(BusEvent::Confchg { channel, members, left, joined });
@@ -149,6 +160,17 @@ impl Link {
     fn own_join(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Closing) {
             State::Arriving(cpg) => State::In(cpg),
+            state => state,
+        };
+        self.outside_since = None;
+    }
+
+    fn own_end(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Closing) {
+            State::In(cpg) => {
+                self.outside_since = Some(Instant::now());
+                State::Arriving(cpg)
+            }
             state => state,
         };
     }

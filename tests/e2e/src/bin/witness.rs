@@ -92,7 +92,12 @@ impl Client {
                 self.say("connected");
             }
             BusEvent::Lost(cause) => {
-                if !matches!(cause, LostCause::Corosync(_) | LostCause::SendLimit { .. }) {
+                if !matches!(
+                    cause,
+                    LostCause::Corosync(_)
+                        | LostCause::SendLimit { .. }
+                        | LostCause::Outside { .. }
+                ) {
                     return Err(cause.to_string().into());
                 }
                 self.connected = false;
