@@ -120,12 +120,21 @@ pub(crate) fn nodelist() -> Result<(Bell, Option<Vec<NodeEntry>>), CsError> {
     Ok((Bell { handle: ManuallyDrop::new(HandleBox(handle)), fd }, list))
 }
 
-/// Opens a new handle and joins.
+/// Opens a new handle and joins. libcpg gives out its handles without a lock: one that is made while another is may
+/// be bad from the start, and is made anew.
 pub(crate) fn join(channel: Channel, void: &Void) -> Result<Cpg, CsError> {
-    let handle = patiently(void, || cpg::initialize(&sink::cpg_model(), 0))?;
-    let fd = cpg::fd_get(&handle)?;
-    patiently(void, || cpg::join(&handle, &channel.to_string()))?;
-    Ok(Cpg { handle: ManuallyDrop::new(HandleBox(handle)), fd })
+    let open = || {
+        let handle = patiently(void, || cpg::initialize(&sink::cpg_model(), 0))?;
+        let fd = cpg::fd_get(&handle)?;
+        patiently(void, || cpg::join(&handle, &channel.to_string()))?;
+        Ok(Cpg { handle: ManuallyDrop::new(HandleBox(handle)), fd })
+    };
+    patiently(void, || {
+        open().map_err(|error| match error {
+            CsError::CsErrBadHandle => CsError::CsErrTryAgain,
+            other => other,
+        })
+    })
 }
 
 /// Asks to leave. That we left is said by our own confchg. Only for a handle whose own join was
