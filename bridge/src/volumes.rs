@@ -375,6 +375,14 @@ impl Volumes {
         self.unready().into_iter().flatten().filter(|uuid| !is_leaving(uuid)).collect()
     }
 
+    /// Those whose gates, where they are closed, stay so. A region that is being left may be gone while its volume is:
+    /// when that comes back before the leave is answered, nobody would close its gate again.
+    #[must_use]
+    pub fn to_keep_closed(&self) -> BTreeSet<GroupId> {
+        let leaving = self.volumes.values().filter(|volume| volume.is_leaving()).map(Volume::uuid);
+        self.unready().into_iter().flatten().chain(leaving).collect()
+    }
+
     /// What status shows: every volume that is present or in use, ours or not.
     #[must_use]
     pub fn view(&self) -> Vec<VolumeView> {

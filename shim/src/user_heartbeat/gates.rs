@@ -58,12 +58,12 @@ impl Gates {
     }
 
     /// Opens the gates of all volumes but these.
-    pub fn open_others(&self, unready: &BTreeSet<GroupId>) {
-        let names: BTreeSet<String> = unready.iter().map(GroupId::to_string).collect();
+    pub fn open_others(&self, kept: &BTreeSet<GroupId>) {
+        let names: BTreeSet<String> = kept.iter().map(GroupId::to_string).collect();
         let mut closed = self.closed();
-        let (kept, others) =
+        let (still, others) =
             std::mem::take(&mut *closed).into_iter().partition(|(name, _)| names.contains(name));
-        *closed = kept;
+        *closed = still;
         let others: BTreeMap<String, Locked> = others;
         others.into_values().for_each(Locked::open);
     }

@@ -195,3 +195,24 @@ fn region_leaving_is_left_again_until_it_is_gone() {
     assert_eq!(bench.said(), [] as [&str; 0]);
     assert_eq!(bench.orders(), ["look 45 sd1"], "it is back meanwhile");
 }
+
+/// A device that flaps: its region goes while it is away, and it is back before the leave is answered.
+#[test]
+fn a_gate_stays_closed_for_as_long_as_the_region_is_being_left() {
+    let mut bench = region();
+    bench.present(&[]);
+    assert_eq!(bench.volumes.unready(), Some([].into()));
+    assert_eq!(bench.volumes.to_keep_closed(), [U].into());
+    bench.answer(&Reply::Refused(Refusal::Busy));
+    assert_eq!(bench.volumes.to_keep_closed(), [U].into(), "asked again");
+    bench.present(&[ours(U, 1)]);
+    assert_eq!((bench.volumes.to_keep_closed(), bench.volumes.to_close()), ([U].into(), [].into()));
+    bench.after(BUSY_MS);
+    bench.answer(&Reply::Done);
+    assert_eq!(
+        (bench.volumes.to_keep_closed(), bench.volumes.to_close()),
+        ([U].into(), [U].into())
+    );
+    bench.present(&[]);
+    assert_eq!(bench.volumes.to_keep_closed(), [].into());
+}
