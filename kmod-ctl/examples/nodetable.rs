@@ -80,7 +80,7 @@ impl Table {
             "threshold" => self.wanted.dead_threshold = next()?.parse()?,
             "update" => drop(self.update()?),
             "wait" => self.wait()?,
-            "offline" => self.o2cb.offline()?,
+            "offline" => drop(self.o2cb.offline()?),
             other => return Err(format!("unknown command {other}").into()),
         }
         Ok(())

@@ -66,6 +66,8 @@ pub enum Error {
     Table(PathBuf, Vec<Difference>),
     /// There is no node table of this cluster to update. Nothing was changed.
     NotOnline(String),
+    /// There is a cluster that was neither made nor adopted. Nothing was changed.
+    NotOurs(PathBuf),
     /// Regions are active, so the table stays. Nothing was changed.
     InUse {
         /// The cluster's directory.
@@ -135,6 +137,7 @@ impl Error {
             | Self::ClusterConf(..)
             | Self::Contradiction(..)
             | Self::NotOnline(_)
+            | Self::NotOurs(_)
             | Self::Ignored { .. }
             | Self::Module { .. }
             | Self::Interface { .. } => false,
@@ -194,6 +197,9 @@ impl fmt::Display for Error {
             Self::NotOnline(cluster) => {
                 write!(f, "the kernel has no node table of cluster '{cluster}'; bring it online")
             }
+            Self::NotOurs(cluster) => {
+                write!(f, "{} stays: it was neither made nor adopted here", cluster.display())
+            }
             Self::InUse { cluster, regions } => write!(
                 f,
                 "{} stays: heartbeat regions are active: {}; unmount their volumes first",
@@ -242,6 +248,7 @@ impl std::error::Error for Error {
             | Self::Contradiction(..)
             | Self::Table(..)
             | Self::NotOnline(_)
+            | Self::NotOurs(_)
             | Self::InUse { .. }
             | Self::Ignored { .. }
             | Self::Module { .. }

@@ -193,26 +193,30 @@ impl O2cb {
         Ok(Pending { slots, done, waiting, heads_up })
     }
 
-    /// Takes away the table that [`Self::online`] made or adopted. Does nothing if it did neither.
+    /// Takes away the table that [`Self::online`] made or adopted. Whether there was one.
     ///
     /// # Errors
-    /// [`Error::InUse`] while there are regions; [`Error::Teardown`] with all that is left behind.
-    pub fn offline(&self) -> Result<(), Error> {
+    /// [`Error::NotOurs`] if it did neither, as where an earlier process did; [`Error::InUse`] while there are regions;
+    /// [`Error::Teardown`] with all that is left behind.
+    pub fn offline(&self) -> Result<bool, Error> {
         let mut memory = self.memory();
-        let Some(cluster) = memory.cluster.clone() else { return Ok(()) };
         let fs = self.configfs();
-        if let Some(table) = fs.read()?.filter(|table| table.cluster == cluster) {
-            if !table.regions.is_empty() {
-                let cluster = fs.cluster_path(&cluster);
-                return Err(Error::InUse { cluster, regions: table.regions });
+        let found = fs.read()?;
+        if let Some(table) = &found {
+            let path = fs.cluster_path(&table.cluster);
+            if memory.cluster.as_ref() != Some(&table.cluster) {
+                return Err(Error::NotOurs(path));
             }
-            let errors = run::run_all(&fs, &cluster, &plan::teardown(&table));
+            if !table.regions.is_empty() {
+                return Err(Error::InUse { cluster: path, regions: table.regions.clone() });
+            }
+            let errors = run::run_all(&fs, &table.cluster, &plan::teardown(table));
             if !errors.is_empty() {
                 return Err(Error::Teardown(errors));
             }
         }
         *memory = Memory::default();
-        Ok(())
+        Ok(found.is_some())
     }
 
     fn configfs(&self) -> Configfs<'_> {

@@ -249,7 +249,8 @@ impl Tender {
 
     fn offline(&self) {
         match self.o2cb.offline() {
-            Ok(()) => info!(self.log, "the kernel's cluster is gone"),
+            Ok(true) => info!(self.log, "the kernel's cluster is gone"),
+            Ok(false) => {}
             // All gates open when this process ends.
             Err(error) => error!(self.log,
                 "something of the kernel's cluster is left: a mount on this node begins a heartbeat on the disk until \

@@ -259,13 +259,26 @@ fn offline_leaves_nothing_and_refuses_while_regions_are_there() {
     let error = o2cb.offline().unwrap_err();
     assert!(matches!(&error, Error::InUse { regions, .. } if regions == &["A"]), "{error}");
     fake.no_regions("lab");
-    o2cb.offline().unwrap();
+    assert!(o2cb.offline().unwrap(), "it was there");
     assert_eq!(
         fake.log(),
         ["remove lab/node/n2", "remove lab/node/n3", "remove lab/node/n1", "remove lab"]
     );
-    o2cb.offline().unwrap();
+    assert!(!o2cb.offline().unwrap());
     assert_eq!(fake.log(), [""; 0]);
+}
+
+/// A daemon that never came online, after one that did: who stops it must not hear that all is gone.
+#[test]
+fn offline_leaves_the_cluster_of_an_earlier_process_and_says_so() {
+    let (fake, earlier) = running(3);
+    fake.no_regions("lab");
+    let o2cb = O2cb::with_kernel(Paths::default(), Box::new(fake.clone()));
+    let error = o2cb.offline().unwrap_err();
+    assert!(matches!(&error, Error::NotOurs(path) if path.ends_with("cluster/lab")), "{error}");
+    assert_eq!(fake.log(), [""; 0]);
+    assert!(earlier.offline().unwrap());
+    assert!(!o2cb.offline().unwrap(), "nothing is there");
 }
 
 #[test]
