@@ -39,7 +39,7 @@ impl Gates {
     /// The semaphores of the tools cannot be used.
     pub fn close(&self, volume: GroupId) -> Result<bool, ShimError> {
         let name = volume.to_string();
-        if self.closed().contains_key(&name) {
+        if self.closed().get(&name).is_some_and(Locked::is_held) {
             return Ok(true);
         }
         let Some(locked) = reference::try_lock(&name)? else { return Ok(false) };
@@ -74,10 +74,12 @@ impl Gates {
         region: &str,
         lock: fn(&str) -> Result<Locked, ShimError>,
     ) -> Result<(Locked, bool), ShimError> {
-        if let Some(locked) = self.closed().remove(region) {
-            return Ok((locked, true));
+        // Nobody may wait for the map while we wait for a tool.
+        let gate = self.closed().remove(region);
+        match gate.filter(Locked::is_held) {
+            Some(locked) => Ok((locked, true)),
+            None => Ok((lock(region)?, false)),
         }
-        Ok((lock(region)?, false))
     }
 
     /// The region does not stand: its gate is closed.
@@ -130,6 +132,30 @@ mod tests {
         gates.open_others(&BTreeSet::new());
         let pair = crate::sys::SemaphorePair::find(reference::key(&name)).unwrap();
         assert_eq!(pair, None, "nothing is left where nobody is");
+    }
+
+    /// As by ipcrm. A mutex that is no more keeps nobody out, and beside it nothing can be counted.
+    #[test]
+    fn a_gate_whose_pair_was_removed_is_closed_anew() {
+        if !semaphores_work("a_gate_whose_pair_was_removed_is_closed_anew") {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let gates = Gates::new(dir.path());
+        let volume = GroupId(u128::from(std::process::id()) << 64 | 0xE << 124);
+        let name = volume.to_string();
+        let find = || crate::sys::SemaphorePair::find(reference::key(&name)).unwrap();
+        assert!(gates.close(volume).unwrap());
+        find().unwrap().remove().unwrap();
+        assert!(gates.close(volume).unwrap());
+        assert!(reference::try_lock(&name).unwrap().is_none(), "a tool waits again");
+        find().unwrap().remove().unwrap();
+        let (locked, was_closed) = gates.take(&name, reference::lock).unwrap();
+        assert!(!was_closed);
+        locked.renew().unwrap();
+        locked.remove().unwrap();
+        gates.open_others(&BTreeSet::new());
+        assert_eq!(find(), None);
     }
 
     #[test]

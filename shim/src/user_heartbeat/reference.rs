@@ -92,6 +92,11 @@ fn lock_within(region: &str, wait: Duration) -> Result<Locked, ShimError> {
 }
 
 impl Locked {
+    /// Whether the pair is still there: else somebody removed it, and the mutex with it.
+    pub(super) fn is_held(&self) -> bool {
+        self.count().is_ok()
+    }
+
     /// How many use the region.
     pub(super) fn count(&self) -> Result<u32, ShimError> {
         self.pair.value(COUNT).map_err(|error| failed("read", &self.region, error))
