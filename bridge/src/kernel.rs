@@ -352,7 +352,7 @@ impl Kernel {
                 // A mount that waits at a gate fails without the cluster; with it, it would begin a heartbeat on the
                 // disk. So the gates go last.
                 table.stop();
-                gates.open_others(&BTreeSet::new());
+                gates.open_all();
             }
             Backing::User { tender, .. } => tender.stop(),
         }

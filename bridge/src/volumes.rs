@@ -383,6 +383,14 @@ impl Volumes {
         self.unready().into_iter().flatten().chain(leaving).collect()
     }
 
+    /// Those that are unready should their regions not stand. Somebody else may have removed one, and the manager hears
+    /// nothing of a resume that cannot make it again.
+    #[must_use]
+    pub fn ours(&self) -> BTreeSet<GroupId> {
+        let ours = self.volumes.values().filter(|volume| volume.needs_region(self.policy.serves));
+        ours.map(Volume::uuid).collect()
+    }
+
     /// What status shows: every volume that is present or in use, ours or not.
     #[must_use]
     pub fn view(&self) -> Vec<VolumeView> {

@@ -162,7 +162,7 @@ impl VolumeDesk {
         // have gone just now.
         let Some(unready) = self.manager.unready() else { return };
         // Also one that was put back by an attach that failed after its volume went.
-        gates.open_others(&self.manager.to_keep_closed());
+        gates.open_others(&self.manager.to_keep_closed(), &self.manager.ours());
         self.closed.retain(|volume| unready.contains(volume));
         let to_close = self.manager.to_close();
         for &volume in &to_close {

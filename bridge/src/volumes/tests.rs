@@ -316,10 +316,12 @@ fn unready_until_the_region_stands() {
         (mounted(), false),
     ] {
         assert_eq!(unready(&bench), Some(is_unready), "{}", bench.state());
+        assert_eq!(bench.volumes.ours(), [U].into(), "{}", bench.state());
     }
     let mut bench = asked();
     bench.beats(beating(&[3], false));
     assert_eq!(unready(&bench), Some(false), "{}", bench.state());
+    assert_eq!(bench.volumes.ours(), [].into());
     let mut bench = asked();
     bench.beats(unknown());
     assert_eq!(unready(&bench), Some(true), "{}", bench.state());

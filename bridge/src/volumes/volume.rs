@@ -282,10 +282,14 @@ impl Volume {
 
     /// See [`super::Volumes::unready`].
     pub(super) fn is_unready(&self, serves: Serves) -> bool {
+        self.needs_region(serves) && !self.region.is_live()
+    }
+
+    /// Whether a mount of it needs our region.
+    pub(super) fn needs_region(&self, serves: Serves) -> bool {
         !serves.is_user()
             && !self.present.is_empty()
             && self.claim == Some(Claim::Ours)
-            && !self.region.is_live()
             && !matches!(self.look, Look::Beating { .. })
     }
 

@@ -19,7 +19,15 @@ use crate::ShimError;
 #[derive(Debug, Clone)]
 pub struct Gates {
     configfs: PathBuf,
-    closed: Arc<Mutex<BTreeMap<String, Locked>>>,
+    closed: Arc<Mutex<BTreeMap<String, Gate>>>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    locked: Locked,
+    /// Put back by who could not make the region, or removed it: until somebody makes it, there is none, whatever the
+    /// manager believes.
+    is_lost: bool,
 }
 
 impl Gates {
@@ -39,14 +47,14 @@ impl Gates {
     /// The semaphores of the tools cannot be used.
     pub fn close(&self, volume: GroupId) -> Result<bool, ShimError> {
         let name = volume.to_string();
-        if self.closed().get(&name).is_some_and(Locked::is_held) {
+        if self.closed().get(&name).is_some_and(|gate| gate.locked.is_held()) {
             return Ok(true);
         }
         let Some(locked) = reference::try_lock(&name)? else { return Ok(false) };
         if self.stands(&name) {
             locked.open();
         } else {
-            self.put_back(&name, locked);
+            self.insert(&name, locked, false);
         }
         Ok(true)
     }
@@ -57,15 +65,28 @@ impl Gates {
         Cluster::find(&self.configfs).is_ok()
     }
 
-    /// Opens the gates of all volumes but these.
-    pub fn open_others(&self, kept: &BTreeSet<GroupId>) {
-        let names: BTreeSet<String> = kept.iter().map(GroupId::to_string).collect();
+    /// Opens all gates but those of the unready, and of ours that lost their regions.
+    pub fn open_others(&self, unready: &BTreeSet<GroupId>, ours: &BTreeSet<GroupId>) {
+        let [unready, ours] = [unready, ours].map(names);
         let mut closed = self.closed();
-        let (still, others) =
-            std::mem::take(&mut *closed).into_iter().partition(|(name, _)| names.contains(name));
-        *closed = still;
-        let others: BTreeMap<String, Locked> = others;
-        others.into_values().for_each(Locked::open);
+        let (kept, others) = std::mem::take(&mut *closed).into_iter().partition(|(name, gate)| {
+            unready.contains(name) || (gate.is_lost && ours.contains(name))
+        });
+        *closed = kept;
+        let others: BTreeMap<String, Gate> = others;
+        others.into_values().for_each(|gate| gate.locked.open());
+    }
+
+    /// Opens all gates.
+    pub fn open_all(&self) {
+        self.open_others(&BTreeSet::new(), &BTreeSet::new());
+    }
+
+    /// The region stands: there is nothing to prevent.
+    pub(super) fn open(&self, region: &str) {
+        if let Some(gate) = self.closed().remove(region) {
+            gate.locked.open();
+        }
     }
 
     /// The mutex of a region, from its gate or, in that way, from the tools.
@@ -76,7 +97,7 @@ impl Gates {
     ) -> Result<(Locked, bool), ShimError> {
         // Nobody may wait for the map while we wait for a tool.
         let gate = self.closed().remove(region);
-        match gate.filter(Locked::is_held) {
+        match gate.map(|gate| gate.locked).filter(Locked::is_held) {
             Some(locked) => Ok((locked, true)),
             None => Ok((lock(region)?, false)),
         }
@@ -84,17 +105,25 @@ impl Gates {
 
     /// The region does not stand: its gate is closed.
     pub(super) fn put_back(&self, region: &str, locked: Locked) {
-        self.closed().insert(region.into(), locked);
+        self.insert(region, locked, true);
+    }
+
+    fn insert(&self, region: &str, locked: Locked, is_lost: bool) {
+        self.closed().insert(region.into(), Gate { locked, is_lost });
     }
 
     fn stands(&self, region: &str) -> bool {
         Cluster::find(&self.configfs).is_ok_and(|cluster| cluster.region(region).exists())
     }
 
-    fn closed(&self) -> MutexGuard<'_, BTreeMap<String, Locked>> {
+    fn closed(&self) -> MutexGuard<'_, BTreeMap<String, Gate>> {
         // Entries come and go in one step each.
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn names(volumes: &BTreeSet<GroupId>) -> BTreeSet<String> {
+    volumes.iter().map(GroupId::to_string).collect()
 }
 
 #[cfg(test)]
@@ -118,18 +147,18 @@ mod tests {
         assert!(!gates.close(volume).unwrap(), "held by who makes the region");
         gates.put_back(&name, locked);
         assert!(gates.close(volume).unwrap());
-        gates.open_others(&BTreeSet::from([volume]));
+        gates.open_others(&BTreeSet::from([volume]), &BTreeSet::new());
         assert!(reference::try_lock(&name).unwrap().is_none());
-        gates.open_others(&BTreeSet::new());
+        gates.open_all();
         let used = reference::try_lock(&name).unwrap().expect("open");
         used.add(1).unwrap();
         drop(used);
         assert!(gates.close(volume).unwrap());
-        gates.open_others(&BTreeSet::new());
+        gates.open_all();
         assert_eq!(reference::count(&name).unwrap(), 1, "who counts a use still finds it");
         reference::try_lock(&name).unwrap().expect("open").clear().unwrap();
         assert!(gates.close(volume).unwrap());
-        gates.open_others(&BTreeSet::new());
+        gates.open_all();
         let pair = crate::sys::SemaphorePair::find(reference::key(&name)).unwrap();
         assert_eq!(pair, None, "nothing is left where nobody is");
     }
@@ -154,7 +183,7 @@ mod tests {
         assert!(!was_closed);
         locked.renew().unwrap();
         locked.remove().unwrap();
-        gates.open_others(&BTreeSet::new());
+        gates.open_all();
         assert_eq!(find(), None);
     }
 

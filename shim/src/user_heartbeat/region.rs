@@ -231,6 +231,7 @@ impl Carrier for VirtualRegion {
             return if stands { Ok(()) } else { self.stand(region, None, own_slot, peers) };
         }
         if stands && reference::count(region.name())? > 0 {
+            self.gates.open(region.name());
             return Ok(());
         }
         let (locked, was_closed) = self.gates.take(region.name(), reference::lock)?;

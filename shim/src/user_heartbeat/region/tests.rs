@@ -83,7 +83,7 @@ impl Deref for Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        self.0.gates.open_others(&BTreeSet::new());
+        self.0.gates.open_all();
     }
 }
 
@@ -189,7 +189,7 @@ fn a_closed_gate_stays_closed_when_an_attach_fails() {
         assert!(is_held(), "after the detach, round {round}");
         assert_eq!(reference::count(region.name()).unwrap(), 0);
     }
-    carrier.gates.open_others(&BTreeSet::new());
+    carrier.gates.open_all();
     reference::try_lock(region.name()).unwrap().expect("open").remove().unwrap();
 }
 
@@ -220,11 +220,11 @@ fn a_mount_that_comes_while_a_region_goes_is_not_let_in() {
         let mount = scope.spawn(mount);
         carrier.close(&region).unwrap();
         let volume = BTreeSet::from([group(6)]);
-        carrier.gates.open_others(&volume);
+        carrier.gates.open_others(&volume, &BTreeSet::new());
         assert!(reference::try_lock(name).unwrap().is_none(), "somebody has the mutex");
         assert!(carrier.gates.close(group(6)).unwrap(), "the gate is ours");
         assert!(!is_in.load(Ordering::SeqCst));
-        carrier.gates.open_others(&BTreeSet::new());
+        carrier.gates.open_all();
         mount.join().unwrap();
     });
     assert!(is_in.load(Ordering::SeqCst));
@@ -244,7 +244,28 @@ fn a_region_that_cannot_be_made_again_lets_no_mount_in() {
     Directory.remove(&node.cluster.join("heartbeat").join(region.name())).unwrap();
     node.live(&region, "1");
     carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap_err();
-    assert!(reference::try_lock(region.name()).unwrap().is_none(), "the gate is closed");
+    let is_held = || reference::try_lock(region.name()).unwrap().is_none();
+    assert!(is_held(), "the gate is closed");
+    let (none, ours) = (BTreeSet::new(), BTreeSet::from([group(7)]));
+    carrier.gates.open_others(&none, &ours);
+    assert!(is_held(), "whatever the manager believes");
+    node.live(&region, "1 2");
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    assert!(!is_held(), "the region stands");
+
+    // It stands, and the last one who tried did not hear so.
+    carrier.gates.put_back(region.name(), reference::lock(region.name()).unwrap());
+    carrier.gates.open_others(&none, &ours);
+    assert!(is_held());
+    carrier.open(&region, 1, &lives(&[(2, 0xb)])).unwrap();
+    assert!(!is_held());
+
+    carrier.gates.put_back(region.name(), reference::lock(region.name()).unwrap());
+    carrier.gates.open_others(&ours, &none);
+    assert!(is_held());
+    carrier.gates.open_others(&none, &none);
+    assert!(!is_held(), "no volume of ours any more");
+    carrier.close(&region).unwrap();
 }
 
 #[test]
