@@ -27,6 +27,18 @@ fn stop_leaves_idle_regions_first() {
     nothing(&mut bench);
 }
 
+/// As the service manager does when its patience ends: what is being left goes on, and the stop with it.
+#[test]
+fn a_stop_that_is_asked_for_once_more_goes_on() {
+    let mut bench = region();
+    for _ in 0..2 {
+        assert_eq!(stop(&mut bench, &["volume"]), StopAnswer::Leaving);
+    }
+    assert_eq!(bench.events.iter().map(brief).collect::<Vec<_>>(), ["leave 45 volume"]);
+    bench.answer(&Reply::Done);
+    assert_eq!(bench.said(), ["stop"]);
+}
+
 /// The gate is closed by who removes the region. Nobody else may ask the kernel for it meanwhile: the loop would wait
 /// for all regions that go, the keeper for the loop, and the node would be reset.
 #[test]
