@@ -9,7 +9,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: ## three real corosync nodes, one dies without warning: a timeline of who was told what and when
-	@.ci/deps build
+	@.ci/deps cluster
 	@echo "demo: building (the first time takes a few minutes)"
 	@cargo build --bins -p o2bridge -p o2bridge-e2e
 	@$(BUILD)/debug/demo
@@ -23,7 +23,7 @@ test: ## every test, on real clusters and on a real kernel in QEMU; ends with th
 	@.ci/steps format clippy docs sim exhaust every fuzz lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
-	@.ci/deps build
+	@.ci/deps cluster
 	@cargo build --release --bins -p o2bridge -p o2bridge-e2e
 	@$(BUILD)/release/latency
 
@@ -51,7 +51,7 @@ exhaust: ## every order of what comes next in small clusters: DEPTH=7 START=spli
 		$(addprefix --start tests/exhaust/starts/,$(addsuffix .txt,$(START)))
 
 recordings: ## what real corosync tells its clients, anew into tests/sim/recordings; NAME=restart for one
-	@.ci/deps build
+	@.ci/deps cluster
 	@cargo build --bins -p o2bridge-e2e
 	@$(BUILD)/debug/confchgs $(addprefix tests/sim/recordings/,$(addsuffix .txt,$(or $(NAME),*)))
 

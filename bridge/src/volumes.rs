@@ -18,12 +18,12 @@
 //!
 //! A mount of a volume (a service named by its mountpoint):
 //!
-//! A mount in the moment of a stop ends the stop: what is leaving under it cannot be left.
-//!
 //! | mount \ event | in the table, region begun or leaving | in the table, no region | not in the table |
 //! |---|---|---|---|
 //! | none  | → begun | left alone: the kernel hears the classic heartbeat | - |
 //! | begun | - | stays | → leaving; a tool's own: after a pause |
+//!
+//! A mount in the moment of a stop ends the stop: what is leaving under it cannot be left.
 //!
 //! "Somebody beats" is the one finding that must not be missed: two nodes that use different
 //! carriers for one volume take each other for dead and destroy it. So a disk that cannot be read

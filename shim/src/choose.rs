@@ -96,7 +96,8 @@ impl fmt::Display for ChooseError {
             Self::KernelNeedsAnother { stack, why } => write!(
                 f,
                 "this kernel's OCFS2 is loaded with the stack \"{stack}\", and no shim fits it now \
-                 ({why}); to only write down what would be told, set shim.kind = \"record\""
+                 ({why}); shim.kind = \"record\" only writes down what would be told, and tells \
+                 the kernel nothing"
             ),
             Self::Unfit { shim, why } => write!(
                 f,

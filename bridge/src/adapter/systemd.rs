@@ -1,4 +1,4 @@
-//! The service manager's side of `Type=notify-reload`. Without a service manager nothing happens.
+//! The service manager's side of `Type=notify`, and of `notify-reload`. Without a service manager nothing happens.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;

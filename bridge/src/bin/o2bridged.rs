@@ -8,9 +8,9 @@ use clap::Parser;
 
 /// Keeps OCFS2 on this node informed of who is in the cluster.
 ///
-/// Runs in the foreground. SIGTERM ends it, unless a group is in use; SIGHUP rereads the
-/// configuration; SIGUSR1 writes the state and the recent past to o2bridged.dump in the run
-/// directory.
+/// Runs in the foreground. SIGTERM ends it, unless a volume is mounted or a tool uses a group; SIGHUP
+/// rereads the configuration; SIGUSR1 writes the state and the recent past to o2bridged.dump in the
+/// run directory.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {

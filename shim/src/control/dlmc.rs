@@ -12,7 +12,7 @@
 //! | 24 | u32, u32 | flags, unused |
 //! | 32 | 64 bytes | name of the lockspace, filled up with zeros |
 //!
-//! The protocol is spoken here rather than taken from libdlmcontrol: four requests are less than the
+//! The protocol is spoken here rather than taken from libdlmcontrol: five requests are less than the
 //! binding to a C library would be; that library waits without limit for a daemon that is stopped, on
 //! the very way of a death; and it is not there on machines without the development files.
 

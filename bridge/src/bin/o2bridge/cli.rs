@@ -131,7 +131,7 @@ pub(crate) enum Command {
         /// The node's id, as in 'o2bridge status'.
         node: u32,
     },
-    /// Log this much from now on, until the daemon restarts.
+    /// Log this much from now on, until the daemon restarts or reads its configuration again.
     LogLevel {
         /// error, warning, info or debug.
         level: LogLevel,
