@@ -1,12 +1,12 @@
 //! Fencing of one lost node: the gate between "a quorate ring went on without it" and "the kernels
 //! may recover what it held".
 //!
-//! | stage \ event | policy none | our turn (policy agent) | agent ok | agent failed | pause over | ack, or another's proof | it used more than we knew | what we know is out of date |
-//! |---|---|---|---|---|---|---|---|---|
-//! | Needed  | Fenced | run → Running, once it may be | - | - | - | Fenced | - | - |
-//! | Running | Fenced | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
-//! | Pausing | Fenced | - | - | - | run → Running once it may be, or → Needed | Fenced | Needed | - |
-//! | Fenced  | - | - | - | - | - | refused | Needed | Needed |
+//! | stage \ event | policy none | another policy | our turn (policy agent) | agent ok | agent failed | pause over | ack, or another's proof | it used more than we knew | what we know is out of date |
+//! |---|---|---|---|---|---|---|---|---|---|
+//! | Needed  | Fenced | - | run → Running, once it may be | - | - | - | Fenced | - | - |
+//! | Running | Fenced | - | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
+//! | Pausing | Fenced | - | - | - | - | run → Running once it may be, or → Needed | Fenced | Needed | - |
+//! | Fenced  | - | Needed, if by the policy none | - | - | - | - | refused | Needed | Needed |
 //!
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
@@ -249,6 +249,11 @@ impl Lost {
         match (self.stage, fx.tunables.fencing) {
             (Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. }, Fencing::None) => {
                 self.prove(node, (Proof::NotRequired, true), fx);
+            }
+            // That nobody was to be fenced is no proof since somebody is.
+            (Stage::Fenced(Proof::NotRequired), Fencing::Ack | Fencing::Agent { .. }) => {
+                self.doubt(node, fx);
+                self.advance(node, ours, fx);
             }
             (Stage::Needed, Fencing::Agent { .. }) if ours => {
                 self.run(node, Attempt { level: 0, number: 1 }, fx);

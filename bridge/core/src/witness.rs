@@ -182,7 +182,12 @@ impl Nodes {
     pub(crate) fn miss(&mut self, node: NodeId, fx: &mut Effects<'_>) {
         self.stale_hello = true;
         match self.lost.get_mut(&node) {
-            Some(lost) => lost.doubt(node, fx),
+            Some(lost) => {
+                // It came back since, so an agent at work, or a proof, is of an earlier boot.
+                lost.handle_absence();
+                lost.complete = false;
+                lost.doubt(node, fx);
+            }
             None => {
                 self.lost.insert(node, Lost::new(BootId::UNSEEN, Uses::new()));
                 fx.note(Note::FenceNeeded(node, BootId::UNSEEN));

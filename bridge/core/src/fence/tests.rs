@@ -100,6 +100,21 @@ fn policy_ack_waits() {
 }
 
 #[test]
+fn what_needed_no_proof_needs_one_under_another_policy() {
+    let stage = Stage::Fenced(Proof::NotRequired);
+    let needed = Action::Note(Note::FenceNeeded(NODE, BOOT));
+    for (fencing, ours) in [(Fencing::Ack, true), (AGENT, false)] {
+        let outcome = call(stage, fencing, |lost, fx| lost.advance(NODE, ours, fx));
+        assert_eq!(outcome, ((), Stage::Needed, 0, vec![needed.clone()]));
+    }
+    let outcome = call(stage, AGENT, |lost, fx| lost.advance(NODE, true, fx));
+    let after = Stage::Running { op: OpId(71), attempt: FIRST, is_old: false };
+    assert_eq!(outcome, ((), after, 0, vec![needed, fence(0)]));
+    let outcome = call(stage, Fencing::None, |lost, fx| lost.advance(NODE, true, fx));
+    assert_eq!(outcome, ((), stage, 0, vec![]));
+}
+
+#[test]
 fn policy_agent_runs_the_first_level_in_our_turn() {
     let outcome = call(Stage::Needed, AGENT, |lost, fx| lost.advance(NODE, true, fx));
     let after = Stage::Running { op: OpId(71), attempt: FIRST, is_old: false };

@@ -244,3 +244,28 @@ fn a_proof_outlives_the_doubt_about_a_foreign_user() {
     let doubting = Hello { testimony, witness: false, ..hello_using(1, rig.seq) };
     assert!(heard.contains(&say_hello(doubting)), "{heard:?}");
 }
+
+/// Fenced, back with a daemon that we do not understand, and lost once more: the old proof is of the boot before, and
+/// what the node uses by now nobody knows. So it is fenced anew before anything else is attached.
+#[test]
+fn a_node_that_was_fenced_comes_back_foreign_and_is_lost_again() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    rig.run(Event::FenceAck { request: RequestId(7), client: ClientId(9), node: node(3) });
+    assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("fenced", true));
+    for event in rig.gain(&[1, 2, 3], &[3]).into_iter().take(3) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    rig.run(said(Channel::Control, 3, foreign_bytes(1)));
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown).into_iter().take(3) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, Hello { witness: false, ..hello_using(2, rig.seq) }));
+    assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("waiting for ack", false));
+    rig.run(Event::FenceAck { request: RequestId(8), client: ClientId(9), node: node(3) });
+    assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("fenced", true));
+}

@@ -71,3 +71,30 @@ fn new_times() {
     let actions = rig.handle(Event::Begin(begin(1, &mnt())));
     expect(actions, vec![timer, say_hello(hello_using(1, 1))]);
 }
+
+/// Whom nobody had to fence is fenced once somebody has to; what its kernel heard is not said again.
+#[test]
+fn from_none() {
+    for fencing in [Fencing::Ack, AGENT] {
+        let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+        let mut all = vec![];
+        for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+            all.extend(rig.run(event));
+        }
+        all.extend(rig.run(hello_of(2, hello_using(2, rig.seq))));
+        let down = |it: &&Action| matches!(it, Action::Verb { verb: Verb::NodeDown(..), .. });
+        assert_eq!((rig.node(3).1, all.iter().filter(down).count()), ("fenced", 1), "{all:?}");
+        let op = rig.op(1);
+        let mut expected = vec![note(Note::FenceNeeded(node(3), boot(3)))];
+        if fencing == AGENT {
+            expected.push(Action::Fence { op, node: node(3), level: 0 });
+        }
+        expect(rig.handle(to(fencing)), expected);
+        if fencing == AGENT {
+            rig.run(done(op));
+        } else {
+            rig.run(Event::FenceAck { request: RequestId(7), client: ClientId(9), node: node(3) });
+        }
+        assert_eq!((rig.node(3).1, rig.state()), ("fenced", "ready"));
+    }
+}
