@@ -169,8 +169,7 @@ impl Driver {
         self.turn_doors(ready, now);
         self.carry();
         self.turn_bus();
-        let is_online = self.hands.kernel.as_ref().is_some_and(Kernel::is_online);
-        self.manage.tick(now, &self.core, is_online);
+        self.manage.tick(now, &self.core, self.hands.is_ready());
     }
 
     /// Until nothing comes any more: what the core answers may make the bus say something at once.

@@ -177,6 +177,14 @@ impl Hands {
         said
     }
 
+    /// Whether what is ordered after us may mount: the kernel has its cluster, and no volume is about to be served
+    /// whose mount would fail now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let is_online = self.kernel.as_ref().is_some_and(Kernel::is_online);
+        is_online && self.volumes.as_ref().is_none_or(VolumeDesk::is_ready)
+    }
+
     /// For threads: says what the core's note of the failure, which has only an errno, cannot say.
     fn complain(&self) -> impl Fn(&str, &dyn Display) + Send + 'static {
         let (log, repeats) = (self.log.clone(), self.repeats.clone());

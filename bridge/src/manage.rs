@@ -19,7 +19,8 @@ use crate::window::{Facts, dump, status_line};
 /// The signals that mean something.
 pub const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
-/// How long READY waits at most: a corosync that does not answer must not fail the unit's start.
+/// How long READY waits at most: a corosync that does not answer, or a volume whose region does not come, must not fail
+/// the unit's start.
 const READY_MS: u64 = 60_000;
 
 /// The pause between two status lines to the service manager.
@@ -36,7 +37,7 @@ pub struct Manage {
     log: Logger,
     /// When the watchdog wants to be fed.
     feed_at: Option<Now>,
-    /// Until when READY waits for the kernel's cluster.
+    /// Until when READY waits for the kernel's cluster, and for what a mount does not wait for by itself.
     ready_by: Option<Now>,
     /// When the status line is due, because something changed.
     status_at: Option<Now>,
@@ -60,7 +61,7 @@ impl Manage {
     }
 
     /// The doors are open. Where a kernel is served, what is ordered after us would mount volumes that it
-    /// cannot take yet: READY waits for its cluster, but not for ever.
+    /// cannot take yet: READY waits for its cluster, and with it for the volumes, but not for ever.
     pub fn started(&mut self) {
         if self.facts.has_kernel() {
             self.ready_by = Some(now().after(READY_MS));
@@ -89,8 +90,8 @@ impl Manage {
     }
 
     /// Feeds the watchdog and says how things stand, if it is time.
-    pub fn tick(&mut self, now: Now, core: &Core, is_online: bool) {
-        if self.ready_by.is_some_and(|by| is_online || by <= now) {
+    pub fn tick(&mut self, now: Now, core: &Core, is_ready: bool) {
+        if self.ready_by.is_some_and(|by| is_ready || by <= now) {
             self.ready_by = None;
             self.manager.ready();
         }

@@ -39,6 +39,7 @@
 //! both.
 
 mod claim;
+mod ready;
 mod storage;
 mod usage;
 mod view;

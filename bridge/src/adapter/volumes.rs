@@ -208,6 +208,12 @@ impl VolumeDesk {
         }
     }
 
+    /// Whether what is ordered after us may mount.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.manager.is_ready()
+    }
+
     /// For status.
     #[must_use]
     pub fn view(&self) -> Vec<VolumeView> {

@@ -15,6 +15,7 @@ use super::*;
 mod claims;
 mod inherited;
 mod mount;
+mod ready;
 mod region;
 mod stop;
 mod storage_loss;

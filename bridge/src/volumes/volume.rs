@@ -293,6 +293,14 @@ impl Volume {
             && !matches!(self.look, Look::Beating { .. })
     }
 
+    /// Whether it is ours and its region, or group, does not stand yet, and nothing is known that keeps it away.
+    pub(super) fn is_to_come(&self) -> bool {
+        let is_ours = !self.present.is_empty() && self.claim == Some(Claim::Ours);
+        let is_kept_away =
+            self.region.refusal().is_some() || matches!(self.look, Look::Beating { .. });
+        is_ours && !self.region.is_live() && !is_kept_away
+    }
+
     fn wants_region(&self, world: &World<'_>) -> bool {
         if world.is_stopping {
             return false;

@@ -1,8 +1,8 @@
-//! Mounts that come before the region stands, when it has just gone, or before the peers' kernels know the node.
+//! Mounts that come before the region stands, when it has just gone, at READY, or before the peers' kernels know the node.
 
 use std::time::{Duration, Instant};
 
-use super::bridge::{self, DISK, FENCED};
+use super::bridge::{self, DISK, FENCED, GLOBAL};
 use super::ordinary::{cross_over, end};
 use super::seen;
 use super::stock::{self, MOUNT};
@@ -26,6 +26,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "a mount on a node that its peer's kernel does not know yet waits there until it does",
         kernels: &[],
         run: newcomer,
+    },
+    Scenario {
+        name: "globalready",
+        guests: 2,
+        text: "with a global heartbeat, where a mount waits for nothing: one at READY succeeds",
+        kernels: &[],
+        run: at_ready,
     },
 ];
 
@@ -153,5 +160,43 @@ fn newcomer(context: &Context) -> Result<()> {
     ensure!(text == "here", "n1 reads '{text}'");
     cross_over(&lab)?;
     lab.guests().try_for_each(bridge::all_alive)?;
+    end(&lab)
+}
+
+/// A service manager that mounts when it hears READY, once, and ends with what became of it.
+const MANAGER: &str = r#"
+import socket, subprocess, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("/run/manager")
+while "READY=1" not in s.recv(4096).decode().splitlines():
+    pass
+sys.exit(subprocess.call(["mount", "-t", "ocfs2", sys.argv[1], sys.argv[2]]))
+"#;
+
+/// As fstab has it, with `_netdev`.
+fn at_ready(context: &Context) -> Result<()> {
+    let lab = bridge::boot(context, 2, "--global-heartbeat")?;
+    let mut jobs = Vec::new();
+    for guest in lab.guests() {
+        guest.put("/tmp/manager.py", MANAGER)?;
+        guest.put("/etc/o2bridge/o2bridge.toml", &format!("{FENCED}{GLOBAL}"))?;
+        let manager = guest.spawn(&format!("exec python3 /tmp/manager.py {DISK} {MOUNT}"))?;
+        guest.wait_until("the manager listens", SOON, "test -S /run/manager")?;
+        let daemon =
+            "env NOTIFY_SOCKET=/run/manager o2bridged --config /etc/o2bridge/o2bridge.toml";
+        guest.daemon("o2bridged", daemon)?;
+        jobs.push((guest, manager));
+    }
+    let began = Instant::now();
+    for (guest, job) in &jobs {
+        let output = job.wait(MOUNT_LIMIT)?;
+        ensure!(output.exit == 0, "{}: exit {}, {}", guest.name(), output.exit, output.stderr);
+        lab.step(&format!(
+            "{} mounted at READY, {:?} after the start",
+            guest.name(),
+            output.at - began
+        ));
+    }
+    cross_over(&lab)?;
     end(&lab)
 }
