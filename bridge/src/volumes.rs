@@ -392,12 +392,6 @@ impl Volumes {
         ours.map(Volume::uuid).collect()
     }
 
-    /// What status shows: every volume that is present or in use, ours or not.
-    #[must_use]
-    pub fn view(&self) -> Vec<VolumeView> {
-        self.volumes.values().map(|volume| volume.view(self.policy.serves)).collect()
-    }
-
     fn world(&self) -> World<'_> {
         World {
             serves: self.policy.serves,

@@ -171,7 +171,7 @@ impl View for Window<'_> {
                 warnings
             },
             kernel: self.hands.kernel.and_then(Kernel::status),
-            volumes: self.hands.volumes.map(VolumeDesk::view).unwrap_or_default(),
+            volumes: self.hands.volumes.map(|it| it.view(&snapshot)).unwrap_or_default(),
             views: self.hands.volumes.map(|it| it.views(&snapshot)).unwrap_or_default(),
         };
         Status::new(&snapshot, facts)

@@ -216,8 +216,8 @@ impl VolumeDesk {
 
     /// For status.
     #[must_use]
-    pub fn view(&self) -> Vec<VolumeView> {
-        self.manager.view()
+    pub fn view(&self, snapshot: &Snapshot) -> Vec<VolumeView> {
+        self.manager.view(snapshot)
     }
 }
 

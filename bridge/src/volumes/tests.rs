@@ -169,7 +169,12 @@ impl Bench {
 
     fn view(&self) -> VolumeView {
         let uuid = U.to_string();
-        self.volumes.view().into_iter().find(|view| view.uuid == uuid).unwrap()
+        let settled = Snapshot { connected: true, quorate: true, ..snapshot(&["volume"]) };
+        self.volumes.view(&settled).into_iter().find(|view| view.uuid == uuid).unwrap()
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.volumes.view(&snapshot(&[])).is_empty()
     }
 }
 

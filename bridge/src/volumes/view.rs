@@ -1,12 +1,13 @@
 //! What status shows of a volume.
 
+use o2bridge_core::{GroupId, NodeId, Snapshot, Waiting};
 use o2bridge_shim::volume::{Health, Stack};
 use serde::{Deserialize, Serialize};
 
-use super::Serves;
 use super::claim::Claim;
 use super::usage::Usage;
 use super::volume::{Look, Volume};
+use super::{Serves, Volumes};
 
 /// One volume, for status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,8 @@ pub struct VolumeView {
     pub stack: String,
     /// The cluster that it names.
     pub cluster: Option<String>,
-    /// `region`, or of a user stack `ready`, `in use`, `not in use`; `leaving`, `another cluster`, or a word and its reason: `waiting: ...`,
-    /// `refused: ...`, `disk heartbeat: ...`, `left alone: ...`.
+    /// `region`, or of a user stack `ready`, `in use`, `not in use`; `leaving`, `another cluster`, or a word and its
+    /// reason: `waiting: ...`, `refused: ...`, `disk heartbeat: ...`, `left alone: ...`.
     pub state: String,
     /// Where it is mounted.
     pub mountpoints: Vec<String>,
@@ -32,8 +33,23 @@ pub struct VolumeView {
     pub warning: Option<String>,
 }
 
+/// What the views of all volumes have in common.
+struct Around<'a> {
+    serves: Serves,
+    snapshot: &'a Snapshot,
+}
+
+impl Volumes {
+    /// What status shows: every volume that is present or in use, ours or not. The snapshot is the core's.
+    #[must_use]
+    pub fn view(&self, snapshot: &Snapshot) -> Vec<VolumeView> {
+        let around = Around { serves: self.policy.serves, snapshot };
+        self.volumes.values().map(|volume| volume.view(&around)).collect()
+    }
+}
+
 impl Volume {
-    pub(super) fn view(&self, serves: Serves) -> VolumeView {
+    fn view(&self, around: &Around<'_>) -> VolumeView {
         let stack = self.superblock.as_ref().map(|volume| &volume.stack);
         let (stack, cluster) = match stack {
             None => (String::new(), None),
@@ -50,7 +66,7 @@ impl Volume {
             label: label.unwrap_or_default(),
             stack,
             cluster,
-            state: if serves.is_user() { self.use_state(serves) } else { self.state() },
+            state: if around.serves.is_user() { self.use_state(around) } else { self.state() },
             mountpoints: self.table.values().map(|mount| text(&mount.mountpoint)).collect(),
             storage: health(self.storage.health()),
             warning: self.warning(),
@@ -58,16 +74,19 @@ impl Volume {
     }
 
     /// Of a volume of a user stack.
-    fn use_state(&self, serves: Serves) -> String {
+    fn use_state(&self, around: &Around<'_>) -> String {
         let refusal = self.uses().find_map(Usage::refusal);
+        let hindrance = hindrance(around.snapshot, self.uuid());
         match (refusal, &self.claim) {
             (Some(why), _) => format!("refused: {why}"),
             (None, _) if self.uses().any(Usage::is_live) => "in use".into(),
             (None, _) if self.region.is_leaving() => "leaving".into(),
-            (None, _) if self.region.is_live() => "ready".into(),
+            (None, _) if self.region.is_live() => {
+                hindrance.map_or("ready".into(), |waiting| format!("waiting: {waiting}"))
+            }
             (None, _) if self.region.is_begun() => "waiting: its group".into(),
             (None, None) => "waiting: its device cannot be read".into(),
-            (None, Some(Claim::Ours)) if serves == Serves::UserSeen => "not in use".into(),
+            (None, Some(Claim::Ours)) if around.serves == Serves::UserSeen => "not in use".into(),
             (None, Some(claim)) => claim.to_string(),
         }
     }
@@ -101,6 +120,25 @@ impl Volume {
         let who = self.beating().filter(|_| self.region.is_begun())?;
         Some(format!("{who} beats on the disk: the volume is mounted there by other means"))
     }
+}
+
+/// What a mount of this group, which is attached, should wait for: its tools may ask nobody, and dlm_controld has nothing
+/// to stop where nobody has mounted it. What a lost node used is not in the snapshot, and as long as it is not fenced it
+/// may be this, too.
+fn hindrance(snapshot: &Snapshot, group: GroupId) -> Option<Waiting> {
+    if !snapshot.connected {
+        return Some(Waiting::Cluster);
+    }
+    if !snapshot.quorate {
+        return Some(Waiting::Quorum);
+    }
+    let is_writing = |fencing: &str| !matches!(fencing, "none" | "fenced");
+    let mut nodes = snapshot.nodes.iter();
+    let unfenced: Option<NodeId> =
+        nodes.find(|node| is_writing(node.fencing)).map(|node| node.node);
+    let group = snapshot.groups.iter().find(|it| it.group == group);
+    let of_group = || Some(group?.waiting.clone()).filter(|it| *it != Waiting::Nothing);
+    unfenced.map(Waiting::Fencing).or_else(of_group)
 }
 
 /// The state of a storage, in words.

@@ -36,7 +36,7 @@ fn region_asked() {
     let mut bench = asked();
     bench.present(&[]);
     nothing(&mut bench);
-    assert!(bench.volumes.view().is_empty(), "gone");
+    assert!(bench.is_forgotten(), "gone");
     bench.beats(Beats::Quiet);
     nothing(&mut bench);
 
@@ -80,7 +80,7 @@ fn region_beating_or_unknown_is_asked_again_after_a_pause() {
         let mut bench = asked();
         bench.beats(beats);
         bench.present(&[]);
-        assert!(bench.volumes.view().is_empty());
+        assert!(bench.is_forgotten());
         assert_eq!(bench.volumes.deadline(), None);
     }
 }
@@ -173,7 +173,7 @@ fn region_refused_needs_a_pause_and_a_look_of_its_own() {
     bench.present(&[]);
     nothing(&mut bench);
     bench.after(RETRY_MS);
-    assert!(bench.volumes.view().is_empty());
+    assert!(bench.is_forgotten());
 
     let mut bench = refused_region();
     bench.set_cluster(Mode::Local);

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use o2bridge_core::NodeId;
+use o2bridge_core::snapshot::NodeStatus;
+
 use super::*;
 
 fn pcmk(uuid: GroupId, minor: u64) -> Present {
@@ -99,7 +102,7 @@ fn a_lockspace_without_a_volume_waits_for_one() {
     nothing(&mut bench);
     bench.lockspaces(&[]);
     bench.done(&["leave 45 lockspace"]);
-    assert!(bench.volumes.view().is_empty(), "forgotten");
+    assert!(bench.is_forgotten(), "forgotten");
 }
 
 /// Where the kernel must be told, the group stands ahead of any mount.
@@ -132,6 +135,55 @@ fn only_user_stacks_of_our_cluster() {
             nothing(&mut bench);
             assert_eq!(bench.state(), state);
         }
+    }
+}
+
+/// Attached, not mounted: the lockspace that dlm_controld would stop is not there, and its tools ask nobody.
+#[test]
+fn an_idle_group_is_not_ready_while_a_lost_node_may_write() {
+    let mut bench = ready(Serves::UserAhead);
+    bench.present(&[pcmk(U, 1)]);
+    bench.done(&["begin 45 volume lab", "complete 45 volume"]);
+    let quiet = Snapshot { connected: true, quorate: true, ..snapshot(&["volume"]) };
+    let state = |snapshot: &Snapshot| bench.volumes.view(snapshot)[0].state.clone();
+    let lost = |fencing| {
+        let node = NodeStatus { fencing, ..node(3) };
+        Snapshot { nodes: vec![node], ..quiet.clone() }
+    };
+    let waiting = |waiting| {
+        let mut snapshot = quiet.clone();
+        snapshot.groups[0].waiting = waiting;
+        snapshot
+    };
+    for fencing in ["needed", "running", "retrying", "waiting for ack"] {
+        assert_eq!(state(&lost(fencing)), "waiting: the fencing of node 3", "{fencing}");
+    }
+    for fencing in ["none", "fenced"] {
+        assert_eq!(state(&lost(fencing)), "ready", "{fencing}");
+    }
+    for (snapshot, said) in [
+        (waiting(Waiting::Fencing(NodeId(3))), "waiting: the fencing of node 3"),
+        (waiting(Waiting::Peer(NodeId(3))), "waiting: the daemon of node 3"),
+        (waiting(Waiting::Shim("node_down")), "waiting: the shim's node_down"),
+        (Snapshot { quorate: false, ..quiet.clone() }, "waiting: quorum"),
+        (Snapshot { connected: false, ..quiet.clone() }, "waiting: corosync"),
+    ] {
+        assert_eq!(state(&snapshot), said);
+    }
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.done(&["begin 45 /srv lab", "complete 45 /srv"]);
+    assert_eq!(bench.volumes.view(&lost("needed"))[0].state, "in use");
+}
+
+fn node(id: u32) -> NodeStatus {
+    NodeStatus {
+        node: NodeId(id),
+        in_ring: false,
+        daemon: "absent",
+        boot: None,
+        groups: 0,
+        fencing: "none",
+        in_debt: false,
     }
 }
 

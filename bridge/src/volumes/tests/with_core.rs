@@ -204,7 +204,7 @@ impl Daemon {
     }
 
     fn state(&self) -> String {
-        let volumes = self.volumes.view();
+        let volumes = self.volumes.view(&self.core.snapshot());
         volumes.first().map_or("none".into(), |view| view.state.clone())
     }
 

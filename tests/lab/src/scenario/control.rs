@@ -2,6 +2,7 @@
 
 mod controld;
 mod fencing;
+mod idle;
 mod kills;
 mod versions;
 
@@ -87,6 +88,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: dlm_controld fences, too: nothing recovers before both have, and once",
         kernels: SAFE,
         run: fencing::run,
+    },
+    Scenario {
+        name: "controlidle",
+        guests: 3,
+        text: "control: the one node with a mount dies, and an idle one mounts: not before it is fenced",
+        kernels: SAFE,
+        run: idle::run,
     },
     Scenario {
         name: "controlversions",

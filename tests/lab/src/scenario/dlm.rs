@@ -123,7 +123,7 @@ const LINKS: &str = "bash -c 'while sleep 0.05; do for d in /dev/dlm_*; do \
 
 /// The lab's power switch as dlm_controld knows it; it names no action to an agent, whose default is `reboot`.
 const FENCES: &str = "enable_fencing=1\npost_join_delay=3\n\ndevice lab /tmp/fence_dlm\n\
-                      connect lab node=1 plug=n1\nconnect lab node=2 plug=n2\n";
+                      connect lab node=1 plug=n1\nconnect lab node=2 plug=n2\nconnect lab node=3 plug=n3\n";
 
 /// dlm_controld's agent, which can be made to fail.
 const AGENT: &str = "#!/bin/sh\n[ ! -e /run/agent-fails ] && exec /lab/bin/fence_lab\n";
