@@ -20,7 +20,7 @@
 //!
 //! | mount \ event | in the table, region begun or leaving | in the table, no region | not in the table |
 //! |---|---|---|---|
-//! | none  | → begun | left alone: the kernel hears the classic heartbeat | - |
+//! | none  | → begun | left alone: the kernel hears the classic heartbeat, or with a global one another volume's region, which is warned of | - |
 //! | begun | - | stays | → leaving; a tool's own: after a pause |
 //!
 //! A mount in the moment of a stop ends the stop: what is leaving under it cannot be left.

@@ -1,10 +1,12 @@
 //! What status shows of a volume.
 
+use o2bridge_core::snapshot::GroupStatus;
 use o2bridge_core::{GroupId, NodeId, Snapshot, Waiting};
+use o2bridge_kmod_ctl::Mode;
 use o2bridge_shim::volume::{Health, Stack};
 use serde::{Deserialize, Serialize};
 
-use super::claim::Claim;
+use super::claim::{Claim, Cluster, may_carry_beats};
 use super::usage::Usage;
 use super::volume::{Look, Volume};
 use super::{Serves, Volumes};
@@ -37,13 +39,19 @@ pub struct VolumeView {
 struct Around<'a> {
     serves: Serves,
     snapshot: &'a Snapshot,
+    /// Our cluster, if all its volumes share one region and that stands.
+    shares: Option<&'a Cluster>,
 }
 
 impl Volumes {
     /// What status shows: every volume that is present or in use, ours or not. The snapshot is the core's.
     #[must_use]
     pub fn view(&self, snapshot: &Snapshot) -> Vec<VolumeView> {
-        let around = Around { serves: self.policy.serves, snapshot };
+        let is_shared =
+            |cluster: &&Cluster| !self.policy.serves.is_user() && cluster.mode == Mode::Global;
+        let stands = snapshot.groups.iter().any(is_held);
+        let shares = self.cluster.as_ref().filter(is_shared).filter(|_| stands);
+        let around = Around { serves: self.policy.serves, snapshot, shares };
         self.volumes.values().map(|volume| volume.view(&around)).collect()
     }
 }
@@ -69,7 +77,7 @@ impl Volume {
             state: if around.serves.is_user() { self.use_state(around) } else { self.state() },
             mountpoints: self.table.values().map(|mount| text(&mount.mountpoint)).collect(),
             storage: health(self.storage.health()),
-            warning: self.warning(),
+            warning: self.warning(around),
         }
     }
 
@@ -116,11 +124,39 @@ impl Volume {
         }
     }
 
-    fn warning(&self) -> Option<String> {
-        let who = self.beating().filter(|_| self.region.is_begun())?;
-        Some(format!("{who} beats on the disk: the volume is mounted there by other means"))
+    fn warning(&self, around: &Around<'_>) -> Option<String> {
+        if let Some(who) = self.beating().filter(|_| self.region.is_begun()) {
+            return Some(format!(
+                "{who} beats on the disk: the volume is mounted there by other means"
+            ));
+        }
+        let groups = &around.snapshot.groups;
+        let has_group = groups.iter().any(|it| it.group == self.uuid() && is_held(it));
+        let shares =
+            around.shares.is_some_and(|cluster| !has_group && self.is_open_to_all(cluster));
+        shares.then(|| if self.is_mounted() { MOUNTED_UNHELD } else { UNHELD }.into())
+    }
+
+    /// Whether the region that all volumes share lets it be mounted.
+    fn is_open_to_all(&self, cluster: &Cluster) -> bool {
+        let mut present = self.present().iter().map(|it| &it.superblock);
+        present.any(|it| may_carry_beats(cluster, it) && !it.is_local && !it.is_heartbeat_device)
     }
 }
+
+/// Whether the shim has this group attached.
+fn is_held(group: &GroupStatus) -> bool {
+    group.grip != "detached"
+}
+
+/// Of a volume that could be mounted, and must not be.
+const UNHELD: &str = "do not mount it now: the region that all volumes share stands, so a mount would succeed, but \
+                      this volume is not held here, and a node that uses it, or died in it, may be unknown to this \
+                      kernel; mount it once its state is 'region'";
+/// Of one that was.
+const MOUNTED_UNHELD: &str = "it is mounted here and not held: the region that all volumes share stands for another \
+                              one, and a node that uses this one, or died in it, may be unknown to this kernel; \
+                              unmount it, and mount it once its state is 'region'";
 
 /// What a mount of this group, which is attached, should wait for: its tools may ask nobody, and dlm_controld has nothing
 /// to stop where nobody has mounted it. What a lost node used is not in the snapshot, and as long as it is not fenced it
