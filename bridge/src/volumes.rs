@@ -35,6 +35,13 @@
 //! stacks say less than half, or nothing. What a tool began for a mount (`ocfs2`) is ended once the
 //! mount's own service lives, or the mount table shows no mount.
 //!
+//! | user stack \ event | present | in use | not in use |
+//! |---|---|---|---|
+//! | ours, the kernel has to be told | `volume` begun | its own service, too | that ends |
+//! | ours, watched | - | its own service | that ends |
+//! | another cluster's, the kernel has to be told | - | its own service, naming no cluster; report | that ends |
+//! | another cluster's, watched | - | cannot be: the kernel compares the names | - |
+//!
 //! Neither the volumes nor the mounts of a predecessor are judged before the watch has spoken of
 //! both.
 
@@ -319,6 +326,7 @@ impl Volumes {
         self.advance(now, out);
         for volume in self.volumes.values_mut() {
             self.decisions.extend(volume.take_loss(&self.policy, now));
+            self.decisions.extend(volume.take_stranger(self.policy.serves));
         }
         self.decisions.pop_front()
     }

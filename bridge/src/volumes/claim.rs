@@ -65,12 +65,13 @@ impl Claim {
 }
 
 impl Claim {
-    /// Whether a use of it in the kernel is ours to know.
-    pub(super) fn is_followed(&self) -> bool {
+    /// Whether a use of it in the kernel is ours to know. Where the kernel has to be told of deaths, nobody compares the
+    /// names of clusters: a volume that names another one mounts all the same, and its lockspace runs in ours.
+    pub(super) fn is_followed(&self, serves: Serves) -> bool {
         match self {
             Self::Ours | Self::InRepair | Self::Unsure | Self::Unwanted => true,
+            Self::OtherCluster => serves == Serves::UserAhead,
             Self::Unnamed
-            | Self::OtherCluster
             | Self::OtherMode
             | Self::OtherStack(_)
             | Self::Local

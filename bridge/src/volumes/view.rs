@@ -134,7 +134,8 @@ impl Volume {
         let has_group = groups.iter().any(|it| it.group == self.uuid() && is_held(it));
         let shares =
             around.shares.is_some_and(|cluster| !has_group && self.is_open_to_all(cluster));
-        shares.then(|| if self.is_mounted() { MOUNTED_UNHELD } else { UNHELD }.into())
+        let unheld = shares.then(|| if self.is_mounted() { MOUNTED_UNHELD } else { UNHELD }.into());
+        unheld.or_else(|| self.stranger(around.serves))
     }
 
     /// Whether the region that all volumes share lets it be mounted.

@@ -70,6 +70,8 @@ pub(super) struct Volume {
     has_lockspace: bool,
     /// What a tool began and nobody else ends, and how long that is believed without a mount.
     tool: Option<(Usage, Option<Now>)>,
+    /// Whether it was said that this use of another cluster's volume is one.
+    is_stranger_said: bool,
 }
 
 impl Volume {
@@ -88,6 +90,7 @@ impl Volume {
             guarded: None,
             has_lockspace: false,
             tool: None,
+            is_stranger_said: false,
         }
     }
 
@@ -216,6 +219,26 @@ impl Volume {
         })
     }
 
+    /// A volume of another cluster that is in use in this one, in words.
+    pub(super) fn stranger(&self, serves: Serves) -> Option<String> {
+        let is_used = self.is_mounted() || self.has_lockspace;
+        let is_stranger = self.claim == Some(Claim::OtherCluster) && serves == Serves::UserAhead;
+        let name = named_by(self.superblock.as_ref()).filter(|_| is_stranger && is_used)?;
+        Some(format!(
+            "it names the cluster '{name}' and is in use in ours: deaths are told for it from now on, but no mount of \
+             it can wait for a node that is not fenced, and the nodes of '{name}' are not known here; unmount it on all \
+             nodes, and write our cluster's name on it with o2cluster before it is mounted again"
+        ))
+    }
+
+    /// Says so once.
+    pub(super) fn take_stranger(&mut self, serves: Serves) -> Option<Decision> {
+        let stranger = self.stranger(serves);
+        let was_said = std::mem::replace(&mut self.is_stranger_said, stranger.is_some());
+        let why = stranger.filter(|_| !was_said)?;
+        Some(Decision::Report { uuid: self.uuid, why: format!("volume {}: {why}", self.uuid) })
+    }
+
     fn loss_at(&self, on_loss: OnLoss, loss_ms: u64) -> Option<Now> {
         let is_over = on_loss == OnLoss::Report && self.storage.was_said();
         self.storage.lost_at(loss_ms).filter(|_| !is_over)
@@ -229,7 +252,7 @@ impl Volume {
         now: Now,
         out: &mut Vec<Event>,
     ) {
-        let cluster = cluster_of(self.superblock.as_ref());
+        let cluster = cluster_of(self.superblock.as_ref(), self.claim.as_ref());
         let tool = self.tool.iter_mut().map(|(usage, _)| usage);
         let mut usages = tool.chain([&mut self.region]).chain(self.mounts.values_mut());
         if let Some(usage) = usages.find(|usage| usage.waits_for(request)) {
@@ -251,7 +274,7 @@ impl Volume {
         }
         self.region.expire(now);
         let wants_region = self.wants_region(world);
-        let cluster = cluster_of(self.superblock.as_ref());
+        let cluster = cluster_of(self.superblock.as_ref(), self.claim.as_ref());
         let mut step = Step { now, group: self.uuid, cluster, ids, out };
         self.region.advance(wants_region, &mut step);
         if self.look == Look::Quiet {
@@ -331,9 +354,9 @@ impl Volume {
         }
         // A region that is being left under a mount stays, and the mount has to say whose it is.
         let stands = self.region.is_live() || self.is_leaving();
-        let is_followed = self.claim.as_ref().is_some_and(Claim::is_followed);
+        let is_followed = self.claim.as_ref().is_some_and(|it| it.is_followed(world.serves));
         let may_begin = (if is_user { is_followed } else { stands }) && !world.is_stopping;
-        let cluster = cluster_of(self.superblock.as_ref());
+        let cluster = cluster_of(self.superblock.as_ref(), self.claim.as_ref());
         for (name, usage) in &mut self.mounts {
             usage.expire(now);
             let is_there = self.table.contains_key(name)
@@ -353,7 +376,7 @@ impl Volume {
         let Some((usage, until)) = &mut self.tool else { return };
         *until = until.filter(|at| *at > now);
         let waits = !world.is_known || until.is_some() || is_in_use;
-        let cluster = cluster_of(self.superblock.as_ref());
+        let cluster = cluster_of(self.superblock.as_ref(), self.claim.as_ref());
         let mut step = Step { now, group: self.uuid, cluster, ids, out };
         usage.advance(waits && !is_replaced, &mut step);
         if usage.is_idle() {
@@ -432,8 +455,14 @@ impl Volume {
     }
 }
 
+/// The cluster that a begin names: of a volume that names another one and is followed nevertheless, none, or the core
+/// would refuse it.
+fn cluster_of<'a>(superblock: Option<&'a Superblock>, claim: Option<&Claim>) -> Option<&'a str> {
+    named_by(superblock).filter(|_| claim != Some(&Claim::OtherCluster))
+}
+
 /// The cluster that a volume names.
-fn cluster_of(superblock: Option<&Superblock>) -> Option<&str> {
+fn named_by(superblock: Option<&Superblock>) -> Option<&str> {
     match &superblock?.stack {
         Stack::Classic => None,
         Stack::Named { cluster, .. } => Some(cluster),

@@ -123,18 +123,63 @@ fn ahead_of_any_mount() {
 /// What is not ours is not followed.
 #[test]
 fn only_user_stacks_of_our_cluster() {
-    for (stack, state) in [
-        (named("o2cb", "lab", false), "left alone: it is made for the stack o2cb"),
-        (Stack::Classic, "left alone: it is made for the stack o2cb"),
-        (named("pcmk", "elsewhere", false), "another cluster"),
+    let elsewhere = named("pcmk", "elsewhere", false);
+    for (serves, stack, state) in [
+        (
+            Serves::UserSeen,
+            named("o2cb", "lab", false),
+            "left alone: it is made for the stack o2cb",
+        ),
+        (
+            Serves::UserAhead,
+            named("o2cb", "lab", false),
+            "left alone: it is made for the stack o2cb",
+        ),
+        (Serves::UserAhead, Stack::Classic, "left alone: it is made for the stack o2cb"),
+        (Serves::UserSeen, elsewhere, "another cluster"),
     ] {
-        for serves in [Serves::UserSeen, Serves::UserAhead] {
-            let mut bench = ready(serves);
-            bench.present(&[present(U, 1, &stack)]);
-            bench.mounts(&[mount(Some(U), 1, "/srv")]);
-            nothing(&mut bench);
-            assert_eq!(bench.state(), state);
-        }
+        let mut bench = ready(serves);
+        bench.present(&[present(U, 1, &stack)]);
+        bench.mounts(&[mount(Some(U), 1, "/srv")]);
+        nothing(&mut bench);
+        assert_eq!((bench.state().as_str(), bench.view().warning), (state, None));
+        assert_eq!(bench.after(0), None);
+    }
+}
+
+/// Where the kernel has to be told nobody compares the names: it mounts, and its users die as those of others do.
+#[test]
+fn a_volume_of_another_cluster_is_followed_while_it_is_in_use() {
+    let mut bench = ready(Serves::UserAhead);
+    bench.present(&[present(U, 1, &named("pcmk", "elsewhere", false))]);
+    nothing(&mut bench);
+    assert_eq!((bench.state().as_str(), bench.view().warning), ("another cluster", None));
+    bench.lockspaces(&[U]);
+    bench.done(&["begin 45 lockspace -", "complete 45 lockspace"]);
+    bench.mounts(&[mount(Some(U), 1, "/srv")]);
+    bench.answer_all(&["begin 45 /srv -", "leave 45 lockspace"]);
+    assert_eq!(bench.state(), "in use");
+    assert!(bench.view().warning.is_some_and(|it| it.contains("the cluster 'elsewhere'")));
+    bench.after(ASSURE_MS);
+    bench.done(&["begin 45 /srv -", "complete 45 /srv"]);
+    bench.lockspaces(&[]);
+    bench.mounts(&[]);
+    bench.done(&["leave 45 /srv"]);
+    assert_eq!((bench.state().as_str(), bench.view().warning), ("another cluster", None));
+}
+
+/// The operator hears of each such use once.
+#[test]
+fn a_volume_of_another_cluster_is_reported() {
+    let mut bench = ready(Serves::UserAhead);
+    bench.present(&[present(U, 1, &named("pcmk", "elsewhere", false))]);
+    for _ in 0..2 {
+        assert_eq!(bench.after(1), None);
+        bench.mounts(&[mount(Some(U), 1, "/srv")]);
+        let Some(Decision::Report { uuid: U, why }) = bench.after(1) else { panic!("not said") };
+        assert!(why.contains("'elsewhere'") && why.contains("unmount it"), "{why}");
+        assert_eq!(bench.after(1), None, "said");
+        bench.mounts(&[]);
     }
 }
 

@@ -4,6 +4,7 @@ mod controld;
 mod fencing;
 mod idle;
 mod kills;
+mod other;
 mod versions;
 
 use std::thread;
@@ -95,6 +96,13 @@ pub(super) const ALL: &[Scenario] = &[
         text: "control: the one node with a mount dies, and an idle one mounts: not before it is fenced",
         kernels: SAFE,
         run: idle::run,
+    },
+    Scenario {
+        name: "controlother",
+        guests: 2,
+        text: "control: a volume of another cluster mounts; a death is told for it all the same",
+        kernels: SAFE,
+        run: other::run,
     },
     Scenario {
         name: "controlversions",

@@ -102,6 +102,11 @@ impl<'a> Fall<'a> {
     /// In each survivor's kernel: the lockspace stopped, then for each of the dead one DOWN (in `control`
     /// after its fencing), then the start; and one of all kernels replays each journal, once.
     pub(in crate::scenario) fn order(&self, dlm: Dlm) -> Result<()> {
+        self.order_on(DISK, dlm)
+    }
+
+    /// The same for a volume on this device.
+    pub(in crate::scenario) fn order_on(&self, device: &str, dlm: Dlm) -> Result<()> {
         let mut replays = 0;
         for (guest, boot) in &self.survivors {
             let name = guest.name();
@@ -125,7 +130,7 @@ impl<'a> Fall<'a> {
             }
             ensure!(trace.all(DOWN).len() == self.dead.len(), "{:?}", trace.all(DOWN));
             if dlm.asks() {
-                daemon_order(guest, &self.dead)?;
+                daemon_order(guest, &self.dead, device)?;
             }
         }
         ensure!(replays == self.dead.len(), "{replays} replays of {} journals", self.dead.len());
@@ -217,9 +222,9 @@ pub(in crate::scenario) fn many(
 }
 
 /// dlm_controld's own log: it stopped the lockspace, was told of each of the dead, and started after it.
-fn daemon_order(guest: &Guest, dead: &[&Guest]) -> Result<()> {
+fn daemon_order(guest: &Guest, dead: &[&Guest], device: &str) -> Result<()> {
     let log = guest.log("dlm_controld.log");
-    let uuid = seen::uuid(guest, DISK)?;
+    let uuid = seen::uuid(guest, device)?;
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&uuid)).collect();
     let last = |word: &str| lines.iter().rposition(|line| line.contains(word));
     let (stop, begin) = (last("stop_kernel"), last("start_kernel"));
