@@ -20,7 +20,7 @@ check: ## format, clippy, unit tests: a minute or two, no cluster
 
 test: ## every test, on real clusters and on a real kernel in QEMU; ends with the counts
 	@.ci/deps test
-	@.ci/steps format clippy docs sim exhaust every fuzz lab
+	@.ci/steps format clippy docs sim mutants exhaust every fuzz lab
 
 bench: ## time from corosync's first word of a death to the shim's line, for 1 and 64 groups
 	@.ci/deps cluster

@@ -1,5 +1,8 @@
 //! One run of one schedule.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
+use std::sync::Mutex;
+
 use crate::check::Violation;
 use crate::options::Options;
 use crate::plan;
@@ -28,7 +31,26 @@ pub fn seed(seed: u64, trace: bool) -> Run {
 pub fn run(options: Options, schedule: &[Timed], trace: bool) -> Run {
     let mut world = World::new(options, schedule, trace);
     let end = World::last_step_at(schedule).plus_ms(500);
-    let result = world.run_until(end).and_then(|()| world.settle());
+    let whole = || world.run_until(end).and_then(|()| world.settle());
+    let result = catch_unwind(AssertUnwindSafe(whole))
+        .unwrap_or_else(|_| Err(Violation { checker: "panic", at: world.now, text: last_panic() }));
     world.counts.rings = world.corosync.rings_formed;
     Run { world, result }
+}
+
+/// What the last panic said, and where.
+static PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// From now on a panic, of a core or here, says nothing by itself: it is what is wrong with its run.
+pub fn keep_panics() {
+    set_hook(Box::new(|panic| {
+        let text = panic.to_string().replace('\n', " ").replace("panicked at ", "");
+        if let Ok(mut kept) = PANIC.lock() {
+            *kept = text;
+        }
+    }));
+}
+
+fn last_panic() -> String {
+    PANIC.lock().map(|text| text.clone()).unwrap_or_default()
 }

@@ -1,11 +1,13 @@
 //! The simulator itself: a seed decides everything, and what is printed of a failure is the failure.
 
-use o2bridge_sim::options::Options;
+use o2bridge_core::NodeId;
+use o2bridge_sim::options::{Options, Policy, ShimKind};
 use o2bridge_sim::plan;
 use o2bridge_sim::run;
 use o2bridge_sim::scenario::Scenario;
 use o2bridge_sim::shrink::shrink;
 use o2bridge_sim::step::Step;
+use o2bridge_sim::time::Micros;
 
 /// So many seeds, from the beginning.
 const SEEDS: u64 = 60;
@@ -115,4 +117,18 @@ fn a_scenario_can_fail() {
     assert_eq!(result, Err("mounts is 1, not 2 to 2".to_owned()));
     let (_, result) = Scenario::parse("expect dances 1").unwrap().run(false);
     assert_eq!(result, Err("nothing counts 'dances'".to_owned()));
+}
+
+/// A panic is a failure like any other: the schedule is cut down to what it needs.
+#[test]
+fn a_panic_is_a_failure_that_is_cut_down() {
+    let options = Options::quiet(2, 1, Policy::Agent, ShimKind::Record);
+    let at = |ms, step| (Micros::of_ms(ms), step);
+    let schedule =
+        [at(3_000, Step::Shatter), at(3_500, Step::StopDaemon(NodeId(9))), at(4_000, Step::Heal)];
+    let violation = run::run(options.clone(), &schedule, false).result.expect_err("there is no n9");
+    assert_eq!(violation.checker, "panic");
+    let shrunk = shrink(&options, &schedule, "panic");
+    let steps: Vec<&Step> = shrunk.schedule.iter().map(|(_, step)| step).collect();
+    assert_eq!(steps, [&Step::StopDaemon(NodeId(9))]);
 }

@@ -23,10 +23,10 @@ seeds find nothing in the core as it is; 1: not so; 2: a wrong command line or m
 const SECONDS_MAX: u64 = 900;
 /// Built often and run for seconds: what counts is the time to build.
 const PROFILE: [(&str, &str); 4] = [
-    ("CARGO_PROFILE_RELEASE_LTO", "off"),
-    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2"),
-    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-    ("CARGO_PROFILE_RELEASE_INCREMENTAL", "true"),
+    ("CARGO_PROFILE_SIM_LTO", "off"),
+    ("CARGO_PROFILE_SIM_OPT_LEVEL", "2"),
+    ("CARGO_PROFILE_SIM_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_SIM_INCREMENTAL", "true"),
 ];
 
 /// What a mutant, or the core as it is, came to.
@@ -160,7 +160,16 @@ impl Lab {
 
     fn build(&self) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--quiet", "--release", "--package", "o2bridge-sim", "--bin", "sim"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--profile",
+            "sim",
+            "--package",
+            "o2bridge-sim",
+            "--bin",
+            "sim",
+        ]);
         cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.build).envs(PROFILE);
         let output = cargo.output().map_err(|error| format!("cargo: {error}"))?;
         match output.status.success() {
@@ -172,7 +181,7 @@ impl Lab {
     /// Runs seeds up to the first that fails.
     fn simulate(&self, seeds: u64) -> Result<End, String> {
         let mut sim = Command::new("timeout");
-        sim.arg(SECONDS_MAX.to_string()).arg(self.build.join("release/sim"));
+        sim.arg(SECONDS_MAX.to_string()).arg(self.build.join("sim/sim"));
         sim.args(["--worker", "--from", "0", "--max-failures", "1"]);
         let output = sim.args(["--seeds", &seeds.to_string()]).output();
         let output = output.map_err(|error| format!("timeout: {error}"))?;

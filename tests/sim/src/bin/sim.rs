@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use o2bridge_sim::options::Options;
 use o2bridge_sim::plan;
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    name_the_seed_of_a_panic(args.worker);
+    run::keep_panics();
     let good = match (&args.scenario, args.seed) {
         (Some(path), _) => scenario(path, args.trace),
         (None, Some(seed)) => one(seed, args.trace),
@@ -99,28 +98,6 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     Ok(Some(args))
 }
 
-/// The seed that runs now.
-static SEED: AtomicU64 = AtomicU64::new(0);
-
-/// A panic in a core, or here, is a failure of its seed, said before the process ends: to the process that
-/// listens in the words of [`Report::to_lines`], else to whoever reads.
-fn name_the_seed_of_a_panic(is_worker: bool) {
-    std::panic::set_hook(Box::new(move |panic| {
-        let seed = SEED.load(Ordering::Relaxed);
-        let text = panic.to_string().replace('\n', " ").replace("panicked at ", "panic at ");
-        if is_worker {
-            println!("failure {seed} {text}");
-        } else {
-            println!("sim: seed {seed} FAILED: {text}\nsim:   again: {}", again(seed));
-        }
-    }));
-}
-
-fn run_seed(seed: u64) -> Run {
-    SEED.store(seed, Ordering::Relaxed);
-    run::seed(seed, false)
-}
-
 /// The seeds of one process.
 fn work(args: &Args) -> bool {
     let mut report = Report::default();
@@ -128,8 +105,8 @@ fn work(args: &Args) -> bool {
     let stdout = std::io::stdout();
     for seed in args.from..args.from.saturating_add(args.seeds.unwrap_or(1000)) {
         let known = report.failures.len();
-        report.add(seed, &run_seed(seed));
-        // At once: a panic would take it along.
+        report.add(seed, &run::seed(seed, false));
+        // At once: whoever listens may not wait for the end.
         for failure in report.failures.iter().skip(known) {
             println!("{}", Report::failure_line(failure));
         }
@@ -155,7 +132,7 @@ fn many(args: &Args) -> bool {
     let most = args.failures_max.unwrap_or(5);
     let mut report = Report::default();
     for seed in listed(args.list.as_deref()) {
-        report.add(seed, &run_seed(seed));
+        report.add(seed, &run::seed(seed, false));
     }
     println!(
         "sim: {} listed seeds, and seeds {} to {} in {jobs} processes",
@@ -244,7 +221,6 @@ fn again(seed: u64) -> String {
 
 /// One seed. If it fails it is cut down, and printed as a scenario.
 fn one(seed: u64, trace: bool) -> bool {
-    SEED.store(seed, Ordering::Relaxed);
     let options = Options::of(seed);
     let schedule = plan::schedule(&options);
     let run = run::run(options.clone(), &schedule, false);

@@ -1,11 +1,12 @@
 //! What no mutated core can show, because another checker would speak first.
 
 use o2bridge_core::{
-    Action, BootId, Event, Incarnation, NodeId, OpId, Peers, SavedGroup, ServiceName, User, Users,
-    Verb,
+    Action, BootId, Event, Incarnation, NodeId, OpId, Peers, Reply, RequestId, SavedGroup,
+    SavedService, ServiceName, User, Users, Verb,
 };
 
 use crate::kernel::Region;
+use crate::machine::{Daemon, Power};
 use crate::options::{Options, Policy, ShimKind};
 use crate::step::volume;
 use crate::time::Micros;
@@ -142,4 +143,138 @@ fn a_use_that_comes_back() {
         assert_eq!(kernel.apply(group, &verb), Ok(()));
         assert_eq!(world.violation.as_ref().map(|it| it.checker), by);
     }
+}
+
+/// As [`both_use_it`], node 1's file says so, and node 2 is gone: then node 1 may be told of its death.
+fn one_is_gone() -> World {
+    let mut world = both_use_it();
+    world.machines.get_mut(&NodeId(2)).unwrap().lose_power(ShimKind::Record);
+    let user = |n| (NodeId(n), User { incarnation: Incarnation(7), boot: BootId(n.into()) });
+    let image = SavedGroup {
+        incarnation: Incarnation(7),
+        services: vec![],
+        device: None,
+        told: [1, 2].map(user).into(),
+        unfinished: true,
+    };
+    world.machines.get_mut(&NodeId(1)).unwrap().saved.groups.insert(volume(0), image);
+    world
+}
+
+/// Each rule of what may be said to a kernel speaks when nothing but what it is for is wrong.
+#[test]
+fn what_must_not_be_said_to_a_kernel() {
+    type Rule = (fn(&mut World), Verb, Option<(&'static str, &'static str)>);
+    let down = |n| Verb::NodeDown(NodeId(n), Incarnation(7));
+    let rules: [Rule; 8] = [
+        (|_| {}, down(2), None),
+        (
+            |world| first(world).quorum.as_mut().unwrap().0 = false,
+            Verb::Suspend,
+            Some(("gate", "outside quorum")),
+        ),
+        (
+            |world| first(world).totems.values_mut().for_each(|ring| ring.seq += 1),
+            down(2),
+            Some(("gate", "is not there")),
+        ),
+        (|_| {}, down(1), Some(("gate", "buries itself"))),
+        (
+            |world| world.machines.get_mut(&NodeId(2)).unwrap().power = Power::On,
+            down(2),
+            Some(("gate", "which runs")),
+        ),
+        (|world| region(world).asked = false, down(2), Some(("gate", "before suspend"))),
+        (
+            |world| {
+                let machine = world.machines.get_mut(&NodeId(1)).unwrap();
+                machine.told_down.insert((volume(0), NodeId(2), Incarnation(7)));
+            },
+            down(2),
+            Some(("told twice", "n2")),
+        ),
+        (
+            |world| world.machines.get_mut(&NodeId(1)).unwrap().saved.groups.clear(),
+            down(2),
+            Some(("memory", "has saved None")),
+        ),
+    ];
+    for (make_wrong, verb, expected) in rules {
+        let mut world = one_is_gone();
+        make_wrong(&mut world);
+        world.check_said(NodeId(1), volume(0), &verb);
+        let said = world.violation.as_ref().map(|it| (it.checker, it.text.as_str()));
+        match (said, expected) {
+            (None, None) => {}
+            (Some((checker, text)), Some((by, part))) => {
+                assert!(checker == by && text.contains(part), "{checker}: {text}");
+            }
+            (said, expected) => panic!("{said:?}, not {expected:?}"),
+        }
+    }
+}
+
+/// Nor while a daemon that is here has not seen the ring.
+#[test]
+fn what_is_said_before_all_have_seen_the_ring() {
+    for (lag, by) in [(0, None), (1, Some("gate"))] {
+        let mut world = both_use_it();
+        let saved = one_is_gone().machines[&NodeId(1)].saved.clone();
+        world.machines.get_mut(&NodeId(1)).unwrap().saved = saved;
+        let peer = world.machines.get_mut(&NodeId(2)).unwrap().daemon.as_mut().unwrap();
+        peer.quorum.as_mut().unwrap().1.seq -= lag;
+        world.check_said(NodeId(1), volume(0), &Verb::Suspend);
+        assert_eq!(world.violation.map(|it| it.checker), by);
+    }
+}
+
+#[test]
+fn a_view_without_its_own_node() {
+    let mut world = both_use_it();
+    world.volumes.get_mut(&volume(0)).unwrap().fates.clear();
+    let peers = Peers::from([(NodeId(2), Incarnation(7))]);
+    world.check_told(NodeId(1), volume(0), &Verb::Resume(peers));
+    let text = world.violation.map(|it| it.text).unwrap_or_default();
+    assert!(text.contains("is no peer of its own"), "{text}");
+}
+
+#[test]
+fn answers_that_are_none() {
+    let request = RequestId(7);
+    let service = ServiceName::new(ServiceName::OCFS2).unwrap();
+    let mut world = idle();
+    world.reply(NodeId(1), request, &Reply::Done);
+    assert!(world.violation.is_some_and(|it| it.text.contains("twice")), "nobody asked");
+
+    let mut world = idle();
+    first(&mut world).requests.insert(request, 1);
+    world.check_acked(NodeId(1), request);
+    assert!(world.violation.is_some_and(|it| it.text.contains("does not answer an ack")));
+
+    for (is_live, is_kept) in [(true, true), (true, false), (false, true)] {
+        let mut world = one_is_gone();
+        let group = world.machines.get_mut(&NodeId(1)).unwrap().saved.groups.get_mut(&volume(0));
+        if is_kept {
+            group.unwrap().services = vec![SavedService { name: service.clone(), live: is_live }];
+        }
+        world.check_reported(NodeId(1), volume(0), &service, 0);
+        let is_said_for_nothing = world.violation.take().is_some();
+        assert_eq!(is_said_for_nothing, !(is_live && is_kept), "{is_live} {is_kept}");
+        world.check_left(NodeId(1), volume(0), &service);
+        assert_eq!(world.violation.take().is_some(), is_kept);
+        world.machines.get_mut(&NodeId(1)).unwrap().saved.groups.clear();
+        world.check_left(NodeId(1), volume(0), &service);
+        let text = world.violation.map(|it| it.text).unwrap_or_default();
+        assert!(text.contains("is said to be left, and is not"), "{text}");
+    }
+}
+
+/// Node 1's daemon.
+fn first(world: &mut World) -> &mut Daemon {
+    world.machines.get_mut(&NodeId(1)).unwrap().daemon.as_mut().unwrap()
+}
+
+/// What node 1's kernel has of the volume.
+fn region(world: &mut World) -> &mut Region {
+    world.machines.get_mut(&NodeId(1)).unwrap().kernel.regions.get_mut(&volume(0)).unwrap()
 }

@@ -190,7 +190,7 @@ impl World {
     }
 
     /// The answer to a request.
-    pub(super) fn reply(&mut self, node: NodeId, request: RequestId, reply: &Reply) {
+    pub(crate) fn reply(&mut self, node: NodeId, request: RequestId, reply: &Reply) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let daemon = machine.daemon.as_mut();
         let Some(id) = daemon.and_then(|daemon| daemon.requests.remove(&request)) else {
