@@ -7,6 +7,7 @@
 //! the countdown to the reset. Only [`Keeper::stop`] ends the keeper.
 
 mod attach;
+mod device;
 mod link;
 mod spawn;
 mod worker;
@@ -113,7 +114,7 @@ impl Keeper {
     /// seconds. [`check`](crate::check) is the caller's to call first.
     ///
     /// # Errors
-    /// No keeper can be started, or the running one serves another daemon that is alive.
+    /// No keeper can be started, or the running one serves another daemon that is alive, or beats another device.
     pub fn start(
         settings: Settings,
         sign: SignOfLife,

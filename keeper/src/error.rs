@@ -1,6 +1,7 @@
 //! Why the keeper did not do it, and whether that is known.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::record::Status;
 use crate::{Area, Slot};
@@ -16,6 +17,15 @@ pub enum KeeperError {
     NotStarted(String),
     /// Known: nothing changed. The keeper serves another daemon, which is alive.
     Busy,
+    /// Known: nothing changed. The running keeper beats slots of another device than this daemon would use.
+    OtherDevice {
+        /// Its process id.
+        pid: u32,
+        /// What it beats.
+        running: PathBuf,
+        /// Ours.
+        wanted: PathBuf,
+    },
     /// Known: nothing changed. This client's keeper was stopped.
     Stopped,
     /// Not known: no answer in time. What was asked may have happened. A `down` or a `clear` is
@@ -37,6 +47,7 @@ impl KeeperError {
             | Self::OutOfRange(..)
             | Self::NotStarted(_)
             | Self::Busy
+            | Self::OtherDevice { .. }
             | Self::Stopped
             | Self::ResetFailed(_) => true,
             Self::Unanswered | Self::Device => false,
@@ -51,6 +62,21 @@ impl fmt::Display for KeeperError {
             Self::OutOfRange(area, slot) => write!(f, "there is no {slot} in {area}"),
             Self::NotStarted(error) => write!(f, "no keeper could be started: {error}"),
             Self::Busy => write!(f, "the keeper serves another daemon, which is alive"),
+            Self::OtherDevice { pid, running, wanted } => {
+                let (running, wanted) = (running.display(), wanted.display());
+                write!(
+                    f,
+                    "keeper {pid} beats slots on {running}, and this daemon found {wanted} instead: "
+                )?;
+                write!(
+                    f,
+                    "to take it over would show the kernel living peers as dead; see what keeps {running} "
+                )?;
+                write!(
+                    f,
+                    "from being read, and start o2bridged again before the keeper resets this node"
+                )
+            }
             Self::Stopped => write!(f, "the keeper was stopped"),
             Self::Unanswered => {
                 write!(f, "no answer from the keeper in time; it may or may not have done it")

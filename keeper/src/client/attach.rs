@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::device;
 use super::link::{Found, Link, LinkError};
 use super::spawn::spawn;
 use super::worker::{Times, Worker, about, is_due};
@@ -91,6 +92,9 @@ impl Worker {
             let _ = link.ask(Record::new(Op::Stop));
             is_new = true;
             (link, found) = self.start()?;
+        }
+        if is_first {
+            device::check(&link, &found, self.settings.device.as_deref())?;
         }
         self.replay(&mut link, &mut found)?;
         self.become_connected(link, &found, is_new);

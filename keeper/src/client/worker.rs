@@ -7,6 +7,7 @@
 //! | connection lost | alone: a keeper at once | - |
 //! | no answer within a second | alone: the keeper is suspect | - |
 //! | keeper found or started | - | pending downs, then the table, then connected |
+//! | the keeper found at the start beats another device | - | left as it is; there is no start |
 //! | alone for `hung_ms` | - | the suspect is killed |
 //! | alone for half of `silence_max` | - | the node is reset, if anything should be beaten |
 //!
