@@ -88,6 +88,7 @@ impl UserHeartbeat {
             CarrierKind::Auto | CarrierKind::Region => {
                 let places = region::Places {
                     configfs: paths.configfs.clone(),
+                    sys_o2cb: paths.sys_o2cb.clone(),
                     debugfs: paths.debugfs.clone(),
                     gates: settings.gates.clone(),
                 };

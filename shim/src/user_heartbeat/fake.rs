@@ -105,6 +105,10 @@ impl FakeKeeper {
         Arc::new(Self { device: device.into(), ..Self::default() })
     }
 
+    pub(super) fn device(&self) -> &Path {
+        &self.device
+    }
+
     /// What it was told since the last call.
     pub(super) fn take_said(&self) -> Vec<String> {
         std::mem::take(&mut *self.said.lock().unwrap())

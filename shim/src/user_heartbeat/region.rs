@@ -28,7 +28,7 @@ use super::gates::Gates;
 use super::reference;
 use super::tree::{self, Cluster, Ground};
 use crate::ShimError;
-use areas::{Areas, Found};
+use areas::{Areas, Found, Seen};
 use disk::Disk;
 
 /// The kernel uses a node's number as an index without looking at this attribute, so all are there.
@@ -45,6 +45,7 @@ const BLIND_WAIT: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) configfs: PathBuf,
+    pub(super) sys_o2cb: PathBuf,
     pub(super) debugfs: PathBuf,
     pub(super) gates: Gates,
 }
@@ -65,10 +66,11 @@ impl VirtualRegion {
         ground: Box<dyn Ground>,
         start: impl FnOnce(&Path, u32) -> Result<Arc<dyn Beats>, BeatError>,
     ) -> Result<Self, ShimError> {
-        let disk = Disk::prepare(disk)?;
+        let seen = Seen { configfs: places.configfs, sys_o2cb: places.sys_o2cb };
+        let disk = Disk::prepare(disk, &seen.devices()?)?;
         let beats = start(&disk.path, disk.block_bytes)
             .map_err(|source| ShimError::Keeper { step: "start", source })?;
-        let areas = Areas::new(places.configfs, disk, beats);
+        let areas = Areas::new(seen, disk, beats);
         let shim = Self { debugfs: places.debugfs, areas, ground, gates: places.gates };
         shim.areas.take_over(|region| shim.live(region))?;
         Ok(shim)
@@ -214,7 +216,7 @@ impl Carrier for VirtualRegion {
     }
 
     fn region(&self, group: GroupId) -> Result<Region, ShimError> {
-        let cluster = Cluster::find(&self.areas.configfs)?;
+        let cluster = Cluster::find(&self.areas.seen.configfs)?;
         Ok(if cluster.is_global()? {
             Region::Shared(shared_name(&cluster.name))
         } else {
@@ -312,7 +314,7 @@ impl Carrier for VirtualRegion {
 
     fn look(&self) -> Look {
         let mut look = Look { device: Some(self.areas.disk.path.clone()), ..Look::default() };
-        let cluster = Cluster::find(&self.areas.configfs).ok();
+        let cluster = Cluster::find(&self.areas.seen.configfs).ok();
         look.shared = cluster
             .filter(|cluster| cluster.is_global().unwrap_or(false))
             .map(|cluster| shared_name(&cluster.name));

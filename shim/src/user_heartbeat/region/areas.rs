@@ -24,9 +24,46 @@ pub(super) enum Found {
     Disk(String),
 }
 
+/// Where the regions are seen.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) configfs: PathBuf,
+    /// It is there for as long as the driver is that has the regions.
+    pub(super) sys_o2cb: PathBuf,
+}
+
+impl Seen {
+    /// The cluster, if there is one. Where the driver has regions and nobody sees them, there may be.
+    fn cluster(&self) -> Result<Option<Cluster>, ShimError> {
+        match Cluster::find(&self.configfs) {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(ShimError::NoCluster { path }) if !path.is_dir() && self.has_driver() => {
+                Err(ShimError::Unusable(format!(
+                    "nobody can tell which heartbeat regions stand: mount configfs on {}",
+                    self.configfs.display()
+                )))
+            }
+            Err(ShimError::NoCluster { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn has_driver(&self) -> bool {
+        self.sys_o2cb.join("interface_revision").exists()
+    }
+
+    /// What all regions stand on, ours or not, by the kernel's names.
+    pub(super) fn devices(&self) -> Result<BTreeSet<String>, ShimError> {
+        let Some(cluster) = self.cluster()? else { return Ok(BTreeSet::new()) };
+        let regions = cluster.regions()?.into_iter();
+        let devices = regions.map(|region| tree::read(&cluster.region(&region).join("dev")));
+        devices.filter(|device| !device.as_ref().is_ok_and(String::is_empty)).collect()
+    }
+}
+
 /// The RAM disk, with those who write to it.
 pub(super) struct Areas {
-    pub(super) configfs: PathBuf,
+    pub(super) seen: Seen,
     pub(super) disk: Disk,
     pub(super) beats: Arc<dyn Beats>,
     /// Areas of regions that are being made, which the kernel cannot tell of yet. Under its lock
@@ -47,13 +84,13 @@ impl Drop for Reserved<'_> {
 }
 
 impl Areas {
-    pub(super) fn new(configfs: PathBuf, disk: Disk, beats: Arc<dyn Beats>) -> Self {
-        Self { configfs, disk, beats, reserved: Mutex::default() }
+    pub(super) fn new(seen: Seen, disk: Disk, beats: Arc<dyn Beats>) -> Self {
+        Self { seen, disk, beats, reserved: Mutex::default() }
     }
 
     /// The place of a region, whether it stands or not.
     pub(super) fn dir(&self, region: &str) -> Result<PathBuf, ShimError> {
-        Ok(Cluster::find(&self.configfs)?.region(region))
+        Ok(Cluster::find(&self.seen.configfs)?.region(region))
     }
 
     /// What stands there.
@@ -90,7 +127,7 @@ impl Areas {
 
     /// All regions of the cluster, by name.
     pub(super) fn survey(&self) -> Result<BTreeMap<String, Found>, ShimError> {
-        let Some(cluster) = self.cluster()? else { return Ok(BTreeMap::new()) };
+        let Some(cluster) = self.seen.cluster()? else { return Ok(BTreeMap::new()) };
         let look = |name: String| {
             let found = self.find(&cluster.region(&name))?;
             Ok((name, found))
@@ -128,7 +165,7 @@ impl Areas {
         live: impl Fn(&str) -> Option<BTreeSet<u8>>,
     ) -> Result<(), ShimError> {
         self.sweep()?;
-        let nodes = self.cluster()?.map_or(Ok(Vec::new()), |cluster| cluster.nodes())?;
+        let nodes = self.seen.cluster()?.map_or(Ok(Vec::new()), |cluster| cluster.nodes())?;
         let local = nodes.iter().find(|node| node.is_local).map(|node| node.slot);
         let table = self.beats.table();
         for (region, found) in self.survey()? {
@@ -166,14 +203,6 @@ impl Areas {
             Found::Ours(area) => Some(area),
             Found::Nothing | Found::HalfMade | Found::Disk(_) => None,
         }))
-    }
-
-    fn cluster(&self) -> Result<Option<Cluster>, ShimError> {
-        match Cluster::find(&self.configfs) {
-            Ok(cluster) => Ok(Some(cluster)),
-            Err(ShimError::NoCluster { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn reserved(&self) -> MutexGuard<'_, BTreeSet<Area>> {

@@ -5,10 +5,13 @@
 //! block 1 + 256 i  area i: one region, one block per slot (255 of the 256 are used)
 //! ```
 //!
-//! A device is ours if it bears our mark, and is taken if all of it is zero and nobody holds it.
+//! A device is ours if it bears our mark, and is taken if all of it is zero and nobody holds it. The one that regions
+//! stand on comes before all others: on a second one a daemon would find none of them, and take what the keeper beats
+//! for them for leftovers.
 //! Blocks are read and written one by one and around the page cache: the kernel and the keeper
 //! write their slots next to each other, and a cached page over them would put back old ones.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -33,13 +36,11 @@ const MADE_KIB: u64 = 8192;
 /// Works for every logical block size that a region may have.
 const ALIGNMENT: usize = 4096;
 
-/// How many RAM disks and loop devices are looked at; brd makes 16 where nobody says otherwise.
-const CANDIDATES: u8 = 16;
-
 /// Where to look for a RAM disk, and how to make one.
 #[derive(Debug, Clone)]
 pub(in super::super) struct DiskSettings {
-    /// The device; without it the first `ram*` that is ours or free, and else a loop device.
+    /// The device; without it the one that regions stand on, or the first `ram*` or `loop*` that is ours, or the first
+    /// `ram*` that is free, and else a loop device.
     pub(in super::super) device: Option<PathBuf>,
     /// `/dev`.
     pub(in super::super) dev: PathBuf,
@@ -63,10 +64,16 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Finds our disk, or takes or makes one.
-    pub(super) fn prepare(settings: &DiskSettings) -> Result<Self, ShimError> {
+    /// Finds our disk, or takes or makes one. `beaten`: the devices that regions stand on, by the kernel's names.
+    pub(super) fn prepare(
+        settings: &DiskSettings,
+        beaten: &BTreeSet<String>,
+    ) -> Result<Self, ShimError> {
         if let Some(path) = &settings.device {
             return Self::take(path, settings);
+        }
+        if let Some((path, file)) = find_beaten(&settings.dev, beaten)? {
+            return Self::measure(&path, &file, settings);
         }
         if !settings.dev.join("ram0").exists() {
             // What comes of it is seen by looking again.
@@ -74,7 +81,10 @@ impl Disk {
             let _ = run(&settings.modprobe, &["brd", "rd_nr=1", &size]);
         }
         let (ram, loops) = (devices(&settings.dev, "ram"), devices(&settings.dev, "loop"));
-        let is_ours = |path: &&PathBuf| open(path).is_ok_and(|file| is_marked(&file));
+        let is_ours = |path: &&PathBuf| {
+            let file = open(path, Access::LookAlone);
+            file.and_then(|file| is_marked(&file)).unwrap_or(false)
+        };
         if let Some(path) = ram.iter().chain(&loops).find(is_ours) {
             return Self::take(path, settings);
         }
@@ -84,10 +94,21 @@ impl Disk {
 
     /// Takes this device if it is ours or free.
     fn take(path: &Path, settings: &DiskSettings) -> Result<Self, ShimError> {
-        let mut file = open(path).map_err(|error| ShimError::file("open", path, error))?;
-        let size = file.seek(SeekFrom::End(0));
-        let size = size.map_err(|error| ShimError::file("measure", path, error))?;
-        let block_bytes = block_bytes(&file, &settings.sys_dev_block)?;
+        let failed = |step| move |error| ShimError::file(step, path, error);
+        let file = open(path, Access::Take).map_err(failed("open"))?;
+        let disk = Self::measure(path, &file, settings)?;
+        if !is_marked(&file).map_err(failed("read"))? {
+            if !is_blank(&file).map_err(failed("read"))? {
+                return Err(disk.not_ours("it holds somebody's data"));
+            }
+            mark(&file, disk.block_bytes).map_err(failed("mark"))?;
+        }
+        Ok(disk)
+    }
+
+    fn measure(path: &Path, file: &File, settings: &DiskSettings) -> Result<Self, ShimError> {
+        let size = size(file).map_err(|error| ShimError::file("measure", path, error))?;
+        let block_bytes = block_bytes(file, &settings.sys_dev_block)?;
         let areas = (size / u64::from(block_bytes)).saturating_sub(1) / AREA_BLOCKS;
         let disk = Self {
             path: path.into(),
@@ -96,13 +117,6 @@ impl Disk {
         };
         if areas == 0 || size > BYTES_MAX {
             return Err(disk.not_ours("it has not the size of our RAM disk"));
-        }
-        if !is_marked(&file) {
-            let blank = is_blank(&file, size);
-            if !blank.map_err(|error| ShimError::file("read", path, error))? {
-                return Err(disk.not_ours("it holds somebody's data"));
-            }
-            mark(&file, block_bytes).map_err(|error| ShimError::file("mark", path, error))?;
         }
         Ok(disk)
     }
@@ -127,7 +141,7 @@ impl Disk {
     pub(super) fn read_area(&self, area: Area) -> Result<Vec<u8>, ShimError> {
         let block_bytes = u64::from(self.block_bytes);
         let bytes = usize::try_from(block_bytes * (u64::from(SLOT_MAX) + 1)).unwrap_or(usize::MAX);
-        open(&self.path)
+        open(&self.path, Access::Look)
             .and_then(|file| read(&file, bytes, Self::start_block(area) * block_bytes))
             .map_err(|error| ShimError::file("read", &self.path, error))
     }
@@ -137,20 +151,69 @@ impl Disk {
     }
 }
 
+/// All devices of a kind that there are, in the order of their numbers.
 fn devices(dev: &Path, kind: &str) -> Vec<PathBuf> {
-    let paths = (0..CANDIDATES).map(|number| dev.join(format!("{kind}{number}")));
-    paths.filter(|path| path.exists()).collect()
+    let entries = std::fs::read_dir(dev).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| number(entry.file_name().to_str()?, kind));
+    let numbers: BTreeSet<u32> = numbers.collect();
+    numbers.into_iter().map(|number| dev.join(format!("{kind}{number}"))).collect()
 }
 
-/// Around the page cache. A file, as tests have it, may be on a file system that cannot do so. With
-/// `O_EXCL`, a block device that is mounted, or part of something that is, is not opened.
-fn open(path: &Path) -> io::Result<File> {
+/// The number of a device of this kind.
+fn number(name: &str, kind: &str) -> Option<u32> {
+    name.strip_prefix(kind)?.parse().ok()
+}
+
+/// The disk of ours that a region stands on. The disks of others are not looked at: one that hangs would hold us up.
+/// Of a device of a kind that we make it must be known whose it is.
+fn find_beaten(
+    dev: &Path,
+    beaten: &BTreeSet<String>,
+) -> Result<Option<(PathBuf, File)>, ShimError> {
+    let may_be_ours = |name: &&String| ["ram", "loop"].iter().any(|it| number(name, it).is_some());
+    for path in beaten.iter().filter(may_be_ours).map(|name| dev.join(name)) {
+        let looked = open(&path, Access::Look)
+            .and_then(|file| Ok(is_marked(&file)?.then_some(file)))
+            .map_err(|source| ShimError::Refused {
+                step: "look at",
+                path: path.clone(),
+                source,
+                why: WHOSE,
+            })?;
+        if let Some(file) = looked {
+            return Ok(Some((path, file)));
+        }
+    }
+    Ok(None)
+}
+
+const WHOSE: &str = "a heartbeat region stands on it, and without its first block nobody knows whether that is ours: \
+                     make it readable, or unmount what uses the region, and start o2bridged again";
+
+/// What a device is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// To read, whoever holds it.
+    Look,
+    /// To read, unless it is mounted, or part of something that is.
+    LookAlone,
+    /// The same to write, too.
+    Take,
+}
+
+/// Around the page cache. A file, as tests have it, may be on a file system that cannot do so.
+fn open(path: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    options.read(true).write(access == Access::Take);
     if std::fs::metadata(path)?.file_type().is_block_device() {
-        options.custom_flags(libc::O_DIRECT | libc::O_EXCL);
+        let alone = if access == Access::Look { 0 } else { libc::O_EXCL };
+        options.custom_flags(libc::O_DIRECT | alone);
     }
     options.open(path)
+}
+
+fn size(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
 }
 
 /// The logical block size: what a region's `block_bytes` must be. Files have 512.
@@ -169,8 +232,10 @@ fn block_bytes(file: &File, sys_dev_block: &Path) -> Result<u32, ShimError> {
     }
 }
 
-fn is_marked(file: &File) -> bool {
-    read(file, ALIGNMENT, 0).is_ok_and(|block| block.starts_with(MARK))
+/// What has not the size of ours is not read.
+fn is_marked(file: &File) -> io::Result<bool> {
+    let has_our_size = (ALIGNMENT as u64..=BYTES_MAX).contains(&size(file)?);
+    Ok(has_our_size && read(file, ALIGNMENT, 0)?.starts_with(MARK))
 }
 
 fn mark(file: &File, block_bytes: u32) -> io::Result<()> {
@@ -180,8 +245,9 @@ fn mark(file: &File, block_bytes: u32) -> io::Result<()> {
     file.write_all_at(buffer.bytes_mut(), 0)
 }
 
-fn is_blank(file: &File, size: u64) -> io::Result<bool> {
+fn is_blank(file: &File) -> io::Result<bool> {
     const CHUNK: usize = 1 << 20;
+    let size = size(file)?;
     let mut buffer = Aligned::new(CHUNK);
     let mut at = 0;
     while at < size {
@@ -261,6 +327,10 @@ mod tests {
         }
     }
 
+    fn prepare(dir: &tempfile::TempDir, device: Option<&str>) -> Result<Disk, ShimError> {
+        Disk::prepare(&settings(dir.path(), device), &BTreeSet::new())
+    }
+
     fn file(path: PathBuf, bytes: u64) -> File {
         let file = File::create_new(path).unwrap();
         file.set_len(bytes).unwrap();
@@ -271,10 +341,10 @@ mod tests {
     fn a_blank_one_is_marked_and_known_again() {
         let dir = tempfile::tempdir().unwrap();
         let raw = file(dir.path().join("ram0"), 512 * (1 + 256 * 3) + 511);
-        let disk = Disk::prepare(&settings(dir.path(), Some("ram0"))).unwrap();
+        let disk = prepare(&dir, Some("ram0")).unwrap();
         assert_eq!((disk.areas, disk.block_bytes, disk.name()), (3, 512, "ram0"));
         raw.write_all_at(b"beat", 512 * (1 + 256 + 7)).unwrap();
-        assert_eq!(Disk::prepare(&settings(dir.path(), Some("ram0"))).unwrap(), disk);
+        assert_eq!(prepare(&dir, Some("ram0")).unwrap(), disk);
         assert!(disk.read_area(Area(1)).unwrap()[7 * 512..].starts_with(b"beat"));
     }
 
@@ -286,18 +356,45 @@ mod tests {
         file(dir.path().join("ram2"), BYTES_MAX + 512);
         file(dir.path().join("ram3"), 1 << 20);
         file(dir.path().join("ram4"), 1 << 20);
-        let disk = Disk::prepare(&settings(dir.path(), Some("ram4"))).unwrap();
-        assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap(), disk, "ours");
+        let disk = prepare(&dir, Some("ram4")).unwrap();
+        assert_eq!(prepare(&dir, None).unwrap(), disk, "ours");
         std::fs::rename(dir.path().join("ram4"), dir.path().join("loop7")).unwrap();
-        assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap().name(), "loop7", "ours");
+        assert_eq!(prepare(&dir, None).unwrap().name(), "loop7", "ours");
         std::fs::remove_file(dir.path().join("loop7")).unwrap();
-        assert_eq!(Disk::prepare(&settings(dir.path(), None)).unwrap().name(), "ram3", "free");
-        let error = Disk::prepare(&settings(dir.path(), Some("ram0"))).unwrap_err();
+        assert_eq!(prepare(&dir, None).unwrap().name(), "ram3", "free");
+        let error = prepare(&dir, Some("ram0")).unwrap_err();
         assert!(error.to_string().contains("somebody's data"), "{error}");
         for size in ["ram1", "ram2"] {
-            let error = Disk::prepare(&settings(dir.path(), Some(size))).unwrap_err();
+            let error = prepare(&dir, Some(size)).unwrap_err();
             assert!(error.to_string().contains("size of our RAM disk"), "{error}");
         }
+    }
+
+    /// As `losetup --find` makes it where sixteen are taken.
+    #[test]
+    fn ours_is_found_behind_many_others() {
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path().join("loop9"), 1 << 20);
+        file(dir.path().join("loop-control"), 1 << 20);
+        file(dir.path().join("loop116"), 1 << 20);
+        let disk = prepare(&dir, Some("loop116")).unwrap();
+        assert_eq!(prepare(&dir, None).unwrap(), disk);
+    }
+
+    #[test]
+    fn the_one_that_regions_stand_on_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ram0", "ram1", "loop3", "loop16"] {
+            file(dir.path().join(name), 1 << 20);
+        }
+        let free = |name: &str| prepare(&dir, Some(name)).unwrap();
+        let (first, ours) = (free("ram0"), free("loop16"));
+        let beaten = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let start = |beaten: &BTreeSet<String>| Disk::prepare(&settings(dir.path(), None), beaten);
+        assert_eq!(start(&beaten(&["loop16", "loop3", "sdb"])).unwrap(), ours);
+        assert_eq!(start(&beaten(&["loop3", "sdb"])).unwrap(), first, "those are not ours");
+        let error = start(&beaten(&["loop17"])).unwrap_err().to_string();
+        assert!(error.contains("loop17: a heartbeat region stands on it"), "{error}");
     }
 
     #[test]

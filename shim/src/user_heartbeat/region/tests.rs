@@ -11,6 +11,8 @@ use super::*;
 use crate::user_heartbeat::Paths;
 use crate::user_heartbeat::fake::{self, Directory, FakeKeeper, put, semaphores_work};
 
+mod take_over;
+
 /// A node with the number 1, a RAM disk for three regions, and debugfs when a test says so.
 struct Node {
     dir: tempfile::TempDir,
@@ -25,9 +27,7 @@ impl Node {
         let paths = fake::paths(dir.path());
         let cluster = fake::cluster(&paths, &[1, 2, 3]);
         fs::create_dir(&paths.dev).unwrap();
-        let device = paths.dev.join("ram0");
-        fs::File::create(&device).unwrap().set_len(512 * (1 + 3 * 256)).unwrap();
-        let keeper = FakeKeeper::on(&device);
+        let keeper = FakeKeeper::on(&disk(&paths, "ram0"));
         Self { dir, paths, cluster, keeper }
     }
 
@@ -36,24 +36,31 @@ impl Node {
     }
 
     fn start_on(&self, ground: Box<dyn Ground>) -> Result<Started, ShimError> {
+        self.carrier(ground).map(Started)
+    }
+
+    fn carrier(&self, ground: Box<dyn Ground>) -> Result<VirtualRegion, ShimError> {
         let places = Places {
             configfs: self.paths.configfs.clone(),
+            sys_o2cb: self.paths.sys_o2cb.clone(),
             debugfs: self.paths.debugfs.clone(),
             gates: Gates::new(&self.paths.configfs),
         };
-        let disk = DiskSettings {
-            device: None,
+        VirtualRegion::start(places, &self.disk(None), ground, |device, block_bytes| {
+            assert_eq!((device, block_bytes), (self.keeper.device(), 512));
+            Ok(Arc::clone(&self.keeper) as Arc<dyn Beats>)
+        })
+    }
+
+    fn disk(&self, name: Option<&str>) -> DiskSettings {
+        DiskSettings {
+            device: name.map(|name| self.paths.dev.join(name)),
             dev: self.paths.dev.clone(),
             sys_dev_block: self.paths.sys_dev_block.clone(),
             run_dir: self.paths.run_dir.clone(),
             modprobe: "/bin/false".into(),
             losetup: "/bin/false".into(),
-        };
-        let started = VirtualRegion::start(places, &disk, ground, |device, block_bytes| {
-            assert_eq!((device, block_bytes), (&*self.paths.dev.join("ram0"), 512));
-            Ok(Arc::clone(&self.keeper) as Arc<dyn Beats>)
-        });
-        started.map(Started)
+        }
     }
 
     /// debugfs says that these are live in this region.
@@ -68,6 +75,13 @@ impl Node {
     fn attribute(&self, region: &Region, name: &str) -> String {
         fs::read_to_string(self.cluster.join("heartbeat").join(region.name()).join(name)).unwrap()
     }
+}
+
+/// A blank one.
+fn disk(paths: &Paths, name: &str) -> PathBuf {
+    let device = paths.dev.join(name);
+    fs::File::create(&device).unwrap().set_len(512 * (1 + 3 * 256)).unwrap();
+    device
 }
 
 /// A carrier that leaves no semaphores behind.
@@ -371,79 +385,6 @@ fn a_half_made_region_is_made_again() {
     put(&node.cluster.join("heartbeat").join(region.name()).join("dev"), "");
     carrier.open(&region, 1, &lives(&[])).unwrap();
     assert_eq!(node.attribute(&region, "dev"), "ram0\n");
-    carrier.close(&region).unwrap();
-}
-
-#[test]
-fn a_daemon_that_comes_back_takes_over() {
-    if !semaphores_work("a_daemon_that_comes_back_takes_over") {
-        return;
-    }
-    let mut node = Node::new();
-    let carrier = node.start().unwrap();
-    let regions = [60, 61].map(|test| carrier.region(group(test)).unwrap());
-    node.live(&regions[0], "1 2 3");
-    node.live(&regions[1], "1 2");
-    carrier.open(&regions[0], 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap();
-    carrier.open(&regions[1], 1, &lives(&[(2, 0xd)])).unwrap();
-    carrier.down(&regions[0], 3).unwrap();
-    drop(carrier);
-
-    // The keeper lived on: nothing to do but for a region that somebody removed.
-    node.keeper.take_said();
-    Directory.remove(&node.cluster.join("heartbeat").join(regions[1].name())).unwrap();
-    drop(node.start().unwrap());
-    assert_eq!(node.keeper.take_said(), ["1 clear"]);
-
-    // Both were killed: what beat goes on beating, but for our own slot, which is the kernel's.
-    let device = node.paths.dev.join("ram0");
-    FakeKeeper::on(&device).beat(Area(0), Slot(1), Generation::new(7).unwrap()).unwrap();
-    node.keeper = FakeKeeper::on(&device);
-    let carrier = node.start().unwrap();
-    assert_eq!(node.keeper.take_said(), ["0.2=b"]);
-    assert_eq!(reference::count(regions[0].name()).unwrap(), 1, "ours, still");
-    carrier.close(&regions[0]).unwrap();
-    carrier.close(&regions[1]).unwrap();
-    drop(node.dir);
-}
-
-#[test]
-fn whom_the_kernel_buried_is_not_brought_back() {
-    if !semaphores_work("whom_the_kernel_buried_is_not_brought_back") {
-        return;
-    }
-    let mut node = Node::new();
-    let carrier = node.start().unwrap();
-    let region = carrier.region(group(62)).unwrap();
-    node.live(&region, "1 2 3");
-    carrier.open(&region, 1, &lives(&[(2, 0xb), (3, 0xc)])).unwrap();
-    drop(carrier);
-
-    // Daemon and keeper were away until the kernel missed node 3, which may be alive.
-    node.keeper = FakeKeeper::on(&node.paths.dev.join("ram0"));
-    node.live(&region, "1 2");
-    match node.start() {
-        Err(ShimError::Buried { region: of, slots }) => {
-            assert_eq!((of.as_str(), slots), (region.name(), BTreeSet::from([3])));
-        }
-        Err(other) => panic!("{other}"),
-        Ok(_) => panic!("taken over"),
-    }
-    assert!(node.keeper.take_said().is_empty(), "nobody is beaten again");
-    node.live(&region, "1 2 3");
-    let carrier = node.start().unwrap();
-
-    // The kernel buries it between the look and the beat.
-    node.keeper.table.lock().unwrap().clear();
-    let looks = std::cell::Cell::new(0);
-    let live = |_: &str| {
-        looks.set(looks.get() + 1);
-        Some(BTreeSet::from_iter(if looks.get() == 1 { 1..=3 } else { 1..=2 }))
-    };
-    match carrier.areas.take_over(live) {
-        Err(ShimError::Buried { slots, .. }) => assert_eq!(slots, BTreeSet::from([3])),
-        other => panic!("{other:?}"),
-    }
     carrier.close(&region).unwrap();
 }
 
