@@ -10,7 +10,7 @@
 //! | suspend | nothing: o2dlm stops by itself when a node goes down |
 //! | node_down | the slot goes down, if the group still knows this incarnation in it |
 //! | resume | who is missing goes down: it left cleanly; who is new goes up; a new life both |
-//! | detach | the region goes, and with it all slots |
+//! | detach | the region goes, and with it all slots; if it went before, what was beaten for it |
 //!
 //! In global mode all groups share one region. A slot is up while any group claims it; a death
 //! takes it from all of them at once, because it is the node that died.
@@ -227,7 +227,10 @@ impl UserHeartbeat {
     fn leave(&self, group: GroupId) -> Result<(), ShimError> {
         self.settled().remove(&group);
         let region = match self.carrier.region(group) {
-            Err(ShimError::NoCluster { .. }) => return self.claims.remove(group),
+            Err(ShimError::NoCluster { .. }) => {
+                self.carrier.sweep()?;
+                return self.claims.remove(group);
+            }
             region => region?,
         };
         let lock = self.lock_of(&region);
@@ -239,13 +242,21 @@ impl UserHeartbeat {
             let others = self.claims_of_others(group, &region);
             for claim in self.claims.of(group).values() {
                 if !others.contains(&claim.slot) {
-                    self.carrier.down(&region, claim.slot)?;
+                    self.lower(&region, claim.slot)?;
                 }
             }
         } else {
             self.carrier.close(&region)?;
         }
         self.claims.remove(group)
+    }
+
+    /// A slot that a group needs no more. That of a region which is another's by now is down.
+    fn lower(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
+        match self.carrier.down(region, slot) {
+            Err(ShimError::DiskHeartbeat { .. }) => Ok(()),
+            lowered => lowered,
+        }
     }
 
     fn lock_of(&self, region: &Region) -> Arc<Mutex<()>> {

@@ -32,7 +32,8 @@ pub(super) trait Carrier: Send + Sync {
     /// A peer that was down is up.
     fn up(&self, region: &Region, slot: u8, incarnation: Incarnation) -> Result<(), ShimError>;
 
-    /// A peer is down. The kernel is told when this returns, and acts within two seconds.
+    /// A peer is down. The kernel is told when this returns, and acts within two seconds. Fails where the region is
+    /// another's by now.
     fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError>;
 
     /// No lock domain of the kernel serves this group. A kernel that uses a region refuses to let it
@@ -41,6 +42,9 @@ pub(super) trait Carrier: Send + Sync {
 
     /// The region is gone. Nobody else may use it, else it stands as it was.
     fn close(&self, region: &Region) -> Result<(), ShimError>;
+
+    /// Nobody is kept up in regions that are gone: what the keeper goes on beating it also guards.
+    fn sweep(&self) -> Result<(), ShimError>;
 
     /// Waits until the kernel sees these slots as live; `new` if one of them was raised just now.
     fn await_live(&self, region: &Region, slots: &BTreeSet<u8>, new: bool)

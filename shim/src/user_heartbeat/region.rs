@@ -257,10 +257,20 @@ impl Carrier for VirtualRegion {
     }
 
     fn down(&self, region: &Region, slot: u8) -> Result<(), ShimError> {
-        match self.areas.of(region.name())? {
-            Some(area) => keeper("take a slot down", self.areas.beats.down(area, Slot(slot))),
-            None => Ok(()),
+        match self.areas.find(&self.areas.dir(region.name())?)? {
+            Found::Ours(area) => {
+                keeper("take a slot down", self.areas.beats.down(area, Slot(slot)))
+            }
+            // Whoever is told down was up in a region of ours. A death that is not told must not count as told.
+            Found::Disk(device) => {
+                Err(ShimError::DiskHeartbeat { region: region.name().into(), device })
+            }
+            Found::Nothing | Found::HalfMade => Ok(()),
         }
+    }
+
+    fn sweep(&self) -> Result<(), ShimError> {
+        self.areas.sweep()
     }
 
     fn unused(&self, group: GroupId) -> Result<(), ShimError> {
@@ -286,7 +296,8 @@ impl Carrier for VirtualRegion {
         if was_closed || is_gone {
             self.gates.put_back(region.name(), locked);
         }
-        if ended? { self.areas.sweep() } else { Ok(()) }
+        // A heartbeat on the disk stays, and what the keeper beat for the region that was here before goes.
+        ended.and_then(|_| self.areas.sweep())
     }
 
     fn await_live(

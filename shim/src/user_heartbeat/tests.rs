@@ -78,6 +78,10 @@ impl Carrier for Arc<Kernel> {
         Ok(())
     }
 
+    fn sweep(&self) -> Result<(), ShimError> {
+        self.say("sweep".into())
+    }
+
     fn await_live(&self, region: &Region, slots: &BTreeSet<u8>, _: bool) -> Result<(), ShimError> {
         self.say(format!("{} sees {slots:?}", region.name()))
     }

@@ -12,6 +12,7 @@ use crate::user_heartbeat::Paths;
 use crate::user_heartbeat::fake::{self, Directory, FakeKeeper, put, semaphores_work};
 
 mod take_over;
+mod vanished;
 
 /// A node with the number 1, a RAM disk for three regions, and debugfs when a test says so.
 struct Node {
