@@ -25,6 +25,11 @@
 //! | does not answer | refused: again | refused: again | refused: again |
 //! | is gone | refused | refused: reset the node | nothing to unregister |
 //! | does not ask filesystems | refused | | |
+//! | any, and the kernel has the lockspace of a volume that is no group's | | | of the last group refused: in use |
+//!
+//! The line stays for as long as any volume of a user stack is mounted, ours or not: the kernel resets the node when it
+//! ends. And the keeper, which holds it, resets the node when there is no daemon. So the last group stays, too, and the
+//! daemon with it.
 //!
 //! `suspend` does nothing: whether a lockspace has to be stopped is dlm_controld's to see, in the same
 //! change of the same corosync, and `node_down` does not go on before it has.
@@ -192,18 +197,31 @@ impl Control {
     }
 
     /// Lets go of the line if nobody needs it: a keeper that holds one resets the node when no daemon
-    /// comes back.
-    fn release_if_idle(&self) -> Result<(), ShimError> {
+    /// comes back. False: no group holds it any more, and it cannot go.
+    fn release_if_idle(&self) -> Result<bool, ShimError> {
         let groups = lock(&self.groups);
-        if !groups.is_empty() || self.has_any_lockspace() {
-            return Ok(());
+        if !groups.is_empty() {
+            return Ok(true);
+        }
+        if self.has_any_lockspace() {
+            return Ok(!self.is_held());
         }
         if self.keeper.line().is_some() {
             let released = self.keeper.release();
             released.map_err(|source| ShimError::Keeper { step: "let go of the line", source })?;
         }
         *lock(&self.held) = None;
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_held(&self) -> bool {
+        self.keeper.line().is_some() || lock(&self.held).is_some()
+    }
+
+    /// Whether this is the last group, and somebody else needs the line.
+    fn is_needed(&self, group: GroupId) -> bool {
+        let is_last = lock(&self.groups).iter().all(|of| *of == group);
+        is_last && self.is_held() && self.has_any_lockspace()
     }
 
     /// Waits until dlm_controld has stopped the lockspace for this death. False: it waits for no word
@@ -234,6 +252,12 @@ impl Control {
         }
         Ok(())
     }
+}
+
+fn needed(group: GroupId) -> ShimError {
+    let by = "it is the last one, and a volume of a user stack that is no group's is mounted, or a tool is at work on \
+              one: without our line to the kernel this node would be reset; unmount that one first";
+    ShimError::InUse { region: group.to_string(), by: by.into() }
 }
 
 /// The word that a node is dead: 47 bytes in one write.
@@ -300,17 +324,28 @@ impl Shim for Control {
             let by = "the kernel has its lockspace: it is mounted, or a tool is at work".into();
             return Err(ShimError::InUse { region: group.to_string(), by });
         }
+        if self.is_needed(group) {
+            return Err(needed(group));
+        }
         // First, so that nobody registers it again behind us.
         lock(&self.groups).remove(&group);
-        if let Err(error) = self.dlm.unregister(group) {
+        let left = match self.dlm.unregister(group) {
+            Ok(()) => self.release_if_idle(),
+            Err(error) => Err(error.into()),
+        };
+        // Whoever holds the line keeps the daemon.
+        if !matches!(left, Ok(true)) {
             lock(&self.groups).insert(group);
-            return Err(error.into());
         }
-        self.release_if_idle()
+        if left? { Ok(()) } else { Err(needed(group)) }
     }
 
-    /// A dlm_controld that was restarted remembers no registration; to register twice is nothing.
+    /// A dlm_controld that was restarted remembers no registration; to register twice is nothing. A line that an earlier
+    /// daemon left to a volume of others goes when that is unmounted.
     fn tend(&self) -> Option<String> {
+        if let Err(error) = self.release_if_idle() {
+            return Some(error.to_string());
+        }
         let groups = lock(&self.groups).clone();
         let register = |group| {
             let registered = self.dlm.register(group);

@@ -125,8 +125,8 @@ pub trait Shim: Send + Sync {
         None
     }
 
-    /// What has to be looked after between verbs. Called every few seconds on a thread of its own; a
-    /// sentence says what is amiss.
+    /// What has to be looked after between verbs: on a thread of its own or of the verbs, every few seconds or when a stop
+    /// finds that the keeper guards something yet. Lets go of what no group needs. A sentence says what is amiss.
     fn tend(&self) -> Option<String> {
         None
     }

@@ -304,6 +304,11 @@ impl Shim for UserHeartbeat {
     fn view(&self) -> Option<View> {
         Some(Self::view(self))
     }
+
+    /// A region that somebody removed may have left beats, and nobody a word.
+    fn tend(&self) -> Option<String> {
+        self.carrier.sweep().err().map(|error| error.to_string())
+    }
 }
 
 fn by_slot(told: &Told) -> Lives {

@@ -31,6 +31,8 @@ struct Fake {
     nodes: VecDeque<Option<Node>>,
     taken: VecDeque<bool>,
     failure: Option<fn() -> ControlError>,
+    /// A directory to be made then.
+    on_unregister: Option<PathBuf>,
     heard: Vec<String>,
 }
 
@@ -72,6 +74,8 @@ impl Dlm for Shared {
     }
 
     fn unregister(&self, group: GroupId) -> Result<(), ControlError> {
+        let made = lock(&self.0).on_unregister.take();
+        made.iter().for_each(|path| std::fs::create_dir(path).unwrap());
         self.hear(format!("unregister {group}"))
     }
 
@@ -329,17 +333,62 @@ fn detach_waits_for_the_kernel_and_the_last_one_lets_go() {
     world.unmount(GROUP);
     control.detach(GROUP).unwrap();
     assert!(world.keeper.line().is_some(), "the other group needs it");
-    world.lockspace(GroupId(9));
-    control.detach(OTHER).unwrap();
-    assert!(world.keeper.line().is_some(), "a volume that is not ours is mounted");
-    assert!(lock(&control.held).is_some());
-    world.unmount(GroupId(9));
     control.detach(OTHER).unwrap();
     assert_eq!(world.keeper.line(), None);
     assert!(lock(&control.held).is_none());
     let heard = world.heard();
-    let expected = [GROUP, OTHER, OTHER].map(|group| format!("unregister {group}"));
+    let expected = [GROUP, OTHER].map(|group| format!("unregister {group}"));
     assert_eq!(heard[1..], expected);
+}
+
+/// A daemon that ended would be missed by the keeper, which cannot let go of the line: the node would be reset under a
+/// mount that is nobody's fault.
+#[test]
+fn the_last_group_stays_while_others_need_the_line() {
+    let world = World::new();
+    let control = world.control();
+    control.attach(OTHER, &Peers::new()).unwrap();
+    world.lockspace(GroupId(9));
+    for _ in 0..2 {
+        let error = control.detach(OTHER).unwrap_err();
+        assert!(matches!(error, ShimError::InUse { .. }), "{error}");
+        assert!(world.keeper.line().is_some() && lock(&control.held).is_some());
+        assert!(lock(&control.groups).contains(&OTHER));
+    }
+    assert_eq!(world.heard().len(), 1, "dlm_controld goes on asking us");
+    world.unmount(GroupId(9));
+    control.detach(OTHER).unwrap();
+    assert_eq!(world.keeper.line(), None);
+}
+
+/// A volume of others is mounted while dlm_controld is told.
+#[test]
+fn a_lockspace_that_comes_in_the_last_detach_keeps_the_group() {
+    let world = World::new();
+    let control = world.control();
+    control.attach(OTHER, &Peers::new()).unwrap();
+    let late = world.settings.paths.lockspaces.join(GroupId(9).to_string());
+    lock(&world.dlm.0).on_unregister = Some(late);
+    let error = control.detach(OTHER).unwrap_err();
+    assert!(matches!(error, ShimError::InUse { .. }), "{error}");
+    assert!(world.keeper.line().is_some() && lock(&control.groups).contains(&OTHER));
+    assert_eq!(control.tend(), None);
+    assert_eq!(world.heard().last().unwrap(), &format!("register {OTHER}"), "as before");
+}
+
+/// It was killed, and the groups were left before: what keeps the line is a mount of others.
+#[test]
+fn a_line_that_no_group_holds_goes_with_the_last_lockspace() {
+    let world = World::new();
+    world.keeper.hold(Line { node: 1, major: 1, minor: 0 }).unwrap();
+    world.lockspace(GroupId(9));
+    let control = world.control();
+    assert_eq!(control.tend(), None);
+    assert!(world.keeper.line().is_some());
+    world.unmount(GroupId(9));
+    assert_eq!(control.tend(), None);
+    assert_eq!(world.keeper.line(), None);
+    assert!(lock(&control.held).is_none());
 }
 
 #[test]

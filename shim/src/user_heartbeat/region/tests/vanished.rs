@@ -41,6 +41,23 @@ fn a_group_that_is_left_without_a_cluster_leaves_no_beats() {
     assert!(shim.claims.groups().is_empty());
 }
 
+/// A region that is gone is noticed between verbs, too; one that stands keeps what is up in it.
+#[test]
+fn what_is_beaten_for_nobody_goes_between_verbs() {
+    let node = Node::new();
+    node.global();
+    let shim = shim(&node);
+    let dir = attached(&node, &shim, group(76));
+    assert_eq!(shim.tend(), None);
+    assert_eq!(node.keeper.take_said(), [""; 0]);
+    fs::remove_dir_all(dir).unwrap();
+    node.keeper.is_dead.store(true, Ordering::Relaxed);
+    assert!(shim.tend().unwrap().contains("the keeper could not clear"));
+    node.keeper.is_dead.store(false, Ordering::Relaxed);
+    assert_eq!(shim.tend(), None);
+    assert_eq!(node.keeper.take_said(), ["0 clear"]);
+}
+
 /// Without configfs no region is seen, and they stand all the same.
 #[test]
 fn where_regions_cannot_be_seen_nothing_is_cleared() {
