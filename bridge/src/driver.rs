@@ -206,11 +206,21 @@ impl Driver {
         self.inbox.extend(events);
     }
 
+    /// A stop with no group left ends us, and whoever misses us then must have nothing to guard.
+    fn holds_up(&self, event: &Event) -> bool {
+        *event == Event::Stop
+            && self.core.snapshot().groups.is_empty()
+            && self.hands.holds_up_stop()
+    }
+
     /// Carries what is in the inbox through the core, each event to its last action.
     fn carry(&mut self) {
         let mut actions = Actions::new();
         while let Some(event) = self.inbox.pop_front() {
             trace::event(&self.log, self.woke_us, &event);
+            if self.holds_up(&event) {
+                continue;
+            }
             let now = now();
             let is_lost = event == Event::Disconnected;
             let is_word = matches!(event, Event::Message { channel: Channel::Control, .. });

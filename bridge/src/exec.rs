@@ -185,6 +185,16 @@ impl Hands {
         is_online && self.volumes.as_ref().is_none_or(VolumeDesk::is_ready)
     }
 
+    /// Whether a stop waits for what the keeper guards, although no group is left. It comes once more if it can be.
+    pub fn holds_up_stop(&self) -> bool {
+        // Of no group: its lane is its own.
+        const NO_GROUP: GroupId = GroupId(0);
+        let settle = self.kernel.as_ref().and_then(Kernel::before_stop);
+        let is_held_up = settle.is_some();
+        settle.into_iter().for_each(|settle| self.verbs.push(NO_GROUP, Box::new(settle)));
+        is_held_up
+    }
+
     /// For threads: says what the core's note of the failure, which has only an errno, cannot say.
     fn complain(&self) -> impl Fn(&str, &dyn Display) + Send + 'static {
         let (log, repeats) = (self.log.clone(), self.repeats.clone());

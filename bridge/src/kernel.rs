@@ -6,8 +6,9 @@
 //! ```
 //!
 //! At the end the other way round: the groups were left, so the keeper beats nothing and ends, and the
-//! node table goes.
+//! node table goes. While it guards something all the same there is no end: see `guard`.
 
+mod guard;
 mod timing;
 mod user_stack;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use o2bridge_core::{GroupId, Locking, LockingProtocol, NodeId, Now, Saved};
+use o2bridge_core::{Event, GroupId, Locking, LockingProtocol, NodeId, Now, Saved};
 use o2bridge_keeper::{Keeper, Notice, SignOfLife, TimingError};
 use o2bridge_kmod_ctl::{O2cb, Paths};
 use o2bridge_shim::control::{self, Told};
@@ -28,6 +29,7 @@ use crate::adapter::nodetable::{Cluster, NodeTable};
 use crate::adapter::timers::now;
 use crate::config::{Bounded, Carrier, O2cbSection, Settings};
 use crate::status;
+use guard::{Guard, Guarded};
 pub use timing::{check_timing, check_timing_of, check_user_stack_timing};
 use user_stack::{PAUSE, Tender};
 
@@ -72,6 +74,7 @@ pub struct Kernel {
     /// The keeper, if the carrier needs one.
     keeper: Arc<OnceLock<Arc<Keeper>>>,
     backing: Backing,
+    guard: Guard,
     /// When the keeper must be told again that the loop turns.
     alive_at: Now,
     log: Logger,
@@ -233,6 +236,9 @@ impl Kernel {
     /// The system has no thread left.
     pub fn start(ground: Ground, shim: Arc<dyn Shim>, log: &Logger) -> std::io::Result<Self> {
         let Ground { keeper, base } = ground;
+        let guards = Arc::clone(&keeper);
+        let look = move || guards.get().and_then(|keeper| Guarded::of(keeper));
+        let guard = Guard::new(look, Arc::clone(&shim), log.clone());
         let backing = match base {
             Base::O2cb { o2cb, section, slots, gates } => {
                 let table = NodeTable::start(*o2cb, section, (shim, slots), log.clone())?;
@@ -242,7 +248,7 @@ impl Kernel {
                 Backing::User { told, tender: Tender::start(shim, PAUSE, log.clone())? }
             }
         };
-        Ok(Self { keeper, backing, alive_at: now(), log: log.clone() })
+        Ok(Self { keeper, backing, guard, alive_at: now(), log: log.clone() })
     }
 
     /// Corosync told which node this is.
@@ -342,10 +348,25 @@ impl Kernel {
         move |why| press(&keeper, why, &log)
     }
 
+    /// What a stop has to wait for, with no group left: a job for a thread, which says once more to stop if that can be.
+    /// `None`: nothing is guarded.
+    pub fn before_stop(&self) -> Option<impl FnOnce() -> Option<Event> + Send + 'static> {
+        let guard = self.guard.clone();
+        (!guard.is_free()).then_some(move || guard.settle())
+    }
+
     /// Nothing is in use any more.
     pub fn stop(&mut self) {
-        if let Some(Err(error)) = self.keeper.get().map(|keeper| keeper.stop()) {
-            warn!(self.log, "the keeper goes on: {error}");
+        match self.keeper.get().map(|keeper| keeper.stop()) {
+            Some(Err(error)) if !self.guard.is_free() => {
+                error!(
+                    self.log,
+                    "the keeper goes on, and resets this node after keeper.daemon_back_ms unless o2bridged \
+                    is started again: {error}"
+                );
+            }
+            Some(Err(error)) => warn!(self.log, "the keeper goes on: {error}"),
+            Some(Ok(())) | None => {}
         }
         match &mut self.backing {
             Backing::O2cb { table, gates } => {
