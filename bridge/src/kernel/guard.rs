@@ -44,8 +44,8 @@ impl fmt::Display for Guarded {
             ),
             Self::Slots(slots) => write!(
                 f,
-                "the keeper beats {slots} slots in regions that an earlier daemon left over: kill this daemon (systemctl \
-                 kill --kill-who=main --signal=SIGKILL o2bridged), because the next one takes them away"
+                "the keeper beats {slots} slots in regions that an earlier daemon left over: kill this process with \
+                 SIGKILL and start the service again at once, because the next daemon takes them away"
             ),
         }
     }

@@ -7,8 +7,8 @@
 //! | a user stack that is told by us | nothing, by tools that ask nobody: it fails, or goes ahead of a fencing | each group |
 //! | a user stack that is watched | dlm_controld | nothing here |
 //!
-//! Who mounts at boot does not try again, so READY has to come late rather than early. A volume that was refused, or
-//! is left alone, is not waited for.
+//! Who mounts at boot does not try again, so READY has to come late rather than early. A volume that was refused for
+//! what asking again does not change, or is left alone, is not waited for.
 
 use o2bridge_kmod_ctl::Mode;
 

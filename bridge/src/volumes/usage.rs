@@ -82,7 +82,7 @@ enum State {
     Lapsing { until: Now },
     Leaving(RequestId),
     Again { at: Now },
-    Pausing { until: Now, why: String },
+    Pausing { until: Now, why: String, is_final: bool },
 }
 
 impl Usage {
@@ -143,6 +143,11 @@ impl Usage {
             State::Pausing { why, .. } => Some(why),
             _ => None,
         }
+    }
+
+    /// Whether it was refused for what asking again does not change.
+    pub(super) const fn is_refused_for_good(&self) -> bool {
+        matches!(self.state, State::Pausing { is_final: true, .. })
     }
 
     /// Whether this is the request that it waits for.
@@ -268,7 +273,8 @@ impl Usage {
             Reply::Refused(refusal) => refusal.to_string(),
             Reply::Done | Reply::Already => "ended by somebody else".into(),
         };
-        self.state = State::Pausing { until: now.after(ms), why };
+        let is_final = Kind::of(reply) == Kind::Refused;
+        self.state = State::Pausing { until: now.after(ms), why, is_final };
     }
 
     /// Devices come, go and change their number while the group is in use; only tools name theirs.

@@ -320,7 +320,7 @@ impl Volume {
     pub(super) fn is_to_come(&self) -> bool {
         let is_ours = !self.present.is_empty() && self.claim == Some(Claim::Ours);
         let is_kept_away =
-            self.region.refusal().is_some() || matches!(self.look, Look::Beating { .. });
+            self.region.is_refused_for_good() || matches!(self.look, Look::Beating { .. });
         is_ours && !self.region.is_live() && !is_kept_away
     }
 

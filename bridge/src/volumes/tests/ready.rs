@@ -83,6 +83,11 @@ fn ready_waits_for_no_region_that_does_not_come() {
     bench.present(&[global(U, 1)]);
     quiet(&mut bench, U);
     bench.answer(&Reply::Refused(Refusal::TimedOut(Waiting::Quorum)));
+    assert!(!bench.volumes.is_ready(), "it is asked for again: {}", bench.state());
+    let mut bench = known();
+    bench.present(&[global(U, 1)]);
+    quiet(&mut bench, U);
+    bench.answer(&Reply::Refused(Refusal::Expelled));
     assert!(bench.volumes.is_ready(), "{}", bench.state());
 }
 

@@ -154,8 +154,9 @@ fn failed() -> Reply {
     refused(Refusal::Failed { what: "attach", error: OpError::Errno(16) })
 }
 
-fn pause(ms: u64, why: impl ToString) -> State {
-    State::Pausing { until: NOW.after(ms), why: why.to_string() }
+fn pause(ms: u64, reply: &Reply) -> State {
+    let is_final = others().into_iter().any(|refusal| refused(refusal) == *reply);
+    State::Pausing { until: NOW.after(ms), why: why(reply), is_final }
 }
 
 /// The replies of the last column.
@@ -231,9 +232,9 @@ fn row_beginning() {
     lead(beginning, &there, |_| LIVE);
     assert!(anothers().usage.is_anothers && !live().usage.is_anothers);
     let busy = [refused(Refusal::Busy)];
-    lead(beginning, &busy, |reply| pause(BUSY_MS, why(reply)));
+    lead(beginning, &busy, |reply| pause(BUSY_MS, reply));
     let rest = [all(absent()), all(undone()), all(others())].concat();
-    lead(beginning, &rest, |reply| pause(RETRY_MS, why(reply)));
+    lead(beginning, &rest, |reply| pause(RETRY_MS, reply));
 }
 
 #[test]
@@ -242,10 +243,10 @@ fn row_completing() {
     assert_eq!(bench.advance(true, NOW.after(1_000_000)), []);
     assert_eq!(bench.advance(false, NOW), [], "its answer first");
     lead(completing, &[Reply::Done], |_| LIVE);
-    lead(completing, &[refused(Refusal::Busy)], |reply| pause(BUSY_MS, why(reply)));
+    lead(completing, &[refused(Refusal::Busy)], |reply| pause(BUSY_MS, reply));
     let there = [Reply::Already, refused(Refusal::InUse)];
     let rest = [there.to_vec(), all(absent()), all(undone()), all(others())].concat();
-    lead(completing, &rest, |reply| pause(RETRY_MS, why(reply)));
+    lead(completing, &rest, |reply| pause(RETRY_MS, reply));
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn row_assuring() {
     let there = [Reply::Already, refused(Refusal::InUse), refused(Refusal::Busy)];
     lead(assuring, &there, |_| LIVE);
     let rest = [all(absent()), all(undone())].concat();
-    lead(assuring, &rest, |reply| pause(RETRY_MS, why(reply)));
+    lead(assuring, &rest, |reply| pause(RETRY_MS, reply));
     let soon = State::Live { assure_at: NOW.after(RETRY_MS) };
     lead(assuring, &all(others()), |_| soon.clone());
 }
