@@ -48,13 +48,16 @@ pub fn list(sys: &Path, dev: &Path) -> io::Result<Vec<Device>> {
     for entry in std::fs::read_dir(sys.join("class/block"))? {
         // Devices come and go meanwhile; what is gone is not there.
         let Ok(entry) = entry else { continue };
-        devices.extend(entry.file_name().to_str().and_then(|name| {
-            let is_noise = PASSED_OVER.iter().any(|kind| is_of_kind(name, kind));
-            (!is_noise).then(|| device(&entry.path(), name, dev)).flatten()
-        }));
+        devices.extend(entry.file_name().to_str().and_then(|name| find(sys, dev, name)));
     }
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(devices)
+}
+
+/// The block device of this name, as sysfs has it, if [`list`] would have it.
+pub(super) fn find(sys: &Path, dev: &Path, name: &str) -> Option<Device> {
+    let is_noise = PASSED_OVER.iter().any(|kind| is_of_kind(name, kind));
+    (!is_noise).then(|| device(&sys.join("class/block").join(name), name, dev)).flatten()
 }
 
 /// `ram0`, but not `ramdisk`.
@@ -192,6 +195,10 @@ mod tests {
             sectors: 2048,
         };
         assert_eq!(devices[1], dm);
+        assert_eq!(find(sys, Path::new("/dev"), "dm-0"), Some(dm));
+        for name in ["sdb", "ram0", "loop0", "gone"] {
+            assert_eq!(find(sys, Path::new("/dev"), name), None, "{name}");
+        }
     }
 
     #[test]

@@ -12,7 +12,11 @@
 //!
 //! A disk that is dead keeps whoever reads it. So each reading has a thread of its own and a
 //! deadline, and a disk with a reading under way is not asked again: what hangs is one thread for
-//! each dead disk.
+//! each dead disk. Of more disks than there are threads, those that were never read come first, each as
+//! soon as a thread is free.
+//!
+//! A volume that comes may be mounted at once. So a new device is read when the kernel first names it, and its volume
+//! is told of when it was read; the list of all devices, and who is gone, take their time.
 //!
 //! The guards are the only ones to notice that storage is lost while a volume is mounted: when the
 //! kernel's heartbeat goes to memory, it does not stop with the disk. They ask by reading, so a
@@ -98,7 +102,8 @@ pub struct Present {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// These are all the volumes that there are, in the order of their devices' names. The first
-    /// one comes once every device had its time to answer.
+    /// one comes once every device had its time to answer, and before that to be asked. After it one that
+    /// comes is told of at once; one that is gone, once all devices had their time.
     Volumes(Vec<Present>),
     /// These are all the OCFS2 mounts. The first one comes after the first [`Change::Volumes`].
     Mounts(Vec<Mount>),

@@ -1,6 +1,6 @@
 //! The watch's thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -18,7 +18,8 @@ use super::{Beats, Change, Guarded, Mail, Mount, Order, Post, Present, Settings}
 use crate::volume::devices::{self, Device, Uevent, Uevents};
 use crate::volume::{Lockspaces, lockspaces, mounts, superblock};
 
-/// Uevents come in flocks: the list is looked at when they have had time to land, in ms.
+/// Uevents come in flocks: the list is looked at when they have had time to land, in ms. A device that they name need
+/// not wait for it.
 const FLOCK_MS: u64 = 200;
 /// The pause between two looks at the lockspaces, in ms.
 const LOCKSPACES_MS: u64 = 1_000;
@@ -38,7 +39,10 @@ pub(super) struct Eye {
     table: Option<File>,
     started: Instant,
     survey: Survey,
-    helpers: Helpers,
+    /// For superblocks.
+    readers: Helpers,
+    /// For beats: a look takes seconds even where all is well.
+    lookers: Helpers,
     guards: BTreeMap<GroupId, Guard>,
     /// What is to be guarded, also while there is no thread for it.
     guarded: BTreeMap<GroupId, Guarded>,
@@ -81,8 +85,9 @@ impl Eye {
             table: File::open(&settings.mountinfo).ok(),
             started: Instant::now(),
             survey: Survey::new(settings.reread_ms, settings.answer_ms),
+            readers: Helpers::new(Duration::from_millis(settings.answer_ms)),
+            lookers: Helpers::new(Duration::from_millis(patience_with_look_ms(&settings))),
             settings,
-            helpers: Helpers::default(),
             guards: BTreeMap::new(),
             guarded: BTreeMap::new(),
             looks: BTreeMap::new(),
@@ -104,7 +109,9 @@ impl Eye {
                 match mail {
                     Mail::Stop => return,
                     Mail::Order(order) => self.obey(order),
-                    Mail::Superblock(device, result) => self.survey.answer(&device, result),
+                    Mail::Superblock(device, result) => {
+                        self.survey.answer(&device, result, self.now())
+                    }
                     Mail::Beats { uuid, token, beats } => self.answer_look(uuid, token, beats),
                 }
             }
@@ -137,7 +144,7 @@ impl Eye {
         let pulse = (!self.guarded.is_empty()).then(|| self.now() + self.settings.storage_ms / 2);
         let looks = self.looks.values().map(|(_, until)| *until);
         let lockspaces = self.settings.lockspaces.as_ref().map(|_| self.lockspaces_at);
-        let times = looks.chain(self.survey.next_at()).chain(pulse).chain(lockspaces);
+        let times = looks.chain(self.survey.next_at(self.now())).chain(pulse).chain(lockspaces);
         let times = times.chain([self.list_at]);
         let at = times.min().unwrap_or(u64::MAX);
         let ms = at.saturating_sub(self.now()).min(SLEEP_MS_MAX);
@@ -180,12 +187,13 @@ impl Eye {
         let (token, post) = (self.next_token, self.post.clone());
         let clusters = self.settings.clusters.clone();
         let pause = Duration::from_millis(self.settings.beats_ms);
-        let job = move || {
+        let job = move |place| {
             let beats = look_for_beats(&devices, &clusters, pause);
+            drop(place);
             post.send(Mail::Beats { uuid, token, beats });
         };
-        if self.helpers.start(job) {
-            let patience_ms = self.settings.beats_ms.saturating_add(2 * self.settings.answer_ms);
+        if self.lookers.start(job) {
+            let patience_ms = patience_with_look_ms(&self.settings);
             self.looks.insert(uuid, (token, self.now().saturating_add(patience_ms)));
         } else {
             self.looks.remove(&uuid);
@@ -218,10 +226,11 @@ impl Eye {
         let now = self.now();
         let Some(uevents) = &mut self.uevents else { return };
         let mut heard = false;
+        let mut names = BTreeSet::new();
         while let Some(uevent) = uevents.next() {
             heard = true;
             match uevent {
-                Uevent::Block(name) => self.survey.hint(Some(&name), now.saturating_add(FLOCK_MS)),
+                Uevent::Block(name) => drop(names.insert(name)),
                 Uevent::Lockspace => self.lockspaces_at = now,
                 Uevent::Lost => {
                     self.survey.hint(None, now.saturating_add(FLOCK_MS));
@@ -229,8 +238,19 @@ impl Eye {
                 }
             }
         }
+        names.iter().for_each(|name| self.hear_of(name, now));
         if heard {
             self.list_at = self.list_at.min(now.saturating_add(FLOCK_MS));
+        }
+    }
+
+    /// A new device is not waited for: it may be mounted at once.
+    fn hear_of(&mut self, name: &str, now: u64) {
+        if self.survey.knows(name) {
+            self.survey.hint(Some(name), now);
+        } else {
+            let found = devices::find(&self.settings.sys, &self.settings.dev, name);
+            found.into_iter().for_each(|device| self.survey.add(device, now));
         }
     }
 
@@ -242,10 +262,11 @@ impl Eye {
     }
 
     fn read_due(&mut self, now: u64) {
-        for device in self.survey.take_due(now) {
+        for device in self.survey.take_due(self.readers.free(), now) {
             let (post, target) = (self.post.clone(), device.clone());
-            let begun = self.helpers.start(move || {
+            let begun = self.readers.start(move |place| {
                 let result = superblock::read(&target.path);
+                drop(place);
                 post.send(Mail::Superblock(target, result));
             });
             if !begun {
@@ -263,8 +284,7 @@ impl Eye {
     }
 
     fn tell_volumes(&mut self, now: u64) {
-        let present = self.survey.present();
-        if self.survey.is_settled(now) && self.told_volumes.as_ref() != Some(&present) {
+        if let Some(present) = self.survey.news(self.told_volumes.as_deref(), now) {
             self.told_volumes = Some(present.clone());
             (self.tell)(Change::Volumes(present));
         }
@@ -320,4 +340,9 @@ impl Eye {
             }
         }
     }
+}
+
+/// How long a look for beats may take.
+fn patience_with_look_ms(settings: &Settings) -> u64 {
+    settings.beats_ms.saturating_add(settings.answer_ms.saturating_mul(2))
 }

@@ -1,17 +1,19 @@
 //! Threads for what a dead disk may keep.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Beats;
 use crate::volume::devices::Device;
 use crate::volume::heartbeat;
 
-/// The most readings under way: more dead disks than a node can be of any use with.
+/// The most jobs under way that still have their time.
 const HELPERS_MAX: usize = 64;
+/// The most whose disks have not answered in time, and that keep nobody else waiting: more dead disks than a node can
+/// be of any use with.
+const LATE_MAX: usize = 64;
 
 /// These threads read into the heap; the process's memory may be locked, stacks included.
 const STACK_BYTES: usize = 256 * 1024;
@@ -20,41 +22,47 @@ pub(super) fn thread(name: &str) -> Builder {
     Builder::new().name(name.into()).stack_size(STACK_BYTES)
 }
 
-/// The readings under way.
-#[derive(Debug, Default)]
+/// The jobs under way, of one kind: those of another do not keep these waiting.
+#[derive(Debug)]
 pub(super) struct Helpers {
-    busy: Arc<AtomicUsize>,
+    patience: Duration,
+    busy: Vec<Busy>,
 }
+
+#[derive(Debug)]
+struct Busy {
+    since: Instant,
+    place: Weak<()>,
+}
+
+/// Held by a thread for as long as it is in anybody's way. To be given up before the word is sent that the job is done:
+/// whoever hears it finds the place free.
+#[derive(Debug)]
+pub(super) struct Place(Arc<()>);
 
 impl Helpers {
+    /// None is busy. Whoever is for longer than this does not count.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, busy: Vec::new() }
+    }
+
+    /// How many jobs can be begun.
+    pub(super) fn free(&mut self) -> usize {
+        self.busy.retain(|busy| busy.place.strong_count() > 0);
+        let late = self.busy.iter().filter(|busy| busy.since.elapsed() >= self.patience).count();
+        (HELPERS_MAX + late.min(LATE_MAX)).saturating_sub(self.busy.len())
+    }
+
     /// Runs a job on a thread of its own. False: there are too many already, and it was not begun.
-    pub(super) fn start(&self, job: impl FnOnce() + Send + 'static) -> bool {
-        // Only the watch's thread starts any, so nobody comes in between.
-        if self.busy.load(Ordering::Relaxed) >= HELPERS_MAX {
+    pub(super) fn start(&mut self, job: impl FnOnce(Place) + Send + 'static) -> bool {
+        if self.free() == 0 {
             return false;
         }
-        let place = Place::take(&self.busy);
-        let spawned = thread("volume-read").spawn(move || {
-            job();
-            drop(place);
-        });
+        let place = Place(Arc::new(()));
+        let busy = Busy { since: Instant::now(), place: Arc::downgrade(&place.0) };
+        let spawned = thread("volume-read").spawn(move || job(place));
+        self.busy.push(busy);
         spawned.is_ok()
-    }
-}
-
-/// Counts a thread for as long as it lives, and one that could not be made for no time.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(busy: &Arc<AtomicUsize>) -> Self {
-        busy.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(busy))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -112,20 +120,36 @@ mod tests {
         assert_eq!(beats("sda"), Beats::Unknown { why });
     }
 
-    #[test]
-    fn no_more_than_the_most() {
-        let helpers = Helpers::default();
+    /// Jobs that end when what is returned is dropped.
+    fn start(helpers: &mut Helpers, jobs: usize) -> std::sync::mpsc::Sender<()> {
         let (release, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(std::sync::Mutex::new(gate));
-        for _ in 0..HELPERS_MAX {
+        for _ in 0..jobs {
             let gate = Arc::clone(&gate);
-            assert!(helpers.start(move || drop(gate.lock().map(|gate| gate.recv()))));
+            assert!(helpers.start(move |_place| drop(gate.lock().map(|gate| gate.recv()))));
         }
-        assert!(!helpers.start(|| {}));
+        release
+    }
+
+    #[test]
+    fn no_more_than_the_most() {
+        let mut helpers = Helpers::new(Duration::from_secs(3_600));
+        let release = start(&mut helpers, HELPERS_MAX);
+        assert_eq!(helpers.free(), 0);
+        assert!(!helpers.start(drop));
         drop(release);
-        while helpers.busy.load(Ordering::Relaxed) > 0 {
+        while helpers.free() < HELPERS_MAX {
             std::thread::yield_now();
         }
-        assert!(helpers.start(|| {}));
+        assert!(helpers.start(drop));
+    }
+
+    #[test]
+    fn who_is_late_keeps_nobody_waiting() {
+        let mut helpers = Helpers::new(Duration::ZERO);
+        let _release = start(&mut helpers, LATE_MAX);
+        assert_eq!(helpers.free(), HELPERS_MAX);
+        let _release = start(&mut helpers, HELPERS_MAX);
+        assert!(!helpers.start(drop), "there are too many dead disks");
     }
 }

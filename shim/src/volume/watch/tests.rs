@@ -50,26 +50,27 @@ impl Machine {
     }
 
     fn watch(&self) -> (Watch, Receiver<Change>) {
-        self.watch_every(20, 60)
+        watch(self.settings())
     }
 
     fn watch_every(&self, list_ms: u64, reread_ms: u64) -> (Watch, Receiver<Change>) {
-        let settings = Settings {
+        watch(Settings { list_ms, reread_ms, ..self.settings() })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
             sys: self.path("sys"),
             dev: self.path("dev"),
             mountinfo: self.path("mountinfo"),
             clusters: self.path("clusters"),
             lockspaces: None,
-            list_ms,
-            reread_ms,
+            list_ms: 20,
+            reread_ms: 60,
             answer_ms: 300,
             storage_ms: 20,
             silent_ms: 100,
             beats_ms: 50,
-        };
-        let (sender, changes) = channel();
-        let watch = Watch::start(settings, move |change| drop(sender.send(change))).unwrap();
-        (watch, changes)
+        }
     }
 
     /// A disk that never answers: a pipe without a writer keeps whoever opens it.
@@ -78,6 +79,12 @@ impl Machine {
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
         path
     }
+}
+
+fn watch(settings: Settings) -> (Watch, Receiver<Change>) {
+    let (sender, changes) = channel();
+    let watch = Watch::start(settings, move |change| drop(sender.send(change))).unwrap();
+    (watch, changes)
 }
 
 fn next(changes: &Receiver<Change>) -> Change {
@@ -184,6 +191,49 @@ fn a_dead_disk_holds_up_nobody_for_longer_than_its_time() {
     };
     let (first, second) = (silent(next(&changes)), silent(next(&changes)));
     assert!(100 <= first && first < second, "{first}, {second}");
+}
+
+/// The manager must hear of all volumes before the kernel's cluster goes online.
+#[test]
+fn the_first_word_is_of_more_devices_than_can_be_read_at_once() {
+    let name = "the_first_word_is_of_more_devices_than_can_be_read_at_once";
+    let Some(image) = mkfs(name, &["-U", UUID]) else { return };
+    let machine = Machine::new();
+    let slow = machine.dead_disk();
+    (0..64).for_each(|minor| drop(machine.plug(&format!("sd{}", 100 + minor), minor, &slow)));
+    machine.plug("sd999", 99, &image.path);
+    let settings = Settings { answer_ms: 600_000, list_ms: 600_000, ..machine.settings() };
+    let (_watch, changes) = watch(settings);
+    assert!(changes.recv_timeout(Duration::from_millis(300)).is_err(), "not all were asked");
+    // Whoever waits for a writer has one.
+    let _writer = std::fs::File::options().read(true).write(true).open(&slow).unwrap();
+    assert_eq!(names(next(&changes)), ["sd999"]);
+}
+
+#[test]
+fn a_good_disk_behind_as_many_dead_ones_as_there_are_helpers_is_in_the_first_word() {
+    let name = "a_good_disk_behind_as_many_dead_ones_as_there_are_helpers_is_in_the_first_word";
+    let Some(image) = mkfs(name, &["-U", UUID]) else { return };
+    let machine = Machine::new();
+    let dead = machine.dead_disk();
+    (0..64).for_each(|minor| drop(machine.plug(&format!("sd{}", 100 + minor), minor, &dead)));
+    machine.plug("sd999", 99, &image.path);
+    let (_watch, changes) = machine.watch_every(600_000, 600_000);
+    assert_eq!(names(next(&changes)), ["sd999"]);
+}
+
+#[test]
+fn a_volume_that_comes_does_not_wait_for_a_dead_disk_that_comes_with_it() {
+    let name = "a_volume_that_comes_does_not_wait_for_a_dead_disk_that_comes_with_it";
+    let Some(image) = mkfs(name, &["-U", UUID]) else { return };
+    let machine = Machine::new();
+    let settings = Settings { answer_ms: 600_000, ..machine.settings() };
+    let (_watch, changes) = watch(settings);
+    assert_eq!(next(&changes), Change::Volumes(vec![]));
+    assert_eq!(next(&changes), Change::Mounts(vec![]));
+    machine.plug("sda", 0, &machine.dead_disk());
+    machine.plug("sdb", 16, &image.path);
+    assert_eq!(names(next(&changes)), ["sdb"]);
 }
 
 #[test]
