@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod bus;
+pub mod gatekeeper;
 pub mod look;
 pub mod nodetable;
 pub mod process;

@@ -88,6 +88,8 @@ impl Driver {
             }
         }
         self.manage.stopping();
+        // Whoever closes gates ends before whoever opens the last ones.
+        self.hands.volumes = None;
         if let Some(kernel) = &mut self.hands.kernel {
             kernel.stop();
         }

@@ -400,6 +400,18 @@ impl Volumes {
         ours.map(Volume::uuid).collect()
     }
 
+    /// Those that other nodes use and that were not seen here. One may be mounted before it was read, so its gate is
+    /// closed until it is judged. Nobody knows its stack, but the tools of others do not look at gates. One that is not
+    /// wanted is not guarded later either, and with a global heartbeat no region is named like a volume.
+    #[must_use]
+    pub fn unseen(&self, used_elsewhere: &BTreeSet<GroupId>) -> BTreeSet<GroupId> {
+        let is_local = self.cluster.as_ref().is_some_and(|cluster| cluster.mode == Mode::Local);
+        let has_gates = is_local && !self.policy.serves.is_user();
+        let is_unseen = |uuid: &&GroupId| self.volumes.get(uuid).is_none_or(Volume::is_absent);
+        let unseen = used_elsewhere.iter().filter(|_| has_gates).filter(is_unseen);
+        unseen.filter(|uuid| self.policy.which.wants(uuid)).copied().collect()
+    }
+
     fn world(&self) -> World<'_> {
         World {
             serves: self.policy.serves,

@@ -12,6 +12,7 @@ use o2bridge_shim::volume::lockspaces::Places;
 use o2bridge_shim::volume::{self, Change, Order, Watch};
 use slog::{Logger, error, info};
 
+use crate::adapter::gatekeeper::Gatekeeper;
 use crate::adapter::timers::now;
 use crate::config::{self, HeartbeatMode, StorageLoss, UserHeartbeatSection, VolumesWord};
 use crate::views::{Views, views};
@@ -32,6 +33,8 @@ pub struct VolumeDesk {
     gates: Option<Gates>,
     /// Whether the kernel had a cluster when we started, so that there is nothing to wait with.
     is_too_late: bool,
+    /// Closes the gates of volumes that only other nodes know.
+    gatekeeper: Option<Gatekeeper>,
     /// The volumes whose gates were closed.
     closed: BTreeSet<GroupId>,
     /// When a gate that a tool held is tried again.
@@ -63,6 +66,9 @@ impl VolumeDesk {
             },
             ..volume::Settings::default()
         };
+        let bell = Arc::clone(&waker);
+        let keep = |gates: Gates| Gatekeeper::start(gates, bell, log.clone());
+        let gatekeeper = gates.clone().map(keep).transpose()?;
         let watch = Watch::start(where_to_look, move |change| {
             // Without a receiver the loop has ended; a waker that cannot be set is set already.
             let _ = sender.send(change);
@@ -81,6 +87,7 @@ impl VolumeDesk {
             serves,
             is_too_late: gates.as_ref().is_some_and(Gates::is_too_late),
             gates,
+            gatekeeper,
             closed: BTreeSet::new(),
             retry_at: None,
             used_elsewhere: BTreeSet::new(),
@@ -99,6 +106,11 @@ impl VolumeDesk {
     /// Other nodes use these groups. One that is new may be a volume that was made there, and that we take for an
     /// empty disk: its gate has to be closed before anybody mounts it here.
     pub fn peers_use(&mut self, groups: BTreeSet<GroupId>) {
+        if groups == self.used_elsewhere {
+            return;
+        }
+        // Its gates are turned when we are.
+        self.retry_at = Some(Now(0));
         if !groups.is_subset(&self.used_elsewhere) {
             self.watch.order(Order::Reread);
         }
@@ -155,14 +167,19 @@ impl VolumeDesk {
         reset
     }
 
-    /// Closes the gates of volumes whose regions do not stand yet, and opens those of all others.
+    /// Closes the gates of volumes whose regions do not stand yet, and of those that only others know; opens those of all
+    /// others.
     fn turn_gates(&mut self, now: Now) {
-        let Some(gates) = &self.gates else { return };
+        self.retry_at = None;
+        let (Some(gates), Some(gatekeeper)) = (&self.gates, &mut self.gatekeeper) else { return };
+        let unseen = self.manager.unseen(&self.used_elsewhere);
+        gatekeeper.order(&unseen);
         // As long as nobody knows whose the volumes are, what is closed stays so: what an earlier daemon left over may
         // have gone just now.
         let Some(unready) = self.manager.unready() else { return };
         // Also one that was put back by an attach that failed after its volume went.
-        gates.open_others(&self.manager.to_keep_closed(), &self.manager.ours());
+        let to_keep_closed = self.manager.to_keep_closed().into_iter().chain(unseen).collect();
+        gates.open_others(&to_keep_closed, &self.manager.ours());
         self.closed.retain(|volume| unready.contains(volume));
         let to_close = self.manager.to_close();
         for &volume in &to_close {

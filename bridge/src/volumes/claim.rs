@@ -23,6 +23,17 @@ pub enum Which {
     Listed(BTreeSet<GroupId>),
 }
 
+impl Which {
+    /// Whether a volume is wanted that is as it should be.
+    pub(super) fn wants(&self, uuid: &GroupId) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::None => false,
+            Self::Listed(uuids) => uuids.contains(uuid),
+        }
+    }
+}
+
 /// What a volume is to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
@@ -115,12 +126,10 @@ pub(super) fn judge(
     cluster: Option<&Cluster>,
     volume: &Superblock,
 ) -> Claim {
-    let is_listed = match which {
-        Which::Auto => false,
-        Which::None => return Claim::Unwanted,
-        Which::Listed(uuids) if !uuids.contains(&volume.uuid) => return Claim::Unwanted,
-        Which::Listed(_) => true,
-    };
+    if !which.wants(&volume.uuid) {
+        return Claim::Unwanted;
+    }
+    let is_listed = matches!(which, Which::Listed(_));
     if volume.is_heartbeat_device {
         return Claim::HeartbeatDevice;
     }

@@ -336,6 +336,51 @@ fn unready_until_the_region_stands() {
     assert_eq!(unready(&bench), Some(false));
 }
 
+/// What peers use may appear here at any time.
+#[test]
+fn unseen_until_it_is_seen_or_used_nowhere() {
+    let used = BTreeSet::from([U, V]);
+    let mut bench = Bench::new(policy(OnLoss::Reset));
+    assert_eq!(bench.volumes.unseen(&used), [].into(), "nobody knows how we beat");
+    bench.set_cluster(Mode::Local);
+    assert_eq!(bench.volumes.unseen(&used), used);
+    assert_eq!(bench.volumes.unseen(&[].into()), [].into());
+    for stack in [named("o2cb", "lab", false), named("o2cb", "elsewhere", false), Stack::Classic] {
+        bench.present(&[present(U, 1, &stack)]);
+        assert_eq!(bench.volumes.unseen(&used), [V].into(), "judged: {stack:?}");
+    }
+    bench.present(&[]);
+    assert_eq!(bench.volumes.unseen(&used), used);
+
+    let mut bench = region();
+    bench.present(&[]);
+    assert_eq!(bench.volumes.unseen(&used), [V].into(), "its region is being left");
+    bench.answer(&Reply::Done);
+    assert_eq!(bench.volumes.unseen(&used), used);
+
+    let mut bench = mounted();
+    bench.present(&[]);
+    assert_eq!(bench.volumes.unseen(&used), [V].into(), "its region stands");
+}
+
+#[test]
+fn unseen_is_only_what_would_be_guarded_once_it_is_seen() {
+    let used = BTreeSet::from([U, V]);
+    let unseen = |policy: Policy, mode: Mode| {
+        let mut bench = Bench::new(policy);
+        bench.set_cluster(mode);
+        bench.volumes.unseen(&used)
+    };
+    let policy = || policy(OnLoss::Reset);
+    assert_eq!(unseen(policy(), Mode::Global), [].into());
+    assert_eq!(unseen(Policy { which: Which::None, ..policy() }, Mode::Local), [].into());
+    let which = Which::Listed([V].into());
+    assert_eq!(unseen(Policy { which, ..policy() }, Mode::Local), [V].into());
+    for serves in [Serves::UserAhead, Serves::UserSeen] {
+        assert_eq!(unseen(Policy { serves, ..policy() }, Mode::Local), [].into());
+    }
+}
+
 #[test]
 fn one_volume_on_two_devices_is_one_volume() {
     let mut bench = Bench::ready();

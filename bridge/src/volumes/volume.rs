@@ -448,6 +448,11 @@ impl Volume {
         self.region.is_leaving()
     }
 
+    /// Whether it is on no device, and the core has nothing of its region.
+    pub(super) fn is_absent(&self) -> bool {
+        self.present.is_empty() && self.is_left()
+    }
+
     /// Whether there is nothing left to know of it.
     pub(super) fn is_forgotten(&self) -> bool {
         let is_unused = self.region.is_idle() && self.mounts.is_empty() && self.tool.is_none();
