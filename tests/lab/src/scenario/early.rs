@@ -6,9 +6,10 @@ use super::bridge::{self, DISK, FENCED, GLOBAL};
 use super::ordinary::{cross_over, end};
 use super::seen;
 use super::stock::{self, MOUNT};
+use crate::agent::Output;
 use crate::ensure;
 use crate::error::Result;
-use crate::guest::Guest;
+use crate::guest::{Guest, Job};
 use crate::lab::{Lab, Plan};
 use crate::run::{Context, Scenario};
 
@@ -16,7 +17,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         name: "early",
         guests: 2,
-        text: "mounts before o2bridged starts, or in the midst of its stop, wait; none goes to the disk",
+        text: "mounts before o2bridged starts, of a new device, or in the midst of a stop wait; none goes to the disk",
         kernels: &[],
         run: early,
     },
@@ -46,6 +47,11 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(90);
 const ON_DISKS: &str =
     "cat /sys/kernel/config/cluster/lab/heartbeat/*/dev 2>/dev/null | grep -v ram0";
 
+/// A device that is not there until it is made.
+const MAKE_LATE: &str = "dmsetup create late --table '0 522240 linear /dev/vdb 2048'";
+const LATE_DISK: &str = "/dev/mapper/late";
+const LATE: &str = "/lab/late";
+
 fn early(context: &Context) -> Result<()> {
     let lab = bridge::boot(context, 2, "")?;
     let mut jobs = Vec::new();
@@ -69,10 +75,52 @@ fn early(context: &Context) -> Result<()> {
         lab.step(&format!("{} mounted, its region is in memory", guest.name()));
     }
     cross_over(&lab)?;
+    of_a_new_device(&lab)?;
     in_a_stop(&lab)?;
     lab.guests().try_for_each(bridge::all_alive)?;
     stock::umount(lab.guest(2))?;
     bridge::stop(lab.guest(2))
+}
+
+/// n2 uses a volume that n1 cannot see: a device of device mapper in the midst of a disk. On n1 that device is mounted
+/// by who made it, before anybody has read it: n1's daemon is held until the mount waits.
+fn of_a_new_device(lab: &Lab) -> Result<()> {
+    let (one, two) = (lab.guest(1), lab.guest(2));
+    lab.plug_disk("late", 256, &[1, 2])?;
+    for guest in [one, two] {
+        guest.wait_until("the new disk", SOON, "test -b /dev/vdb")?;
+        guest.ok(&format!("modprobe dm_mod && mkdir -p {LATE}"))?;
+    }
+    two.ok(MAKE_LATE)?;
+    bridge::make_volume(two, LATE_DISK, "")?;
+    let uuid = seen::uuid(two, LATE_DISK)?;
+    seen::wait_volume(two, &uuid, "state", "region")?;
+    two.ok_within(
+        &format!("mount -t ocfs2 {LATE_DISK} {LATE} && echo two >{LATE}/two"),
+        MOUNT_LIMIT,
+    )?;
+    let said = format!("grep 'not seen here' /lab/share/log/o2bridged.log | grep -q {uuid}");
+    one.wait_until("n1 has heard of the volume", SOON, &said)?;
+    one.ok("kill -STOP $(pidof o2bridged)")?;
+    let mount = one.spawn(&format!("{MAKE_LATE} && exec mount -t ocfs2 {LATE_DISK} {LATE}"))?;
+    until_it_waits(one, &mount)?;
+    lab.step("a mount of a device that n1's daemon has not seen waits");
+    one.ok("kill -CONT $(pidof o2bridged)")?;
+    let output = until_it_ends(one, &mount)?;
+    ensure!(output.exit == 0, "the mount of n1: exit {}, {}", output.exit, output.stderr);
+    beats_on_no_disk(one)?;
+    one.ok(&format!("[ $(cat {LATE}/two) = two ] && echo one >{LATE}/one"))?;
+    two.ok(&format!("[ $(cat {LATE}/one) = one ]"))?;
+    lab.step("n1 has mounted it, its region is in memory");
+    for guest in [one, two] {
+        guest.ok_within(&format!("umount {LATE}"), MOUNT_LIMIT)?;
+        // The daemon may be looking who beats on it.
+        guest.wait_until("the device goes", SOON, "dmsetup remove late")?;
+    }
+    let gone = format!("! test -d /sys/kernel/config/cluster/lab/heartbeat/{uuid}");
+    [one, two]
+        .iter()
+        .try_for_each(|guest| guest.wait_until("its region goes", SOON, &gone).map(drop))
 }
 
 /// n1's daemon is told to end while n2 has the volume mounted. A mount comes when n1's region is gone, and the kernel's
@@ -89,30 +137,41 @@ fn in_a_stop(lab: &Lab) -> Result<()> {
          kill -STOP $daemon; [ -d {cluster} ]"
     );
     one.ok(&format!("chrt -f 50 bash -c '{hold}'"))?;
-    let began = Instant::now();
     let mount = one.spawn(&format!("exec mount -t ocfs2 {DISK} {MOUNT}"))?;
-    // In semop or semtimedop, for the tools' mutex.
-    let waits = "grep -Eq '^(65|220) ' /proc/$(pidof mount.ocfs2)/syscall";
-    while one.run(waits, SOON)?.exit != 0 {
-        beats_on_no_disk(one)?;
-        ensure!(mount.ended().is_none(), "the mount has not waited: {:?}", mount.ended());
-        ensure!(began.elapsed() < Duration::from_secs(10), "the mount does not come");
-    }
+    until_it_waits(one, &mount)?;
     lab.step("the region of n1 is gone, its daemon is held, and a mount waits");
     one.ok("kill -CONT $(pidof o2bridged)")?;
-    let output = loop {
-        beats_on_no_disk(one)?;
-        if let Some(output) = mount.ended() {
-            break output;
-        }
-        ensure!(began.elapsed() < MOUNT_LIMIT, "the mount waits on");
-    };
+    let output = until_it_ends(one, &mount)?;
     ensure!(output.exit != 0, "n1 has mounted, beside n2");
     bridge::stopped(one)?;
     one.ok(&format!("! mountpoint -q {MOUNT}"))?;
     two.ok(&format!("echo on >{MOUNT}/on"))?;
     lab.step(&format!("the daemon has ended, and the mount failed: {}", output.stderr.trim()));
     Ok(())
+}
+
+/// The mount waits for the tools' mutex.
+fn until_it_waits(guest: &Guest, mount: &Job) -> Result<()> {
+    // In semop or semtimedop.
+    let waits = "grep -Eq '^(65|220) ' /proc/$(pidof mount.ocfs2)/syscall";
+    let began = Instant::now();
+    while guest.run(waits, SOON)?.exit != 0 {
+        beats_on_no_disk(guest)?;
+        ensure!(mount.ended().is_none(), "the mount has not waited: {:?}", mount.ended());
+        ensure!(began.elapsed() < Duration::from_secs(10), "the mount does not come");
+    }
+    Ok(())
+}
+
+fn until_it_ends(guest: &Guest, mount: &Job) -> Result<Output> {
+    let began = Instant::now();
+    loop {
+        beats_on_no_disk(guest)?;
+        if let Some(output) = mount.ended() {
+            return Ok(output);
+        }
+        ensure!(began.elapsed() < MOUNT_LIMIT, "the mount waits on");
+    }
 }
 
 fn beats_on_no_disk(guest: &Guest) -> Result<()> {
