@@ -5,7 +5,7 @@
 //! | guards nothing | goes to the core |
 //! | guards something | waits for a thread that takes away what can be taken |
 //! | guards nothing after that | goes to the core |
-//! | guards something after that | is refused: the daemon goes on as it was |
+//! | guards something after that | is refused: the daemon goes on, and serves again once the manager of volumes has waited for the stop |
 //!
 //! To end, and to fail, would be no way out: nobody starts a daemon again that was told to stop.
 
