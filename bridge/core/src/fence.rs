@@ -6,7 +6,7 @@
 //! | Needed  | Fenced | - | run → Running, once it may be | - | - | - | Fenced | - | - |
 //! | Running | Fenced | - | - | Fenced, or Needed if out of date | Pausing, turn+1 if used up | - | Fenced | Needed | its end proves nothing |
 //! | Pausing | Fenced | - | - | - | - | run → Running once it may be, or → Needed | Fenced | Needed | - |
-//! | Fenced  | - | Needed, if by the policy none | - | - | - | - | refused | Needed | Needed |
+//! | Fenced  | - | Needed, if by the policy none | - | - | - | - | refused, but for another's if by the policy none | Needed | Needed |
 //!
 //! A node that is seen in another boot, or says itself that it has ended all its buried uses, is lost no
 //! more; if it was not fenced before it said so, it did not die in them but left. `-`: cannot happen, or
@@ -184,16 +184,19 @@ impl Lost {
         if is_known { grace_ms.saturating_mul(TURN_GRACES) } else { grace_ms }
     }
 
-    /// Takes a proof; the first one stands. Says whether it was the first. Out of a ring in force (`in_force`)
-    /// it is one of this boot, but others may have let the node in again since.
+    /// Takes a proof; the first one stands, but another daemon's is better than that the policy asks for none. Says
+    /// whether it was taken. Out of a ring in force (`in_force`) it is one of this boot, but others may have let the node in again
+    /// since.
     pub(crate) fn prove(
         &mut self,
         node: NodeId,
         (proof, in_force): (Proof, bool),
         fx: &mut Effects<'_>,
     ) -> bool {
-        if self.is_fenced() {
-            return false;
+        match self.stage {
+            Stage::Needed | Stage::Running { .. } | Stage::Pausing { .. } => {}
+            Stage::Fenced(Proof::NotRequired) if proof == Proof::Testimony => {}
+            Stage::Fenced(_) => return false,
         }
         self.stage = Stage::Fenced(proof);
         self.complete |= in_force;

@@ -148,11 +148,14 @@ impl Core {
         }
     }
 
-    /// The groups that other nodes use.
+    /// The groups that other nodes use, or used when they were lost.
     #[must_use]
     pub fn used_elsewhere(&self) -> BTreeSet<GroupId> {
         let others = self.nodes.peers.iter().filter(|(node, _)| Some(**node) != self.nodes.me);
-        others.flat_map(|(_, peer)| peer.uses.keys().copied()).collect()
+        let others = others.flat_map(|(_, peer)| peer.uses.keys());
+        let lost = self.nodes.lost.values();
+        let lost = lost.flat_map(|lost| lost.uses.keys().chain(&lost.elsewhere));
+        others.chain(lost).copied().collect()
     }
 
     fn node_status(&self) -> Vec<NodeStatus> {

@@ -148,6 +148,21 @@ fn the_first_proof_stands() {
     }
 }
 
+#[test]
+fn anothers_proof_stands_instead_of_the_policy_none() {
+    let stage = Stage::Fenced(Proof::NotRequired);
+    for policy in POLICIES {
+        for proof in PROOFS {
+            let outcome = call(stage, policy, |lost, fx| lost.prove(NODE, (proof, true), fx));
+            let expected = match proof {
+                Proof::Testimony => (true, Stage::Fenced(proof), 0, vec![fenced(proof)]),
+                _ => (false, stage, 0, vec![]),
+            };
+            assert_eq!(outcome, expected);
+        }
+    }
+}
+
 /// Out of a ring in force a proof is one of that boot, and does not make what we know of the node complete;
 /// another daemon's does, if it is said in the ring that is.
 #[test]

@@ -431,3 +431,18 @@ fn the_fencing_of_another_boot_proves_nothing() {
     let down = Verb::NodeDown(node(2), inc(2));
     assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
 }
+
+/// What a lost node used counts as used by others: its journal is not replayed by whoever comes first.
+#[test]
+fn what_the_lost_used_is_used_elsewhere() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
+    let other = GroupId(77);
+    let hello = Hello { uses: [(G, inc(3)), (other, inc(4))].into(), ..hello_using(3, rig.seq) };
+    rig.run(hello_of(3, hello));
+    assert_eq!(rig.core.used_elsewhere(), [G, other].into());
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    assert_eq!((rig.node(3).1, rig.core.used_elsewhere()), ("waiting for ack", [G, other].into()));
+}

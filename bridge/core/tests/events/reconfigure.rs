@@ -98,3 +98,23 @@ fn from_none() {
         assert_eq!((rig.node(3).1, rig.state()), ("fenced", "ready"));
     }
 }
+
+/// Nodes are reloaded one after the other: what the first one has proven counts on those that come after it.
+#[test]
+fn from_none_after_another_node() {
+    for fencing in [Fencing::Ack, AGENT] {
+        let mut rig = Rig::ready(Fencing::None, &[1, 2, 3]);
+        for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+            rig.run(event);
+        }
+        let proof = vec![testimony(3, Fate::Fenced)];
+        let proven = Hello { testimony: proof.clone(), ..hello_using(2, rig.seq) };
+        let heard = rig.run(hello_of(2, proven.clone()));
+        assert!(heard.contains(&note(Note::Fenced(node(3), boot(3), fence::Proof::Testimony))));
+        let passed_on = say_hello(Hello { testimony: proof, ..hello_using(1, rig.seq) });
+        assert!(heard.contains(&passed_on), "{heard:?}");
+        expect_nothing(rig.handle(hello_of(2, proven)));
+        expect_nothing(rig.handle(to(fencing)));
+        assert_eq!((rig.node(3).1, rig.state()), ("fenced", "ready"));
+    }
+}
