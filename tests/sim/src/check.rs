@@ -10,7 +10,7 @@
 //! | buried alive | nobody is recovered who could still write |
 //! | told twice | a death is told to a kernel once |
 //! | view | a use that a kernel knew and knows no more never comes back, while its daemon lives |
-//! | violence | nobody is fenced, killed or reset who is here and was never missed |
+//! | violence | nobody is fenced, killed or reset who is here and was never missed, nor killed before a grace is over |
 //! | lost death | who died is not taken for one who left |
 //! | stranger | two nodes that write know each other |
 //! | lock | nobody gets a lock that a node died with before the journal of that node is replayed |
@@ -31,7 +31,7 @@ mod said;
 mod tests;
 mod violence;
 
-pub use violence::Presence;
+pub use violence::{Patience, Presence};
 
 use std::collections::BTreeMap;
 
@@ -104,8 +104,11 @@ impl World {
             self.violate("gate", || format!("n{node} buries itself"));
         }
         let use_ = self.volumes.get(&group).and_then(|it| it.find(dead, incarnation));
-        let runs = use_.is_some_and(|(owner, _)| self.runs(owner));
-        if self.is_safe() && runs {
+        let owner = use_.map(|(owner, _)| owner);
+        let runs = owner.is_some_and(|owner| self.runs(owner));
+        // Who has it attached, and was in every quorate ring, is buried by nobody, whatever is made sure of.
+        let is_missed = self.machines[&dead].parted || self.owner(dead, group) != owner;
+        if runs && (self.is_safe() || !is_missed) {
             self.violate("gate", || format!("n{node} buries n{dead}, which runs"));
         }
         let machine = self.machines.get_mut(&node);

@@ -10,7 +10,7 @@ use o2bridge_core::{
     OpId, Pid, RequestId, RingId, Saved, ServiceName, Tunables,
 };
 
-use crate::check::Presence;
+use crate::check::{Patience, Presence};
 use crate::doors::Door;
 use crate::kernel::Kernel;
 use crate::options::ShimKind;
@@ -67,6 +67,8 @@ pub struct Daemon {
     pub words: Words,
     /// When corosync last had a word of its own for it.
     pub echo_at: Option<Micros>,
+    /// How long it may have missed others.
+    pub patience: Patience,
     /// Whether it was asked to end, and will.
     pub stopping: bool,
     /// Whether it was asked once more.

@@ -1,10 +1,12 @@
 //! What no mutated core can show, because another checker would speak first.
 
+use o2bridge_core::proto::{self, Body, Hello};
 use o2bridge_core::{
-    Action, BootId, Event, Incarnation, NodeId, OpId, Peers, Reply, RequestId, SavedGroup,
-    SavedService, ServiceName, User, Users, Verb,
+    Action, BootId, Channel, Event, Incarnation, Locking, Member, NodeId, OpId, Peers, Pid, Reply,
+    RequestId, SavedGroup, SavedService, ServiceName, User, Users, Verb,
 };
 
+use crate::check::Patience;
 use crate::kernel::Region;
 use crate::machine::{Daemon, Power};
 use crate::options::{Options, Policy, ShimKind};
@@ -214,6 +216,69 @@ fn what_must_not_be_said_to_a_kernel() {
     }
 }
 
+/// Where nobody is fenced, who was cut off may be buried while it runs; who was always there may not.
+#[test]
+fn who_was_in_every_ring_is_buried_by_nobody() {
+    for (parted, attached, by) in
+        [(false, true, Some("gate")), (true, true, None), (false, false, None)]
+    {
+        let mut world = both_use_it();
+        world.options.policy = Policy::None;
+        world.machines.get_mut(&NodeId(1)).unwrap().saved =
+            one_is_gone().machines[&NodeId(1)].saved.clone();
+        let machine = world.machines.get_mut(&NodeId(2)).unwrap();
+        machine.parted = parted;
+        if !attached {
+            machine.kernel.regions.clear();
+        }
+        world.check_said(NodeId(1), volume(0), &Verb::NodeDown(NodeId(2), Incarnation(7)));
+        assert_eq!(world.violation.map(|it| it.checker), by, "{parted} {attached}");
+    }
+}
+
+/// A grace is counted in one quorate ring, and from the last word of that ring.
+#[test]
+fn who_is_killed_before_the_grace_is_over() {
+    let bytes = |ring| {
+        let hello = Hello { ring: Some(ring), ..hello() };
+        proto::encode(proto::SPEAKS.0, false, &Body::Hello(hello))
+    };
+    let grace_ms = idle().machines[&NodeId(1)].tunables.grace_ms;
+    for (quorate, said_at, killed_at, by) in [
+        (true, None, grace_ms, None),
+        (true, None, grace_ms - 1, Some("violence")),
+        (true, Some(700), grace_ms + 700, None),
+        (true, Some(700), grace_ms + 699, Some("violence")),
+        (false, None, grace_ms, Some("violence")),
+    ] {
+        let mut world = idle();
+        world.machines.get_mut(&NodeId(2)).unwrap().daemon = None;
+        let began = world.now;
+        let (node, daemon) = (NodeId(1), first(&mut world));
+        daemon.patience = Patience::of(grace_ms);
+        let ring = daemon.quorum.as_ref().unwrap().1;
+        daemon.quorum.as_mut().unwrap().0 = quorate;
+        daemon.look(node, &Event::Stalled, began);
+        if let Some(said_at) = said_at {
+            let from = Member { node: NodeId(2), pid: Pid(1) };
+            let said = Event::Message { channel: Channel::Control, from, bytes: bytes(ring) };
+            daemon.look(node, &said, began.plus_ms(said_at));
+        }
+        world.now = began.plus_ms(killed_at);
+        world.check_kill(node, NodeId(2));
+        assert_eq!(world.violation.map(|it| it.checker), by, "{said_at:?} {killed_at}");
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long() {
+    for (length, by) in [(288, None), (289, Some("growth"))] {
+        let mut world = idle();
+        world.check_length(NodeId(1), length);
+        assert_eq!(world.violation.map(|it| it.checker), by);
+    }
+}
+
 /// Nor while a daemon that is here has not seen the ring.
 #[test]
 fn what_is_said_before_all_have_seen_the_ring() {
@@ -266,6 +331,19 @@ fn answers_that_are_none() {
         world.check_left(NodeId(1), volume(0), &service);
         let text = world.violation.map(|it| it.text).unwrap_or_default();
         assert!(text.contains("is said to be left, and is not"), "{text}");
+    }
+}
+
+/// What a daemon says that uses nothing.
+fn hello() -> Hello {
+    Hello {
+        boot: BootId(2),
+        memory_from: Incarnation(1),
+        witness: true,
+        ring: None,
+        uses: [].into(),
+        locking: Locking::default(),
+        testimony: vec![],
     }
 }
 

@@ -1,7 +1,10 @@
 //! What must hold when a daemon wants a node to end: whoever is ended is off, and everything that is said of it
 //! comes true by that.
 
-use o2bridge_core::{Channel, NodeId, RingId};
+use std::collections::BTreeMap;
+
+use o2bridge_core::proto::{self, Body};
+use o2bridge_core::{Channel, Event, Member, NodeId, RingId};
 
 use crate::machine::{Daemon, Machine, Power};
 use crate::time::Micros;
@@ -36,6 +39,66 @@ impl Presence {
     /// It stands still, and nobody looks until it goes on.
     pub(crate) const fn stop(&mut self) {
         self.since = None;
+    }
+}
+
+/// Since when a daemon may have counted how long others are silent.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// The shortest grace that it was configured with.
+    grace_ms: u64,
+    /// The quorate ring that it decides in, and since when.
+    ring: Option<(RingId, Micros)>,
+    /// When each node was last heard to have seen that ring.
+    heard: BTreeMap<NodeId, Micros>,
+}
+
+impl Patience {
+    /// Of a daemon that has just started.
+    #[must_use]
+    pub const fn of(grace_ms: u64) -> Self {
+        Self { grace_ms, ring: None, heard: BTreeMap::new() }
+    }
+
+    /// It was told something, and decides in this ring since.
+    fn look(&mut self, event: &Event, ring: Option<RingId>, now: Micros) {
+        if self.ring.map(|(id, _)| id) != ring {
+            self.ring = ring.map(|id| (id, now));
+            self.heard.clear();
+        }
+        match event {
+            Event::Reconfigure(tunables) => self.grace_ms = self.grace_ms.min(tunables.grace_ms),
+            Event::Message { channel: Channel::Control, from, bytes } => {
+                let Ok((_, Body::Hello(hello))) = proto::decode(bytes) else { return };
+                if ring.is_some() && hello.ring == ring {
+                    self.heard.insert(from.node, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Since when it can have missed a node's daemon.
+    fn since(&self, node: NodeId) -> Option<Micros> {
+        let (_, at) = self.ring?;
+        Some(self.heard.get(&node).map_or(at, |heard| at.max(*heard)))
+    }
+}
+
+impl Daemon {
+    /// The quorate ring that the quorum service told it of, and the control group too, unless it is the one that it
+    /// came in.
+    fn decides_in(&self, node: NodeId) -> Option<RingId> {
+        let is_us = |member: &Member| member.node == node && member.pid == self.pid;
+        let (_, ring, _) = self.quorum.as_ref().filter(|(quorate, ..)| *quorate)?;
+        let is_seen = self.totems.get(&Channel::Control).is_none_or(|seen| seen == ring);
+        Some(*ring).filter(|_| is_seen && self.control.iter().any(is_us))
+    }
+
+    /// It was told something.
+    pub(crate) fn look(&mut self, node: NodeId, event: &Event, now: Micros) {
+        let ring = self.decides_in(node);
+        self.patience.look(event, ring, now);
     }
 }
 
@@ -87,8 +150,9 @@ impl World {
         }
     }
 
-    /// Nobody is killed whose daemon was there for a whole grace, unless corosync takes our words and not its. Where
-    /// somebody chooses what comes next, anybody may sleep over that.
+    /// Nobody is killed before a whole grace of one quorate ring in which it said nothing, nor if its daemon was there
+    /// all the time, unless corosync takes our words and not its. Where somebody chooses what comes next, anybody may
+    /// sleep over that.
     pub(crate) fn check_kill(&mut self, node: NodeId, victim: NodeId) {
         self.look_after(victim);
         let (machine, it) = (&self.machines[&node], &self.machines[&victim]);
@@ -99,21 +163,23 @@ impl World {
         let is_excused = is_echoed && self.corosync.keeps_words_of(victim) || self.dice.is_still();
         if is_well && it.foreign == machine.foreign && !is_excused {
             self.violate("violence", || format!("n{node} kills n{victim}, which is well"));
+            return;
+        }
+        let patience = machine.daemon.as_ref().map(|daemon| &daemon.patience);
+        let Some(patience) = patience.filter(|_| !self.dice.is_still()) else { return };
+        let waited_ms = patience.since(victim).map(|at| self.now.ms_since(at));
+        if waited_ms.is_none_or(|waited_ms| waited_ms < patience.grace_ms) {
+            self.violate("violence", || {
+                format!("n{node} kills n{victim}, and has missed it for {waited_ms:?} ms")
+            });
         }
     }
 
     /// Nobody resets itself who is quorate with the others, and was in every ring while it used something.
     pub(crate) fn check_fence_self(&mut self, node: NodeId) {
         let machine = &self.machines[&node];
-        let decides = |it: &&Daemon| {
-            let is_in = it.control.iter().any(|member| member.node == node && member.pid == it.pid);
-            let control = it.totems.get(&Channel::Control);
-            let decides = |(quorate, ring, _): &(bool, RingId, Vec<NodeId>)| {
-                *quorate && control.is_none_or(|seen| seen == ring)
-            };
-            is_in && it.quorum.as_ref().is_some_and(decides)
-        };
-        if machine.daemon.as_ref().is_some_and(|it| decides(&it)) && !machine.parted {
+        let decides = machine.daemon.as_ref().is_some_and(|it| it.decides_in(node).is_some());
+        if decides && !machine.parted {
             self.violate("violence", || format!("n{node} resets itself, and nobody buried it"));
         }
     }

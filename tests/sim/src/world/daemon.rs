@@ -13,6 +13,8 @@ pub(super) const PUMP_US: u64 = 5_000;
 /// What its nodes may say in a run, each on an average: 16 messages are usual, and 300 are seen once in 60000 runs,
 /// when rings start over again and again. No answer may beget another for ever.
 const MESSAGES_EACH_MAX: u64 = 1_000;
+/// How long a message may be, in bytes: its head, a node's, and a use's.
+const MESSAGE_BYTES: [usize; 3] = [64, 32, 24];
 /// The effects that a daemon may have begun and not ended, for each node and each volume: 2 are never seen, but a fence
 /// agent that nobody waits for any more goes on.
 const EFFECTS_EACH_MAX: usize = 3;
@@ -69,6 +71,7 @@ impl World {
             }
             _ => {}
         }
+        daemon.look(node, &event, now);
         // A timer's old setting is an event in no table.
         let is_watched = self.coverage.wants() && !stale;
         let before = is_watched.then(|| daemon.core.snapshot());
@@ -120,6 +123,16 @@ impl World {
         let effects = daemon.map_or(0, |daemon| daemon.effects.len());
         if effects > EFFECTS_EACH_MAX * (self.machines.len() + self.volumes.len()) {
             self.violate("growth", || format!("n{node} has begun {effects} effects"));
+        }
+    }
+
+    /// A message names each node once for what it was lost in and once for what it misses it in, and with it each volume
+    /// once.
+    pub(crate) fn check_length(&mut self, node: NodeId, length: usize) {
+        let [head, each_node, each_use] = MESSAGE_BYTES;
+        let most = head + 2 * self.machines.len() * (each_node + self.volumes.len() * each_use);
+        if length > most {
+            self.violate("growth", || format!("n{node} says {length} bytes at once"));
         }
     }
 
@@ -219,6 +232,7 @@ impl World {
         match action {
             Action::Mcast { channel, bytes } => {
                 self.counts.messages += 1;
+                self.check_length(node, bytes.len());
                 let most = MESSAGES_EACH_MAX * u64::from(self.options.nodes);
                 if self.counts.messages > most {
                     self.violate("growth", || format!("{most} messages, and n{node} says more"));

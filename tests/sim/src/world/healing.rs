@@ -78,11 +78,19 @@ impl World {
     /// Who has not mounted what, and would be let in by any cluster that works.
     fn must_be_served(&self) -> Vec<(NodeId, GroupId)> {
         let is_one_kind = |it: &World| it.machines.values().all(|it| !it.foreign);
-        if !self.is_safe() || !is_one_kind(self) || self.options.mixed {
+        if !self.is_safe() || !is_one_kind(self) {
             return Vec::new();
         }
         let is_quorate = |node: &NodeId| self.corosync.ring(*node).is_some_and(|(.., it)| it);
-        let here = self.machines.values().filter(|it| !it.given_up && is_quorate(&it.id));
+        // Whose kernel cannot run what the others do.
+        let running =
+            |it: &Machine| [it.kernel.locking, it.daemon.as_ref().and_then(|it| it.locking)];
+        let running: Vec<_> = self.machines.values().flat_map(running).flatten().collect();
+        let is_too_old = |it: &Machine| {
+            it.locking.is_some_and(|highest| running.iter().any(|other| !highest.knows(*other)))
+        };
+        let is_here = |it: &&Machine| !it.given_up && is_quorate(&it.id) && !is_too_old(it);
+        let here = self.machines.values().filter(is_here);
         let groups = |it: &Machine| {
             let missing: Vec<GroupId> = self
                 .volumes

@@ -3,6 +3,7 @@
 use o2bridge_core::{BootId, Config, Core, Event, Incarnation, Locking, NodeId, Verb};
 
 use super::{Job, World};
+use crate::check::Patience;
 use crate::machine::{Daemon, Power, Words};
 use crate::options::{Policy, ShimKind};
 use crate::volume::Fate;
@@ -186,6 +187,7 @@ impl World {
             given_up: Default::default(),
             words,
             echo_at: None,
+            patience: Patience::of(machine.tunables.grace_ms),
             outbox: Default::default(),
             stopping: false,
             hurried: false,
