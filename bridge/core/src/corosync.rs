@@ -11,7 +11,7 @@ use crate::node::{Quorum, Ring};
 use crate::proto::{self, Body, Envelope, Hello};
 use crate::saved::User;
 use crate::timer::Timer;
-use crate::types::{Channel, Member, NodeId, Reason, RingId};
+use crate::types::{BootId, Channel, Member, NodeId, Reason, RingId};
 
 /// One entry of a joined or left list.
 type Change = (Member, Reason);
@@ -169,7 +169,7 @@ impl Core {
                 }
                 Scope::Group(id)
             }
-            (Channel::Group(_), Body::Hello(_) | Body::Refuse(_) | Body::Foreign) => {
+            (Channel::Group(_), Body::Hello(_) | Body::Refuse(_) | Body::Foreign(_)) => {
                 self.drop_garbage(channel, from, out)
             }
         }
@@ -218,7 +218,7 @@ impl Core {
                 Scope::All
             }
             Body::Refuse(_) => Scope::Nothing,
-            Body::Foreign => self.handle_foreign(from, envelope, out),
+            Body::Foreign(boot) => self.handle_foreign(from, (envelope, boot), out),
             Body::State(_) => self.drop_garbage(Channel::Control, from, out),
         }
     }
@@ -266,12 +266,18 @@ impl Core {
     pub(crate) fn handle_foreign(
         &mut self,
         from: Member,
-        envelope: Envelope,
+        (envelope, boot): (Envelope, Option<BootId>),
         out: &mut Actions,
     ) -> Scope {
         let in_use = !self.groups.is_empty();
         let version = self.nodes.protocol();
         let (mut fx, parts) = self.effects(out);
+        if let Some(boot) = boot.filter(|_| Some(from.node) != parts.nodes.me) {
+            parts.nodes.meet_foreign_boot(from.node, boot, &mut fx);
+            for group in parts.groups.values_mut() {
+                group.handle_death(from.node, |user| user.boot != boot, true, &mut fx);
+            }
+        }
         let is_news = parts.nodes.handle_foreign(from, envelope, &mut fx);
         if in_use && is_news {
             let bytes = proto::encode(version, true, &Body::Refuse(from.node));

@@ -1,10 +1,11 @@
 //! Daemons of versions that we do not speak: whoever uses something first keeps it, and the other is refused.
+//! What they use is not known, only in which boot they are: what their node used in another one died.
 
 use crate::action::Note;
 use crate::effects::Effects;
 use crate::node::{Daemon, Nodes, Peer};
 use crate::proto::{self, Envelope};
-use crate::types::{Member, NodeId};
+use crate::types::{BootId, Member, NodeId};
 
 impl Nodes {
     /// A daemon whose version we do not speak. Says whether that is news.
@@ -31,6 +32,24 @@ impl Nodes {
             self.doubts = true;
         }
         is_news
+    }
+
+    /// The node is in this boot.
+    pub(crate) fn meet_foreign_boot(&mut self, node: NodeId, boot: BootId, fx: &mut Effects<'_>) {
+        self.meet_other_boot(node, boot, fx);
+        let ring = self.ring.as_ref().map(|ring| ring.id);
+        let peer = self.peers.entry(node).or_insert(Peer::UNKNOWN);
+        if peer.boot != Some(boot) {
+            let Peer { daemon, foreign_use, .. } = *peer;
+            *peer = Peer { daemon, foreign_use, boot: Some(boot), ..Peer::UNKNOWN };
+        }
+        peer.heard_in = ring;
+    }
+
+    /// Whether a daemon whose version we do not speak said in this ring in which boot its node is.
+    pub(crate) fn is_foreign(&self, node: NodeId) -> bool {
+        let daemon = self.peers.get(&node).map(|peer| peer.daemon);
+        matches!(daemon, Some(Daemon::Incompatible(..))) && self.has_spoken(node)
     }
 
     /// A node whose daemon, of a version that we do not speak, uses something.

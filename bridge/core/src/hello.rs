@@ -256,7 +256,7 @@ impl Nodes {
         }
         let peer = self.peers.get(&node);
         let known = peer.and_then(|peer| peer.boot);
-        let is_speaking = self.speaker(node).is_some();
+        let is_speaking = self.speaker(node).is_some() || self.is_foreign(node);
         let is_lost = self.lost.contains_key(&node);
         // Nor is an old word taken for one about a node that is here without its daemon and was heard, or is known to
         // who knows all users, unless it was so before.

@@ -14,8 +14,8 @@
 //! Refuse    node u32
 //! ```
 //! Integers are little-endian. The body of a Hello is frozen too, or daemons whose versions overlap
-//! only in part could not be introduced; a State is written in the highest version that all daemons
-//! of the ring speak.
+//! only in part could not be introduced, and a node that comes back with a version that nobody here speaks would not be
+//! known to be in another boot; a State is written in the highest version that all daemons of the ring speak.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -64,8 +64,8 @@ pub enum Body {
     State(State),
     /// In the control group: this node's daemon speaks a version that we cannot work with.
     Refuse(NodeId),
-    /// The sender speaks no version that we speak; only the envelope counts.
-    Foreign,
+    /// The sender speaks no version that we speak: only the envelope counts, and of a Hello the sender's boot.
+    Foreign(Option<BootId>),
 }
 
 /// A daemon's statement about its node.
@@ -156,7 +156,7 @@ pub fn encode(version: u16, in_use: bool, body: &Body) -> Vec<u8> {
     out.push(match body {
         Body::Hello(_) => KIND_HELLO,
         Body::State(_) => KIND_STATE,
-        Body::Refuse(_) | Body::Foreign => KIND_REFUSE,
+        Body::Refuse(_) | Body::Foreign(_) => KIND_REFUSE,
     });
     out.extend_from_slice(&SPEAKS.0.to_le_bytes());
     out.extend_from_slice(&SPEAKS.1.to_le_bytes());
@@ -166,7 +166,7 @@ pub fn encode(version: u16, in_use: bool, body: &Body) -> Vec<u8> {
         Body::Hello(hello) => put_hello(&mut out, hello),
         Body::State(state) => put_state(&mut out, state),
         Body::Refuse(node) => out.extend_from_slice(&node.0.to_le_bytes()),
-        Body::Foreign => {}
+        Body::Foreign(_) => {}
     }
     out
 }
@@ -240,11 +240,17 @@ pub fn decode(bytes: &[u8]) -> Result<(Envelope, Body), Garbage> {
     let in_use = input.flag()?;
     let version = input.u16()?;
     let envelope = Envelope { speaks, in_use };
-    // A Hello has one body in all versions: who cannot read it yet must still be introduced.
+    // A Hello has one body in all versions: who cannot read what comes after it must still be introduced.
     let readable = kind == KIND_HELLO || (SPEAKS.0..=SPEAKS.1).contains(&version);
     if common_version(SPEAKS, speaks).is_none() || !readable {
-        let body =
-            if kind == KIND_REFUSE { input.node().map(Body::Refuse)? } else { Body::Foreign };
+        let body = match kind {
+            KIND_REFUSE => Body::Refuse(input.node()?),
+            KIND_HELLO => {
+                let hello = input.hello().ok().filter(|_| input.rest.is_empty());
+                Body::Foreign(hello.map(|hello| hello.boot))
+            }
+            _ => Body::Foreign(None),
+        };
         return Ok((envelope, body));
     }
     let body = match kind {

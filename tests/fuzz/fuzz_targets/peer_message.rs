@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         Body::State(state) => assert!(state.told.len() <= NODES_MAX),
         // A daemon of any version can say that it will not work with us.
         Body::Refuse(_) => {}
-        Body::Foreign => return,
+        Body::Foreign(_) => return,
     }
     let written = encode(SPEAKS.1, envelope.in_use, &body);
     let (ours, again) = decode(&written).expect("what was read can be written");

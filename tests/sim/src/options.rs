@@ -99,6 +99,8 @@ pub struct Options {
     pub lasting: u32,
     /// Nodes whose daemon speaks a protocol of its own.
     pub foreign: u32,
+    /// Whether a node may come back with a daemon that speaks the other one.
+    pub upgrades: bool,
     /// Whether a node resets itself whose daemon and keeper are both gone. Else its kernel acts on the silence.
     pub watchdog: bool,
     /// Whether nodes are configured differently.
@@ -129,6 +131,7 @@ impl Options {
             restarts: true,
             lasting: 0,
             foreign: 0,
+            upgrades: false,
             watchdog: true,
             mixed: false,
             votes: Votes::Most,
@@ -162,7 +165,7 @@ impl Options {
         };
         let grace_ms = dice.between(2_000, 8_000);
         let faults = faults(dice);
-        Self {
+        let mut options = Self {
             seed,
             nodes,
             groups: 1 + below(dice, 3),
@@ -178,11 +181,14 @@ impl Options {
             restarts: !dice.one_in(4),
             lasting: if dice.one_in(3) { below(dice, nodes.div_ceil(2)) } else { 0 },
             foreign: if dice.one_in(24) { 1 } else { 0 },
+            upgrades: false,
             watchdog: true,
             mixed: dice.one_in(6),
             votes: votes(dice, nodes),
             faults,
-        }
+        };
+        options.upgrades = options.foreign > 0 && dice.one_in(2);
+        options
     }
 
     /// The policy of one node's core. Where nodes differ, some have agents, and some an administrator.

@@ -90,6 +90,7 @@ impl Scenario {
             "restarts" => options.restarts = number::<u8>(rest)? != 0,
             "lasting" => options.lasting = number(rest)?,
             "foreign" => options.foreign = number(rest)?,
+            "upgrades" => options.upgrades = number::<u8>(rest)? != 0,
             "watchdog" => options.watchdog = number::<u8>(rest)? != 0,
             "votes" => options.votes = named(VOTES, rest)?,
             "mixed" => options.mixed = number::<u8>(rest)? != 0,
@@ -137,7 +138,8 @@ impl fmt::Display for Scenario {
         writeln!(f, "inquorate_reset_ms {}", it.inquorate_reset_ms)?;
         writeln!(f, "detect_ms {}\nlag_us {}", it.detect_ms, it.lag_us)?;
         writeln!(f, "restarts {}\nlasting {}", flag(it.restarts), it.lasting)?;
-        writeln!(f, "foreign {}\nmixed {}", it.foreign, flag(it.mixed))?;
+        writeln!(f, "foreign {}\nupgrades {}", it.foreign, flag(it.upgrades))?;
+        writeln!(f, "mixed {}", flag(it.mixed))?;
         writeln!(f, "watchdog {}\nvotes {}", flag(it.watchdog), word(VOTES, &it.votes))?;
         writeln!(f, "lies {}\nflaky_joins {}", flag(it.faults.lies), flag(it.faults.corosync))?;
         writeln!(f, "flaky_mounts {}", flag(it.faults.tools))?;

@@ -191,8 +191,27 @@ fn a_foreign_version_is_not_garbage() {
     let whatever: [&[u8]; 3] = [&[], &[1, 2, 3], &[255; 300]];
     for kind in [KIND_HELLO, KIND_STATE, 4, 255] {
         for body in whatever {
-            assert_eq!(decode(&foreign(kind, body)), Ok((FOREIGN, Body::Foreign)), "kind {kind}");
+            assert_eq!(
+                decode(&foreign(kind, body)),
+                Ok((FOREIGN, Body::Foreign(None))),
+                "kind {kind}"
+            );
         }
+    }
+}
+
+/// Of a Hello the boot is understood across versions, if it is one to its last byte.
+#[test]
+fn a_foreign_hello_names_its_boot() {
+    let ours = encode(1, true, &Body::Hello(hello()));
+    let body = &ours[foreign(KIND_HELLO, &[]).len()..];
+    for (kind, body, boot) in [
+        (KIND_HELLO, body.to_vec(), Some(hello().boot)),
+        (KIND_HELLO, [body, &[0]].concat(), None),
+        (KIND_HELLO, body[..body.len() - 1].to_vec(), None),
+        (KIND_STATE, body.to_vec(), None),
+    ] {
+        assert_eq!(decode(&foreign(kind, &body)), Ok((FOREIGN, Body::Foreign(boot))));
     }
 }
 
@@ -213,7 +232,7 @@ fn a_later_body_is_foreign() {
         bytes[7..9].copy_from_slice(&9_u16.to_le_bytes());
         bytes[10..12].copy_from_slice(&u16::to_le_bytes(version));
         let envelope = Envelope { speaks: (1, 9), in_use: true };
-        assert_eq!(decode(&bytes), Ok((envelope, Body::Foreign)));
+        assert_eq!(decode(&bytes), Ok((envelope, Body::Foreign(None))));
     }
 }
 
@@ -273,7 +292,9 @@ fn damaged_messages_never_panic() {
             bytes[index] = noise.byte();
         }
         match decode(&bytes) {
-            Ok((envelope, body)) if envelope.speaks == SPEAKS && body != Body::Foreign => {
+            Ok((envelope, body))
+                if envelope.speaks == SPEAKS && !matches!(body, Body::Foreign(_)) =>
+            {
                 assert_eq!(decode(&encode(1, envelope.in_use, &body)), Ok((envelope, body)));
                 same += 1;
             }

@@ -269,3 +269,22 @@ fn a_node_that_was_fenced_comes_back_foreign_and_is_lost_again() {
     rig.run(Event::FenceAck { request: RequestId(8), client: ClientId(9), node: node(3) });
     assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("fenced", true));
 }
+
+/// A user is reset so fast that no quorate ring goes on without it, and comes back with a daemon that we do not
+/// understand: it died all the same.
+#[test]
+fn a_user_comes_back_foreign() {
+    for (number, downs) in [(2, 0), (9, 1)] {
+        let mut rig = Rig::ready(AGENT, &[1, 2]);
+        rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
+        rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
+        let mut bytes = foreign_bytes(1);
+        let hello = Body::Hello(Hello { boot: boot(number), ..hello(2, 1) });
+        bytes.extend_from_slice(&proto::encode(1, false, &hello)[bytes.len()..]);
+        let actions = rig.run(said(Channel::Control, 2, bytes));
+        let down = Verb::NodeDown(node(2), inc(2));
+        let is_down = |it: &&Action| matches!(it, Action::Verb { verb, .. } if *verb == down);
+        assert_eq!(actions.iter().filter(is_down).count(), downs, "{actions:?}");
+        assert_eq!((rig.state(), rig.node(2).0), ("ready", "incompatible"));
+    }
+}

@@ -13,7 +13,8 @@ use crate::time::Micros;
 /// How long the cluster may take to come to rest, in graces and on top of that; and how long it must
 /// then be silent.
 const GRACES: u64 = 6;
-/// How many graces more, if a daemon hangs for good while it fences somebody: so long the others leave it to that.
+/// How many graces more, if a daemon hangs for good while it fences somebody: so long the others leave it to that. And
+/// to one that waits in vain to know all users, because of somebody whom it understands no more.
 const TURN_GRACES: u64 = 20;
 const REST_MS: u64 = 50_000;
 /// How long a mount takes that nothing holds up, and how long one may take beside a grace.
@@ -36,7 +37,8 @@ impl World {
         self.fences = Mood::Good;
         self.options.restarts = true;
         let grace_ms = self.machines.values().map(|it| it.tunables.grace_ms).max().unwrap_or(0);
-        let graces = GRACES + if self.is_fencing_held_up() { TURN_GRACES } else { 0 };
+        let is_held_up = self.is_fencing_held_up() || self.options.upgrades;
+        let graces = GRACES + if is_held_up { TURN_GRACES } else { 0 };
         let end = self.now.plus_ms(grace_ms * graces + REST_MS);
         self.heal_until(end)?;
         self.at_rest = Some(self.counts);

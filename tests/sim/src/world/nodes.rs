@@ -19,10 +19,12 @@ impl World {
     /// A machine is switched on.
     pub(super) fn boot(&mut self, node: NodeId) {
         let now = self.now;
+        let is_other = self.options.upgrades && !self.healed && self.dice.one_in(2);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         if machine.power != Power::Off || (self.healed && machine.given_up) {
             return;
         }
+        machine.foreign ^= is_other;
         machine.power = Power::On;
         machine.boot += 1;
         let boot = machine.boot;
