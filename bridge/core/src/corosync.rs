@@ -278,7 +278,7 @@ impl Core {
                 group.handle_death(from.node, |user| user.boot != boot, true, &mut fx);
             }
         }
-        let is_news = parts.nodes.handle_foreign(from, envelope, &mut fx);
+        let is_news = parts.nodes.handle_foreign(from, (envelope, boot), &mut fx);
         if in_use && is_news {
             let bytes = proto::encode(version, true, &Body::Refuse(from.node));
             fx.push(Action::Mcast { channel: Channel::Control, bytes });

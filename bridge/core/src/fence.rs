@@ -185,8 +185,8 @@ impl Lost {
     }
 
     /// Takes a proof; the first one stands, but another daemon's is better than that the policy asks for none. Says
-    /// whether it was taken. Out of a ring in force (`in_force`) it is one of this boot, but others may have let the node in again
-    /// since.
+    /// whether it was taken. Out of a ring in force (`in_force`) it is one of this boot, but others may have let the
+    /// node in again since.
     pub(crate) fn prove(
         &mut self,
         node: NodeId,

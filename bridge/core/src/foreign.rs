@@ -12,14 +12,22 @@ impl Nodes {
     pub(crate) fn handle_foreign(
         &mut self,
         from: Member,
-        envelope: Envelope,
+        (envelope, boot): (Envelope, Option<BootId>),
         fx: &mut Effects<'_>,
     ) -> bool {
         if !envelope.in_use {
             self.refused_by.remove(&from.node);
         }
         let peer = self.peers.entry(from.node).or_insert(Peer::UNKNOWN);
-        let known = Daemon::Incompatible(from.pid, envelope);
+        let boot = boot.or(match peer.daemon {
+            Daemon::Incompatible(pid, _, boot) if pid == from.pid => boot,
+            Daemon::Incompatible(..)
+            | Daemon::Absent
+            | Daemon::Silent
+            | Daemon::Speaking(_)
+            | Daemon::Ignored => None,
+        });
+        let known = Daemon::Incompatible(from.pid, envelope, boot);
         let is_news = peer.daemon != known;
         if is_news {
             peer.daemon = known;
@@ -37,19 +45,18 @@ impl Nodes {
     /// The node is in this boot.
     pub(crate) fn meet_foreign_boot(&mut self, node: NodeId, boot: BootId, fx: &mut Effects<'_>) {
         self.meet_other_boot(node, boot, fx);
-        let ring = self.ring.as_ref().map(|ring| ring.id);
         let peer = self.peers.entry(node).or_insert(Peer::UNKNOWN);
         if peer.boot != Some(boot) {
             let Peer { daemon, foreign_use, .. } = *peer;
             *peer = Peer { daemon, foreign_use, boot: Some(boot), ..Peer::UNKNOWN };
         }
-        peer.heard_in = ring;
     }
 
-    /// Whether a daemon whose version we do not speak said in this ring in which boot its node is.
-    pub(crate) fn is_foreign(&self, node: NodeId) -> bool {
-        let daemon = self.peers.get(&node).map(|peer| peer.daemon);
-        matches!(daemon, Some(Daemon::Incompatible(..))) && self.has_spoken(node)
+    /// Whether the node's daemon is of a version that we do not speak, and uses nothing.
+    pub(crate) fn is_idle_foreign(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(
+            |peer| matches!(peer.daemon, Daemon::Incompatible(_, envelope, _) if !envelope.in_use),
+        )
     }
 
     /// A node whose daemon, of a version that we do not speak, uses something.
@@ -65,7 +72,9 @@ impl Nodes {
     /// Why we must not begin to use a group: someone who speaks another version was first.
     pub(crate) fn incompatible(&self) -> Option<(NodeId, (u16, u16))> {
         let in_use = self.peers.iter().find_map(|(node, peer)| match peer.daemon {
-            Daemon::Incompatible(_, envelope) if envelope.in_use => Some((*node, envelope.speaks)),
+            Daemon::Incompatible(_, envelope, _) if envelope.in_use => {
+                Some((*node, envelope.speaks))
+            }
             Daemon::Incompatible(..)
             | Daemon::Absent
             | Daemon::Silent

@@ -256,13 +256,13 @@ impl Nodes {
         }
         let peer = self.peers.get(&node);
         let known = peer.and_then(|peer| peer.boot);
-        let is_speaking = self.speaker(node).is_some() || self.is_foreign(node);
         let is_lost = self.lost.contains_key(&node);
         // Nor is an old word taken for one about a node that is here without its daemon and was heard, or is known to
         // who knows all users, unless it was so before.
         let is_known = self.witness || peer.is_some_and(|peer| peer.complete);
         let is_here = is_known && !is_lost && known.is_some() && self.is_in_ring(node);
-        if (is_speaking || is_here) && known != Some(testimony.boot) {
+        let is_other = self.named_boot(node).is_some_and(|boot| boot != testimony.boot);
+        if is_other || (is_here && known != Some(testimony.boot)) {
             return None;
         }
         // A word that crossed the release: what is over is not buried again.

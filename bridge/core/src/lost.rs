@@ -148,8 +148,8 @@ impl Nodes {
     /// word makes it dead.
     pub(crate) fn is_undead(&self, node: NodeId) -> bool {
         self.lost.get(&node).is_some_and(|lost| {
-            let is_here = self.speaker(node).is_some() && self.boot_of(node) == Some(lost.boot);
-            is_here && !self.has_ended(node, lost.boot, &lost.uses)
+            let is_here = self.named_boot(node) == Some(lost.boot);
+            is_here && !self.is_idle_foreign(node) && !self.has_ended(node, lost.boot, &lost.uses)
         })
     }
 

@@ -16,7 +16,7 @@
 //! forgotten, or lost if it used anything (of a ring that has just become quorate: after a grace, see
 //! [`crate::witness`]).
 //!
-//! What a daemon of a version that we do not understand uses is not known, only that it uses something:
+//! What a daemon of a version that we do not understand uses is not known, only whether, and in which boot:
 //! while it may, nobody here knows all users (see [`crate::witness`]), and its loss is that of any user.
 //!
 //! A node in use that a quorate ring goes on without becomes [`Lost`]: see [`crate::lost`].
@@ -58,7 +58,8 @@ pub(crate) enum Daemon {
     Absent,
     Silent,
     Speaking(Pid),
-    Incompatible(Pid, Envelope),
+    /// And its boot, once it has named that.
+    Incompatible(Pid, Envelope, Option<BootId>),
     Ignored,
 }
 
@@ -345,7 +346,7 @@ impl Nodes {
             let any = present.iter().any(|member| member.node == *node);
             let spoke = matches!(peer.daemon, Daemon::Speaking(_));
             peer.daemon = match peer.daemon {
-                Daemon::Speaking(pid) | Daemon::Incompatible(pid, _) if speaks(pid) => peer.daemon,
+                Daemon::Speaking(pid) | Daemon::Incompatible(pid, ..) if speaks(pid) => peer.daemon,
                 // Only coming anew, or a word of its own, brings an ignored daemon back.
                 Daemon::Ignored if self.ring.is_some() => Daemon::Ignored,
                 Daemon::Absent | Daemon::Silent if any => Daemon::Silent,
@@ -440,8 +441,14 @@ impl Nodes {
         }
     }
 
-    pub(crate) fn boot_of(&self, node: NodeId) -> Option<BootId> {
-        self.peers.get(&node)?.boot
+    /// The boot that a node's present daemon has named.
+    pub(crate) fn named_boot(&self, node: NodeId) -> Option<BootId> {
+        let peer = self.peers.get(&node)?;
+        match peer.daemon {
+            Daemon::Speaking(_) => peer.boot,
+            Daemon::Incompatible(.., boot) => boot,
+            Daemon::Absent | Daemon::Silent | Daemon::Ignored => None,
+        }
     }
 
     /// Whether this is the use of the group that we hold its node to: the last one that it named, unless it has

@@ -14,8 +14,9 @@
 //! Refuse    node u32
 //! ```
 //! Integers are little-endian. The body of a Hello is frozen too, or daemons whose versions overlap
-//! only in part could not be introduced, and a node that comes back with a version that nobody here speaks would not be
-//! known to be in another boot; a State is written in the highest version that all daemons of the ring speak.
+//! only in part could not be introduced. Of one whose version we do not speak at all the boot is read, or a node that
+//! comes back with it would not be known to have died. A State is written in the highest version that all daemons of
+//! the ring speak.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -240,15 +241,12 @@ pub fn decode(bytes: &[u8]) -> Result<(Envelope, Body), Garbage> {
     let in_use = input.flag()?;
     let version = input.u16()?;
     let envelope = Envelope { speaks, in_use };
-    // A Hello has one body in all versions: who cannot read what comes after it must still be introduced.
+    // A Hello has one body in all versions: who cannot read the rest yet must still be introduced.
     let readable = kind == KIND_HELLO || (SPEAKS.0..=SPEAKS.1).contains(&version);
     if common_version(SPEAKS, speaks).is_none() || !readable {
         let body = match kind {
             KIND_REFUSE => Body::Refuse(input.node()?),
-            KIND_HELLO => {
-                let hello = input.hello().ok().filter(|_| input.rest.is_empty());
-                Body::Foreign(hello.map(|hello| hello.boot))
-            }
+            KIND_HELLO => Body::Foreign(input.boot().ok()),
             _ => Body::Foreign(None),
         };
         return Ok((envelope, body));

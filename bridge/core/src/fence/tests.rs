@@ -156,7 +156,9 @@ fn anothers_proof_stands_instead_of_the_policy_none() {
             let outcome = call(stage, policy, |lost, fx| lost.prove(NODE, (proof, true), fx));
             let expected = match proof {
                 Proof::Testimony => (true, Stage::Fenced(proof), 0, vec![fenced(proof)]),
-                _ => (false, stage, 0, vec![]),
+                Proof::NotRequired | Proof::Agent | Proof::Ack | Proof::Reboot => {
+                    (false, stage, 0, vec![])
+                }
             };
             assert_eq!(outcome, expected);
         }

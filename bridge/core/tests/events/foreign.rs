@@ -288,3 +288,31 @@ fn a_user_comes_back_foreign() {
         assert_eq!((rig.state(), rig.node(2).0), ("ready", "incompatible"));
     }
 }
+
+/// A foreign node that is here has said in which boot it is: a word of one that was away, about the boot before, buries
+/// nobody, also in a ring in which it has yet to speak.
+#[test]
+fn an_old_word_about_a_foreign_node() {
+    for now in [9, 3] {
+        let mut rig = Rig::ready(AGENT, &[1, 2]);
+        for event in rig.gain(&[1, 2, 3], &[3]) {
+            rig.run(event);
+        }
+        let mut bytes = foreign_bytes(1);
+        let hello = Body::Hello(Hello { boot: boot(now), ..hello(3, 1) });
+        bytes.extend_from_slice(&proto::encode(1, false, &hello)[bytes.len()..]);
+        rig.run(said(Channel::Control, 3, bytes));
+        rig.run(hello_of(2, hello_using(2, rig.seq)));
+        for event in rig.gain(&[1, 2, 3], &[]) {
+            rig.run(event);
+        }
+        let words = vec![testimony(3, Fate::Condemned { turn: 0 })];
+        let op = rig.op(1);
+        let actions = rig.run(hello_of(2, Hello { testimony: words, ..hello_using(2, rig.seq) }));
+        let is_shot = actions.contains(&Action::Fence { op, node: node(3), level: 0 });
+        // It is in use, and buried: the administrator's word does not make it dead.
+        let ack = Event::FenceAck { request: RequestId(7), client: ClientId(9), node: node(3) };
+        let nothing = refused(7, Refusal::NothingToAck(node(3)));
+        assert_eq!((is_shot, rig.handle(ack).contains(&nothing)), (now == 3, true), "{actions:?}");
+    }
+}

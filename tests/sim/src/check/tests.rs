@@ -2,8 +2,8 @@
 
 use o2bridge_core::proto::{self, Body, Hello};
 use o2bridge_core::{
-    Action, BootId, Channel, Event, Incarnation, Locking, Member, NodeId, OpId, Peers, Pid, Reply,
-    RequestId, SavedGroup, SavedService, ServiceName, User, Users, Verb,
+    Action, BootId, Channel, Event, Incarnation, Locking, Member, NodeId, OpId, Peers, Pid, Reason,
+    Reply, RequestId, SavedGroup, SavedService, ServiceName, User, Users, Verb,
 };
 
 use crate::check::Patience;
@@ -244,12 +244,16 @@ fn who_is_killed_before_the_grace_is_over() {
         proto::encode(proto::SPEAKS.0, false, &Body::Hello(hello))
     };
     let grace_ms = idle().machines[&NodeId(1)].tunables.grace_ms;
-    for (quorate, said_at, killed_at, by) in [
-        (true, None, grace_ms, None),
-        (true, None, grace_ms - 1, Some("violence")),
-        (true, Some(700), grace_ms + 700, None),
-        (true, Some(700), grace_ms + 699, Some("violence")),
-        (false, None, grace_ms, Some("violence")),
+    for (quorate, [said_at, left_at], killed_at, by) in [
+        (true, [None, None], grace_ms, None),
+        (true, [None, None], grace_ms - 1, Some("violence")),
+        (true, [Some(700), None], grace_ms + 700, None),
+        (true, [Some(700), None], grace_ms + 699, Some("violence")),
+        (true, [Some(700), Some(900)], grace_ms + 900, None),
+        (true, [Some(700), Some(900)], grace_ms + 899, Some("violence")),
+        // It was missed before it went.
+        (true, [None, Some(900)], grace_ms, None),
+        (false, [None, None], grace_ms, Some("violence")),
     ] {
         let mut world = idle();
         world.machines.get_mut(&NodeId(2)).unwrap().daemon = None;
@@ -259,10 +263,16 @@ fn who_is_killed_before_the_grace_is_over() {
         let ring = daemon.quorum.as_ref().unwrap().1;
         daemon.quorum.as_mut().unwrap().0 = quorate;
         daemon.look(node, &Event::Stalled, began);
+        let from = Member { node: NodeId(2), pid: Pid(1) };
         if let Some(said_at) = said_at {
-            let from = Member { node: NodeId(2), pid: Pid(1) };
             let said = Event::Message { channel: Channel::Control, from, bytes: bytes(ring) };
             daemon.look(node, &said, began.plus_ms(said_at));
+        }
+        if let Some(left_at) = left_at {
+            let left = vec![(from, Reason::ProcDown)];
+            let (members, joined) = (daemon.control.clone(), vec![]);
+            let left = Event::Confchg { channel: Channel::Control, members, left, joined };
+            daemon.look(node, &left, began.plus_ms(left_at));
         }
         world.now = began.plus_ms(killed_at);
         world.check_kill(node, NodeId(2));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use o2bridge_core::proto::{self, Body};
-use o2bridge_core::{Channel, Event, Member, NodeId, RingId};
+use o2bridge_core::{Channel, Event, Member, NodeId, Pid, RingId};
 
 use crate::machine::{Daemon, Machine, Power};
 use crate::time::Micros;
@@ -49,8 +49,8 @@ pub struct Patience {
     grace_ms: u64,
     /// The quorate ring that it decides in, and since when.
     ring: Option<(RingId, Micros)>,
-    /// When each node was last heard to have seen that ring.
-    heard: BTreeMap<NodeId, Micros>,
+    /// When each node was last heard to have seen that ring, from which process; or when that process went.
+    heard: BTreeMap<NodeId, (Option<Pid>, Micros)>,
 }
 
 impl Patience {
@@ -71,7 +71,16 @@ impl Patience {
             Event::Message { channel: Channel::Control, from, bytes } => {
                 let Ok((_, Body::Hello(hello))) = proto::decode(bytes) else { return };
                 if ring.is_some() && hello.ring == ring {
-                    self.heard.insert(from.node, now);
+                    self.heard.insert(from.node, (Some(from.pid), now));
+                }
+            }
+            Event::Confchg { channel: Channel::Control, left, .. } => {
+                for (member, _) in left {
+                    if let Some(heard) = self.heard.get_mut(&member.node) {
+                        if heard.0 == Some(member.pid) {
+                            *heard = (None, now);
+                        }
+                    }
                 }
             }
             _ => {}
@@ -81,7 +90,7 @@ impl Patience {
     /// Since when it can have missed a node's daemon.
     fn since(&self, node: NodeId) -> Option<Micros> {
         let (_, at) = self.ring?;
-        Some(self.heard.get(&node).map_or(at, |heard| at.max(*heard)))
+        Some(self.heard.get(&node).map_or(at, |(_, heard)| at.max(*heard)))
     }
 }
 
@@ -150,9 +159,9 @@ impl World {
         }
     }
 
-    /// Nobody is killed before a whole grace of one quorate ring in which it said nothing, nor if its daemon was there
-    /// all the time, unless corosync takes our words and not its. Where somebody chooses what comes next, anybody may
-    /// sleep over that.
+    /// Nobody is killed before a whole grace of one quorate ring since it was last heard there, or went. Nor is anybody
+    /// whose daemon was there all the time, unless corosync takes our words and not its. Where somebody chooses what
+    /// comes next, anybody may sleep over that.
     pub(crate) fn check_kill(&mut self, node: NodeId, victim: NodeId) {
         self.look_after(victim);
         let (machine, it) = (&self.machines[&node], &self.machines[&victim]);
