@@ -32,6 +32,8 @@ impl Nodes {
         if is_news {
             peer.daemon = known;
             peer.foreign_use = envelope.in_use;
+            // That it uses nothing is all that there is to say of this boot.
+            peer.complete |= boot.is_some() && !peer.is_user();
             fx.note(Note::Incompatible(from.node, envelope.speaks));
         }
         if is_news && envelope.in_use && self.witness {

@@ -205,7 +205,7 @@ impl Nodes {
         !self.witness
             && self.peers.get(&from).is_some_and(|peer| peer.witness)
             && testimony.boot != BootId::UNSEEN
-            && self.speaker(node).is_none()
+            && self.named_boot(node).is_none()
             && self.is_lost_in_another_boot(testimony)
             && self.lost.get(&node).is_some_and(|lost| lost.is_fenced() && !lost.complete)
     }

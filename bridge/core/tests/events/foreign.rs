@@ -2,6 +2,9 @@
 
 use crate::common::*;
 
+/// Where a message says whether its node uses OCFS2.
+const IN_USE: usize = 9;
+
 fn foreign_refusal(n: u8) -> Vec<u8> {
     [foreign_bytes(3), vec![n, 0, 0, 0]].concat()
 }
@@ -270,6 +273,15 @@ fn a_node_that_was_fenced_comes_back_foreign_and_is_lost_again() {
     assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("fenced", true));
 }
 
+/// A Hello of a version that we do not speak, of a node that is in this boot.
+fn foreign_hello(n: u32, now: BootId, in_use: bool) -> Event {
+    let mut bytes = foreign_bytes(1);
+    bytes[IN_USE] = u8::from(in_use);
+    let hello = proto::encode(1, in_use, &Body::Hello(Hello { boot: now, ..hello(n, 1) }));
+    bytes.extend_from_slice(&hello[bytes.len()..]);
+    said(Channel::Control, n, bytes)
+}
+
 /// A user is reset so fast that no quorate ring goes on without it, and comes back with a daemon that we do not
 /// understand: it died all the same.
 #[test]
@@ -278,10 +290,7 @@ fn a_user_comes_back_foreign() {
         let mut rig = Rig::ready(AGENT, &[1, 2]);
         rig.run(left(Channel::Control, &[1], &[2], Reason::ProcDown));
         rig.run(joined(Channel::Control, &[1, 2], &[2], Reason::Join));
-        let mut bytes = foreign_bytes(1);
-        let hello = Body::Hello(Hello { boot: boot(number), ..hello(2, 1) });
-        bytes.extend_from_slice(&proto::encode(1, false, &hello)[bytes.len()..]);
-        let actions = rig.run(said(Channel::Control, 2, bytes));
+        let actions = rig.run(foreign_hello(2, boot(number), true));
         let down = Verb::NodeDown(node(2), inc(2));
         let is_down = |it: &&Action| matches!(it, Action::Verb { verb, .. } if *verb == down);
         assert_eq!(actions.iter().filter(is_down).count(), downs, "{actions:?}");
@@ -298,10 +307,7 @@ fn an_old_word_about_a_foreign_node() {
         for event in rig.gain(&[1, 2, 3], &[3]) {
             rig.run(event);
         }
-        let mut bytes = foreign_bytes(1);
-        let hello = Body::Hello(Hello { boot: boot(now), ..hello(3, 1) });
-        bytes.extend_from_slice(&proto::encode(1, false, &hello)[bytes.len()..]);
-        rig.run(said(Channel::Control, 3, bytes));
+        rig.run(foreign_hello(3, boot(now), true));
         rig.run(hello_of(2, hello_using(2, rig.seq)));
         for event in rig.gain(&[1, 2, 3], &[]) {
             rig.run(event);
@@ -314,5 +320,33 @@ fn an_old_word_about_a_foreign_node() {
         let ack = Event::FenceAck { request: RequestId(7), client: ClientId(9), node: node(3) };
         let nothing = refused(7, Refusal::NothingToAck(node(3)));
         assert_eq!((is_shot, rig.handle(ack).contains(&nothing)), (now == 3, true), "{actions:?}");
+    }
+}
+
+/// One that used nothing and is gone again is still in the boot that it named. What the administrator knows of a node
+/// that is here and idle counts.
+#[test]
+fn an_old_word_about_an_idle_foreign_node() {
+    let ack = Event::FenceAck { request: RequestId(7), client: ClientId(9), node: node(3) };
+    for (gone, now) in [(true, 9), (false, 3), (true, 3)] {
+        let mut rig = Rig::ready(Fencing::Ack, &[1, 2]);
+        // We do not know all users: node 5 was not seen since quorum came.
+        rig.run(Event::Nodelist(nodes(&[1, 2, 3, 5])));
+        rig.run(quorum(false, 1, &[1, 2]));
+        rig.run(quorum(true, 1, &[1, 2]));
+        for event in rig.gain(&[1, 2, 3], &[3]) {
+            rig.run(event);
+        }
+        rig.run(foreign_hello(3, boot(now), false));
+        if gone {
+            rig.run(left(Channel::Control, &[1, 2], &[3], Reason::ProcDown));
+        }
+        let words = vec![testimony(3, Fate::Condemned { turn: 0 })];
+        let word = Hello { testimony: words, witness: false, ..hello_using(2, rig.seq) };
+        rig.run(hello_of(2, word));
+        let fencing = if now == 3 { "waiting for ack" } else { "none" };
+        assert_eq!((rig.node(3).1, rig.core.snapshot().witness), (fencing, false), "{gone} {now}");
+        let answer = rig.handle(ack.clone()).contains(&reply(7, Reply::Done));
+        assert_eq!(answer, now == 3);
     }
 }
