@@ -144,8 +144,8 @@ impl Nodes {
         released
     }
 
-    /// Whether a lost node is here, and still uses what it was buried in: not even the administrator's
-    /// word makes it dead.
+    /// Whether a lost node is here, and still uses what it was buried in, or anything, if we do not understand its
+    /// daemon: not even the administrator's word makes it dead.
     pub(crate) fn is_undead(&self, node: NodeId) -> bool {
         self.lost.get(&node).is_some_and(|lost| {
             let is_here = self.named_boot(node) == Some(lost.boot);
