@@ -66,7 +66,8 @@ impl World {
                 stale = daemon.armed.get(timer) != Some(generation);
             }
             Event::Done { op, .. } | Event::Looked { op, .. } => {
-                cause = daemon.effects.remove(op);
+                // Who lost its corosync does not wait any more for what it asked that one.
+                cause = daemon.effects.remove(op).filter(|_| !daemon.severed.contains(op));
                 daemon.severed.remove(op);
             }
             _ => {}

@@ -66,7 +66,7 @@ impl World {
         }
         if let Some(op) = asks_corosync(&action) {
             let daemon = self.machines.get_mut(&node).and_then(|it| it.daemon.as_mut());
-            if daemon.is_some_and(|it| it.severed.remove(&op)) {
+            if daemon.is_some_and(|it| it.severed.contains(&op)) {
                 return self.done(node, life, op, Err(OpError::Corosync(LIBRARY)));
             }
         }
