@@ -83,14 +83,14 @@ const PRESENCE: &[[&str; 3]] = &[
     ["pausing", "disconnected", "out"],
     ["pausing", "closing or expelled", "out"],
     ["joining", "join ok", "departing"],
+    ["joining", "in the confchg", "departing"],
+    ["joining", "join failed", "out"],
 ];
 const PRESENCE_RARE: &[[&str; 3]] = &[
     // Through a state without a stop.
-    ["joining", "in the confchg", "departing"],
     ["entering", "in the confchg", "departing"],
     // A group that is wanted again after it was given up.
     ["departing", "depart done", "joining"],
-    ["joining", "join failed", "out"],
     // The pause is over, and the group is not wanted or not announced any more.
     ["pausing", "timer", "out"],
 ];
@@ -186,11 +186,12 @@ const SERVICE: &[[&str; 3]] = &[
     ["leaving", "complete 0", "leaving"],
     ["leaving", "complete not 0", "leaving"],
     ["leaving", "client gone", "none"],
+    ["completing", "complete 0", "completing"],
+    ["completing", "complete not 0", "completing"],
+    ["additional", "complete 0", "completing"],
 ];
 const SERVICE_RARE: &[[&str; 3]] = &[
     // A stranger's word, in the moment in which a state is saved or the mount table read.
-    ["completing", "complete 0", "completing"],
-    ["completing", "complete not 0", "completing"],
     ["looking", "complete 0", "looking"],
     ["looking", "complete not 0", "looking"],
     // Through a state without a stop.
@@ -200,7 +201,6 @@ const SERVICE_RARE: &[[&str; 3]] = &[
     ["beginning", "ready, saved", "none"],
     ["granted", "complete 0", "live"],
     // The first of the mounts is not saved yet.
-    ["additional", "complete 0", "completing"],
     ["additional", "complete not 0", "completing"],
     ["granted", "complete not 0", "none"],
     ["granted", "leave", "none"],
@@ -231,10 +231,9 @@ const STAGE: &[[&str; 3]] = &[
     ["running", "another boot, or all ended", "none"],
     ["retrying", "another boot, or all ended", "none"],
     ["fenced", "out of date, or used more", "running"],
+    ["retrying", "pause over", "retrying"],
 ];
 const STAGE_RARE: &[[&str; 3]] = &[
-    // Not all have spoken yet, and nobody here knows all users.
-    ["retrying", "pause over", "retrying"],
     // What a node uses becomes known in the middle of its fencing.
     ["running", "used more", "needed"],
     ["retrying", "used more", "needed"],
@@ -260,10 +259,9 @@ const DAEMON: &[[&str; 3]] = &[
     ["speaking", "grace over", "speaking"],
     ["ignored", "left", "absent"],
     ["ignored", "hello", "speaking"],
+    ["incompatible", "left", "silent"],
 ];
 const DAEMON_RARE: &[[&str; 3]] = &[
-    // A process of ours went while another one of the same node is still in the group.
-    ["incompatible", "left", "silent"],
     // A node changes its version without leaving: not while its process is the same.
     ["incompatible", "hello", "speaking"],
     ["speaking", "foreign hello", "incompatible"],
@@ -284,9 +282,9 @@ const LOCKING: &[[&str; 3]] = &[
     ["chosen", "our word came back", "heard"],
     ["chosen", "not in use, or not all have spoken", "none"],
     ["heard", "not in use, or not all have spoken", "none"],
+    ["chosen", "another one", "chosen"],
 ];
 const LOCKING_RARE: &[[&str; 3]] = &[
     // Two chose in the same moment, and one of them gives way.
-    ["chosen", "another one", "chosen"],
     ["heard", "another one", "chosen"],
 ];

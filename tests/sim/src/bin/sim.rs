@@ -22,7 +22,7 @@ usage: sim [--seeds N] [--from SEED] [--jobs N] [--list FILE] [--complete]
   --list FILE      and the seeds of this file: one a line, # begins a comment
   --jobs N         processes (one for each processor)
   --complete       fail also if a move of the core's tables was made by no seed
-                   (always from 100000 seeds on)
+                   (always from 1000000 seeds on)
   --seed SEED      one seed; if it fails, the shortest schedule that still fails
   --scenario FILE  a schedule that a person wrote
   --trace          print all that happens
@@ -32,7 +32,7 @@ Ends with 0: nothing is wrong; 1: something is; 2: a wrong command line.
 ";
 
 /// From so many seeds on, a move that none of them made is a failure.
-const LONG_RUN: u64 = 100_000;
+const LONG_RUN: u64 = 1_000_000;
 /// A process tells that it lives after so many runs.
 const TELLS_EVERY: u64 = 500;
 
