@@ -191,7 +191,7 @@ const SERVICE: &[[&str; 3]] = &[
     ["additional", "complete 0", "completing"],
 ];
 const SERVICE_RARE: &[[&str; 3]] = &[
-    // A stranger's word, in the moment in which a state is saved or the mount table read.
+    // A stranger's word, in the moment in which the mount table is read.
     ["looking", "complete 0", "looking"],
     ["looking", "complete not 0", "looking"],
     // Through a state without a stop.

@@ -350,3 +350,54 @@ fn an_old_word_about_an_idle_foreign_node() {
         assert_eq!(answer, now == 3);
     }
 }
+
+/// Whoever waits for the fencing of a node waits no more once that is in another boot, whatever its daemon speaks.
+#[test]
+fn a_lost_node_comes_back_foreign() {
+    let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    assert_eq!((rig.node(3).1, rig.waiting()), ("waiting for ack", Waiting::Fencing(node(3))));
+    for event in rig.gain(&[1, 2, 3], &[3]) {
+        rig.run(event);
+    }
+    rig.run(foreign_hello(3, boot(9), false));
+    rig.run(hello_of(2, hello_using(2, rig.seq)));
+    assert_eq!((rig.node(3).1, rig.state()), ("none", "ready"));
+}
+
+/// What a process says after its Hello names no boot, and is no news.
+#[test]
+fn a_foreign_word_without_a_boot() {
+    let mut rig = Rig::ready(AGENT, &[1, 2]);
+    for event in rig.gain(&[1, 2, 3], &[3]) {
+        rig.run(event);
+    }
+    rig.run(foreign_hello(3, boot(9), true));
+    expect_nothing(rig.handle(said(Channel::Control, 3, foreign_bytes(1))));
+    let words = vec![testimony(3, Fate::Condemned { turn: 0 })];
+    rig.run(hello_of(2, Hello { testimony: words, ..hello_using(2, rig.seq) }));
+    assert_eq!(rig.node(3), ("incompatible", "none", false));
+}
+
+/// Nor does the old word of one that knows all users end the loss of the boot that a foreign node is in.
+#[test]
+fn an_old_word_of_a_witness_about_a_foreign_node() {
+    let mut rig = Rig::ready(AGENT, &[1, 2, 3]);
+    let op = rig.op(1);
+    for event in rig.loss(&[1, 2], &[3], Reason::NodeDown) {
+        rig.run(event);
+    }
+    rig.run(done(op));
+    rig.run(quorum(false, rig.seq, &[1, 2]));
+    for event in rig.gain(&[1, 2, 3], &[3]) {
+        rig.run(event);
+    }
+    rig.run(foreign_hello(3, boot(3), true));
+    assert_eq!((rig.node(3).1, rig.core.snapshot().witness), ("fenced", false));
+    let old = Testimony { boot: boot(33), ..testimony(3, Fate::Condemned { turn: 0 }) };
+    rig.run(hello_of(2, Hello { testimony: vec![old], ..hello_using(2, rig.seq) }));
+    assert_eq!(rig.node(3).1, "fenced");
+}

@@ -432,7 +432,7 @@ fn the_fencing_of_another_boot_proves_nothing() {
     assert!(after.iter().any(|it| matches!(it, Action::Verb { verb, .. } if *verb == down)));
 }
 
-/// What a lost node used counts as used by others: its journal is not replayed by whoever comes first.
+/// What a lost node used counts as used by others: its gate is closed.
 #[test]
 fn what_the_lost_used_is_used_elsewhere() {
     let mut rig = Rig::ready(Fencing::Ack, &[1, 2, 3]);
